@@ -1,0 +1,158 @@
+"""Array backends: names, conversion, precision, and the few operations autoray lacks."""
+
+import importlib.util
+import math
+from typing import Any
+
+import numpy as np
+from autoray import do, get_dtype_name, infer_backend
+
+Array = Any
+"""An array of any backend: numpy.ndarray, torch.Tensor, cupy.ndarray or jax.Array."""
+
+BACKENDS = ("numpy", "torch", "cupy", "jax")
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+_EPS = {name: float(np.finfo(name).eps) for name in DTYPES}
+_TINY = {name: float(np.finfo(name).tiny) for name in DTYPES}
+
+
+def eps(x: Array) -> float:
+    """Machine epsilon of the real numbers behind the dtype of ``x``."""
+    return _EPS[get_dtype_name(x)]
+
+
+def tiny(x: Array) -> float:
+    """Smallest normal number of the real numbers behind the dtype of ``x``."""
+    return _TINY[get_dtype_name(x)]
+
+
+def is_complex(x: Array) -> bool:
+    """Whether ``x`` has a complex dtype."""
+    return "complex" in get_dtype_name(x)
+
+
+def check_backend(backend: str) -> None:
+    """Raise unless ``backend`` is a known name and its package is installed."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(backend) is None:
+        raise ValueError(
+            f"backend {backend!r} is not installed; `pip install 'ftnn[{_EXTRA[backend]}]'`"
+        )
+
+
+_EXTRA = {"numpy": "dev", "torch": "torch", "cupy": "cuda", "jax": "jax"}
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise unless ``dtype`` is one of the four floating dtypes."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+
+
+def check_floating(x: Array, argument: str) -> None:
+    """Raise ``TypeError`` unless ``x`` is an array of a floating dtype."""
+    try:
+        name = get_dtype_name(x)
+    except (AttributeError, TypeError):
+        raise TypeError(f"{argument} must be an array, got {type(x).__name__}") from None
+    if name not in DTYPES:
+        raise TypeError(
+            f"{argument} has dtype {name}, expected one of {', '.join(DTYPES)}; "
+            "convert it first, e.g. array.astype('float32')"
+        )
+
+
+def check_finite(x: Array, argument: str) -> None:
+    """Raise ``ValueError`` if ``x`` holds a NaN or an infinity."""
+    if not bool(do("all", do("isfinite", x))):
+        raise ValueError(f"{argument} holds NaN or infinite entries; clean or mask them first")
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """Copy ``x`` to host memory as a NumPy array, dropping any gradient graph."""
+    backend = infer_backend(x)
+    if backend == "torch":
+        return x.detach().cpu().resolve_conj().numpy()
+    if backend == "cupy":
+        return x.get()
+    return np.asarray(x)
+
+
+def convert(x: Array, backend: str, dtype: str | None = None, device: Any = None) -> Array:
+    """Return ``x`` on another backend, dtype and device (all by value, without a graph).
+
+    Parameters
+    ----------
+    x : array
+        Array of any backend.
+    backend : {"numpy", "torch", "cupy", "jax"}
+        Target backend; must be installed.
+    dtype : str, optional
+        One of float32, float64, complex64, complex128. By default the dtype of ``x``.
+    device : str, optional
+        Device string of the target backend, e.g. "cuda". NumPy has only "cpu".
+    """
+    check_backend(backend)
+    dtype = dtype or get_dtype_name(x)
+    check_dtype(dtype)
+    if backend == "torch":
+        import torch
+
+        if infer_backend(x) != "torch":
+            x = torch.from_numpy(np.array(to_numpy(x)))
+        return x.detach().to(dtype=getattr(torch, dtype), device=device)
+    x = to_numpy(x)
+    if "complex" in get_dtype_name(x) and "complex" not in dtype:
+        raise ValueError(f"cannot convert complex arrays to {dtype}; take .real first")
+    x = x.astype(dtype)
+    if backend == "numpy":
+        if device not in (None, "cpu"):
+            raise ValueError(f"device is {device!r}, but the numpy backend has only 'cpu'")
+        return x
+    if backend == "cupy":
+        import cupy
+
+        with cupy.cuda.Device(int((device or "cuda:0").partition(":")[2] or 0)):
+            return cupy.asarray(x)
+    import jax
+
+    return jax.device_put(x, jax.devices(device)[0] if device else None)
+
+
+def as_like(x: np.ndarray, like: Array) -> Array:
+    """Return the NumPy array ``x`` on the backend, dtype and device of ``like``."""
+    backend = infer_backend(like)
+    if backend == "torch":
+        return convert(x, backend, get_dtype_name(like), like.device)
+    if backend == "cupy":
+        return convert(x, backend, get_dtype_name(like), f"cuda:{like.device.id}")
+    return convert(x, backend, get_dtype_name(like))
+
+
+def stop_gradient(x: Array) -> Array:
+    """Return ``x`` as a constant of differentiation."""
+    backend = infer_backend(x)
+    if backend == "torch":
+        return x.detach()
+    if backend == "jax":
+        import jax
+
+        return jax.lax.stop_gradient(x)
+    return x
+
+
+def permute(x: Array, *axes: int) -> Array:
+    """Permute the axes of ``x``."""
+    return do("transpose", x, axes)
+
+
+def concat(arrays: list[Array], axis: int) -> Array:
+    """Concatenate ``arrays`` along ``axis``."""
+    return do("concatenate", arrays, axis=axis)
+
+
+def dims_product(dims: tuple[int, ...]) -> int:
+    """Product of ``dims`` as an exact Python integer (4**100 does not overflow)."""
+    return math.prod(int(d) for d in dims)

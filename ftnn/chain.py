@@ -1,0 +1,267 @@
+"""The lazy chain: what a truncation method compresses, site by site, without forming it.
+
+A batched vector in the tensor-network domain is a sum of terms, each a small expression tree
+over states, operators and elementwise products. A truncation method needs two contractions of
+a term, and is written once in terms of them:
+
+``extend_left``   E (batch, s, w)          -> E' (batch, s, w')        absorbs site k, sketched
+``absorb_right``  R (batch, w', r)         -> M  (batch, w, out, r)    absorbs site k
+
+``w`` is the joint bond of all tensors of the term at a cut, in the order of ``Term.widths``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import cotengra as ctg
+from autoray import do
+
+from .backend import Array, permute
+
+Cores = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Leaf of a term: MPS cores ``(batch, left, phys, right)``; batch 1 broadcasts."""
+
+    cores: Cores
+
+
+@dataclass(frozen=True)
+class Apply:
+    """An operator, MPO cores ``(left, out, in, right)``, applied to a node."""
+
+    cores: Cores
+    node: "Node"
+
+
+@dataclass(frozen=True)
+class Hadamard:
+    """Elementwise product of two nodes."""
+
+    first: "Node"
+    second: "Node"
+
+
+Node = State | Apply | Hadamard
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One tensor of a term at one site: its array and the roles of its axes.
+
+    Roles are ``"batch"``, ``"left<n>"``, ``"right<n>"``, ``"out"`` and ``"inner<n>"``.
+    """
+
+    array: Array
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """``scale`` times the vector described by ``node``."""
+
+    node: Node
+    scale: float | complex = 1.0
+
+    @cached_property
+    def L(self) -> int:
+        """Number of sites."""
+        return len(_leaf(self.node).cores)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Largest batch of the states below."""
+        return max(state.cores[0].shape[0] for state in _states(self.node))
+
+    @cached_property
+    def phys_dims(self) -> tuple[int, ...]:
+        """Outgoing physical dimension of every site."""
+        return tuple(_outgoing(self.node, k) for k in range(self.L))
+
+    @cached_property
+    def sites(self) -> tuple[tuple[Leg, ...], ...]:
+        """Tensors of every site, with the roles of their axes."""
+        return tuple(tuple(_legs(self.node, k)) for k in range(self.L))
+
+    def widths(self, cut: int) -> tuple[int, ...]:
+        """Bond dimension of each tensor at the cut left of site ``cut``."""
+        if cut == self.L:
+            return tuple(leg.array.shape[-1] for leg in self.sites[-1])
+        return tuple(leg.array.shape[_left_axis(leg)] for leg in self.sites[cut])
+
+    def width(self, cut: int) -> int:
+        """Joint bond dimension at the cut left of site ``cut``."""
+        return prod(self.widths(cut))
+
+    def extend_left(self, env: Array, k: int, omega: Array) -> Array:
+        """Absorb site ``k`` and row-wise test matrix ``omega`` into a left environment.
+
+        Parameters
+        ----------
+        env : array (batch, s, w)
+        omega : array (s, out)
+
+        Returns
+        -------
+        array (batch, s, w')
+        """
+        match self.node:
+            case State(cores):
+                return _extend_state(env, cores[k], omega)
+            case Apply(weights, State(cores)):
+                return _extend_product(env, weights[k], cores[k], omega)
+        batch, s = env.shape[:2]
+        env = do("reshape", env, (batch, s, *self.widths(k)))
+        legs = self.sites[k]
+        inputs = [("batch", "s", *(f"left{n}" for n in range(len(legs)))), ("s", "out")]
+        output = ("batch", "s", *(f"right{n}" for n in range(len(legs))))
+        new = _contract([env, omega], inputs, legs, output, batch)
+        return do("reshape", new, (batch, s, -1))
+
+    def absorb_right(self, k: int, env: Array) -> Array:
+        """Absorb site ``k`` into a right environment.
+
+        Parameters
+        ----------
+        env : array (batch, w', r)
+
+        Returns
+        -------
+        array (batch, w, out, r)
+        """
+        match self.node:
+            case State(cores):
+                return _absorb_state(cores[k], env)
+            case Apply(weights, State(cores)):
+                return _absorb_product(weights[k], cores[k], env)
+        batch, _, r = env.shape
+        env = do("reshape", env, (batch, *self.widths(k + 1), r))
+        legs = self.sites[k]
+        inputs = [("batch", *(f"right{n}" for n in range(len(legs))), "r")]
+        output = ("batch", *(f"left{n}" for n in range(len(legs))), "out", "r")
+        new = _contract([env], inputs, legs, output, batch)
+        return do("reshape", new, (batch, self.width(k), self.phys_dims[k], r))
+
+
+# ---- the three shapes that layers meet, as a handful of batched matmuls ------------------------
+
+
+def _extend_state(env: Array, core: Array, omega: Array) -> Array:
+    batch, s, left = env.shape
+    _, _, out, right = core.shape
+    new = env @ do("reshape", core, (-1, left, out * right))  # (batch, s, out*right)
+    new = do("reshape", new, (batch, s, out, right))
+    return do("reshape", omega[None, :, None, :] @ new, (batch, s, right))
+
+
+def _absorb_state(core: Array, env: Array) -> Array:
+    _, left, out, right = core.shape
+    batch, _, r = env.shape
+    new = do("reshape", core, (-1, left * out, right)) @ env  # (batch, left*out, r)
+    return do("reshape", new, (batch, left, out, r))
+
+
+def _extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Array:
+    # w = (l, x): bond of the weight, bond of the state. The test matrix meets the weight once
+    # for the whole batch.
+    wl, out, inn, wr = weight.shape
+    _, xl, _, xr = core.shape
+    batch, s, _ = env.shape
+    flat = do("reshape", permute(weight, 1, 0, 2, 3), (out, wl * inn * wr))
+    sketched = do("reshape", omega @ flat, (s, wl * inn, wr))
+    new = do("reshape", env, (batch, s * wl, xl)) @ do("reshape", core, (-1, xl, inn * xr))
+    new = do("reshape", new, (batch, s, wl, inn, xr))
+    new = do("reshape", permute(new, 1, 0, 4, 2, 3), (s, batch * xr, wl * inn))
+    new = do("reshape", new @ sketched, (s, batch, xr, wr))
+    return do("reshape", permute(new, 1, 0, 3, 2), (batch, s, wr * xr))
+
+
+def _absorb_product(weight: Array, core: Array, env: Array) -> Array:
+    wl, out, inn, wr = weight.shape
+    _, xl, _, xr = core.shape
+    batch, _, r = env.shape
+    env = permute(do("reshape", env, (batch, wr, xr, r)), 0, 2, 1, 3)  # (batch, xr, wr, r)
+    env = do("reshape", env, (batch, xr, wr * r))
+    new = do("reshape", core, (-1, xl * inn, xr)) @ env  # (batch, xl*in, wr*r)
+    new = do("reshape", new, (batch, xl, inn, wr, r))
+    new = do("reshape", permute(new, 0, 1, 4, 2, 3), (batch * xl * r, inn * wr))
+    flat = do("reshape", permute(weight, 2, 3, 0, 1), (inn * wr, wl * out))
+    new = do("reshape", new @ flat, (batch, xl, r, wl, out))
+    return do("reshape", permute(new, 0, 3, 1, 4, 2), (batch, wl * xl, out, r))
+
+
+# ---- any other tree, by a cotengra plan ----------------------------------------------------------
+
+
+def _contract(
+    arrays: list[Array],
+    inputs: list[tuple[str, ...]],
+    legs: tuple[Leg, ...],
+    output: tuple[str, ...],
+    batch: int,
+) -> Array:
+    arrays = list(arrays)
+    inputs = list(inputs)
+    for leg in legs:
+        array, roles = leg.array, leg.roles
+        if roles[0] == "batch" and array.shape[0] != batch:  # batch 1 broadcasts
+            array, roles = array[0], roles[1:]
+        arrays.append(array)
+        inputs.append(roles)
+    # exact for the few tensors of one site; the plan is cached by shape
+    return ctg.array_contract(arrays, inputs, output, optimize="auto", cache_expression=True)
+
+
+def _leaf(node: Node) -> State:
+    match node:
+        case State():
+            return node
+        case Apply(_, child):
+            return _leaf(child)
+        case Hadamard(first, _):
+            return _leaf(first)
+
+
+def _states(node: Node) -> Iterator[State]:
+    match node:
+        case State():
+            yield node
+        case Apply(_, child):
+            yield from _states(child)
+        case Hadamard(first, second):
+            yield from _states(first)
+            yield from _states(second)
+
+
+def _outgoing(node: Node, k: int) -> int:
+    match node:
+        case State(cores):
+            return cores[k].shape[2]
+        case Apply(cores, _):
+            return cores[k].shape[1]
+        case Hadamard(first, _):
+            return _outgoing(first, k)
+
+
+def _legs(node: Node, k: int, out: str = "out", count: list[int] | None = None) -> Iterator[Leg]:
+    count = [0] if count is None else count
+    n = count[0]
+    match node:
+        case State(cores):
+            count[0] += 1
+            yield Leg(cores[k], ("batch", f"left{n}", out, f"right{n}"))
+        case Apply(cores, child):
+            count[0] += 1
+            yield Leg(cores[k], (f"left{n}", out, f"inner{n}", f"right{n}"))
+            yield from _legs(child, k, f"inner{n}", count)
+        case Hadamard(first, second):
+            yield from _legs(first, k, out, count)
+            yield from _legs(second, k, out, count)
+
+
+def _left_axis(leg: Leg) -> int:
+    return 1 if leg.roles[0] == "batch" else 0

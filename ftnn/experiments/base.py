@@ -1,0 +1,267 @@
+"""The frame of an experiment: what can be configured, what data are, what a model is built from.
+
+Only the standard library and NumPy are imported here, so that ``ftnn --help`` is quick.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..layer import Layer
+
+
+def _option(
+    default: Any,
+    help: str,
+    *,
+    kind: type,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    optional: bool = False,
+) -> Any:
+    """Field of :class:`Config`: its default, its help text, and the values it takes."""
+    limits = {"least": least, "above": above, "below": below}
+    metadata = {"help": help, "kind": kind, "choices": choices, "optional": optional, **limits}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run of an experiment can be told.
+
+    The meaning and the range of every field stand in its ``metadata``; the command line and the
+    checks are made from them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, what it got, and what was expected.
+
+    Examples
+    --------
+    >>> Config(epochs=3).epochs
+    3
+    >>> Config(epochs=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: epochs is 0, expected an integer >= 1
+    """
+
+    data: str | None = _option(
+        None, "Folder with the data set; by default the usual places.", kind=str, optional=True
+    )
+    limit: int | None = _option(
+        None, "Use at most this many training samples.", kind=int, least=1, optional=True
+    )
+    epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
+    batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
+    lr: float = _option(1e-2, "Peak learning rate.", kind=float, above=0.0)
+    weight_decay: float = _option(0.0, "Decoupled weight decay.", kind=float, least=0.0)
+    label_smoothing: float = _option(
+        0.0, "Label smoothing of the cross entropy.", kind=float, least=0.0, below=1.0
+    )
+    ema_decay: float = _option(
+        0.0,
+        "Decay of the running average of the weights; 0 is off.",
+        kind=float,
+        least=0.0,
+        below=1.0,
+    )
+    clip_norm: float | None = _option(
+        None, "Clip the gradient to this norm.", kind=float, above=0.0, optional=True
+    )
+    schedule: str = _option(
+        "cosine",
+        "Course of the learning rate.",
+        kind=str,
+        choices=("constant", "cosine", "onecycle"),
+    )
+    optimizer: str = _option(
+        "adamw", "Optimizer of torch.", kind=str, choices=("adam", "adamw", "sgd")
+    )
+    patience: int | None = _option(
+        None,
+        "Stop after this many epochs without a better validation accuracy.",
+        kind=int,
+        least=1,
+        optional=True,
+    )
+    max_bond: int = _option(8, "Bond dimension of the activations.", kind=int, least=1)
+    bond_dim: int = _option(4, "Bond dimension of the weights.", kind=int, least=1)
+    readout_bond: int = _option(8, "Bond dimension of the readout.", kind=int, least=1)
+    phys: int = _option(4, "Physical dimension of hidden layers.", kind=int, least=1)
+    depth: int = _option(2, "Number of hidden layers.", kind=int, least=1)
+    augment: bool = _option(False, "Train on randomly transformed images.", kind=bool)
+    seed: int = _option(0, "Seed of the split, the weights and the batches.", kind=int, least=0)
+    device: str = _option("cpu", "Device of torch, e.g. cpu or cuda:0.", kind=str)
+    dtype: str = _option(
+        "float32", "Precision of training.", kind=str, choices=("float32", "float64")
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = _checked(option.name, getattr(self, option.name), option.metadata)
+            object.__setattr__(self, option.name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return asdict(self)
+
+
+def _checked(name: str, value: Any, spec: Mapping[str, Any]) -> Any:
+    kind = spec["kind"]
+    if value is None and spec["optional"]:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{name} is {value!r}, expected {_expected(spec)}")
+    least, above, below = spec["least"], spec["above"], spec["below"]
+    wrong = (
+        (spec["choices"] and value not in spec["choices"])
+        or (least is not None and not value >= least)
+        or (above is not None and not value > above)
+        or (below is not None and not value < below)
+        or (kind is float and not np.isfinite(value))
+        or (kind is str and not value)
+    )
+    if wrong:
+        raise ValueError(f"{name} is {value!r}, expected {_expected(spec)}")
+    return value
+
+
+def _expected(spec: Mapping[str, Any]) -> str:
+    if spec["choices"]:
+        return f"one of {', '.join(spec['choices'])}"
+    text = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    limits = [
+        f"{sign} {spec[key]:g}"
+        for key, sign in (("least", ">="), ("above", ">"), ("below", "<"))
+        if spec[key] is not None
+    ]
+    return f"{text[spec['kind']]} {' and '.join(limits)}".rstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Images in [0, 1] with labels, split in three.
+
+    Attributes
+    ----------
+    train_images, val_images, test_images : array (n, height, width), float32
+    train_labels, val_labels, test_labels : array (n,), int64
+    class_names : tuple of str
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    val_images: np.ndarray
+    val_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of ``"train"``, ``"val"`` or ``"test"``."""
+        if name not in ("train", "val", "test"):
+            raise ValueError(f"split is {name!r}, expected one of train, val, test")
+        return getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
+
+    def limited(self, limit: int | None) -> "Data":
+        """The same data with the first ``limit`` training samples only."""
+        if limit is None:
+            return self
+        return replace(
+            self, train_images=self.train_images[:limit], train_labels=self.train_labels[:limit]
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A data set, a model for it, and the configuration they were tuned with.
+
+    Attributes
+    ----------
+    name : str
+        As typed: ``ftnn train NAME``.
+    description : str
+        One line.
+    defaults : Config
+    load : callable (Config) -> Data
+    build : callable (Config, Data) -> (encoder, model)
+        The encoder is fitted to the training images.
+    augment : callable (images (n, H, W), numpy Generator) -> images, optional
+        Random transformation of a batch of training images; used if ``config.augment``.
+    """
+
+    name: str
+    description: str
+    defaults: Config
+    load: Callable[[Config], Data]
+    build: Callable[[Config, Data], tuple[Any, "Layer"]]
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+
+
+def resolve(
+    defaults: Config, file: Path | str | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """Configuration of a run: defaults, overridden by a TOML file, overridden by flags.
+
+    Parameters
+    ----------
+    defaults : Config
+    file : path, optional
+        TOML file with fields of :class:`Config` at its top level.
+    flags : mapping, optional
+        Fields by name; those that are None were not given.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError, ValueError
+        For an unknown key, a wrong type or a wrong value; file and key are named.
+    """
+    config = defaults
+    if file is not None:
+        config = _replaced(config, read_toml(file), where=f"{file}: ")
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    return _replaced(config, given, where="")
+
+
+def read_toml(file: Path | str) -> dict[str, Any]:
+    """Top-level keys of a TOML file, or one clear error that names the file."""
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {file}: there is no such file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a TOML file: {error}") from None
+
+
+def from_dict(values: Mapping[str, Any], where: str) -> Config:
+    """Configuration saved by :meth:`Config.to_dict`; ``where`` names its source in errors."""
+    return _replaced(Config(), values, where=f"{where}: ")
+
+
+def _replaced(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    known = [option.name for option in fields(Config)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{where}unknown key {key!r}, expected one of {', '.join(known)}")
+    try:
+        return replace(config, **values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}{error}") from None

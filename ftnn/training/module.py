@@ -1,0 +1,75 @@
+"""TorchModule: a model of ftnn as a torch.nn.Module."""
+
+import torch
+
+from ..backend import Array, convert
+from ..chain import Cores
+from ..layer import Layer
+from ..states import MPS
+
+
+class TorchModule(torch.nn.Module):
+    """A model of ftnn as a torch module: its parameters are the model's arrays.
+
+    Works in any torch loop, with any torch optimizer. ``.to(...)``, ``state_dict`` and
+    :func:`torch.func.functional_call` do what they do for other modules; the model inside always
+    reads the module's current tensors.
+
+    Parameters
+    ----------
+    model : Layer
+        Moved to torch, in place.
+    dtype : str, optional
+        By default the dtype of the model.
+    device : str, optional
+
+    Examples
+    --------
+    >>> import numpy as np, torch, ftnn
+    >>> from ftnn.training import TorchModule
+    >>> module = TorchModule(ftnn.Readout((2, 2), num_outputs=3, bond_dim=2), dtype="float32")
+    >>> x = ftnn.MPS.from_dense(torch.ones(5, 4), (2, 2))
+    >>> loss = torch.nn.functional.cross_entropy(module(x), torch.zeros(5, dtype=torch.long))
+    >>> loss.backward()
+    >>> sorted(name for name, _ in module.named_parameters())
+    ['weight:0', 'weight:1']
+    """
+
+    def __init__(self, model: Layer, dtype: str | None = None, device: str | None = None):
+        super().__init__()
+        model.to("torch", dtype, device)
+        self.model = model
+        # torch forbids dots in names
+        self._param_slots: list[tuple[dict[str, Array], str, str]] = []
+        self._buffer_slots: list[tuple[dict[str, Array], str, str]] = []
+        for path, layer in model.walk():
+            for key, array in layer.params.items():
+                name = f"{path}{key}".replace(".", ":")
+                self.register_parameter(name, torch.nn.Parameter(array))
+                self._param_slots.append((layer.params, key, name))
+            for key, array in layer.buffers.items():
+                name = f"{path}{key}".replace(".", ":")
+                self.register_buffer(name, array)
+                self._buffer_slots.append((layer.buffers, key, name))
+        self._bind()
+
+    def forward(self, x: MPS) -> torch.Tensor | MPS:
+        """Apply the model to an MPS on the module's device and dtype."""
+        self._bind()
+        return self.model(x)
+
+    def apply_cores(self, cores: Cores) -> torch.Tensor | Cores:
+        """Apply the model to core tensors ``(batch, left, phys, right)``, with no network built."""
+        self._bind()
+        return self.model.apply(cores)
+
+    def _bind(self) -> None:
+        for store, key, name in self._param_slots:
+            store[key] = self._parameters[name]
+        for store, key, name in self._buffer_slots:
+            store[key] = self._buffers[name]
+
+
+def cores_to_torch(cores: Cores, dtype: str | None = None, device: str | None = None) -> Cores:
+    """Copy cores of any backend to torch."""
+    return tuple(convert(core, "torch", dtype, device) for core in cores)
