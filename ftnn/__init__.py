@@ -2,15 +2,21 @@
 
 Inputs, weights and activations are matrix product states and operators, from the first layer
 to the last (Hamreras, Singh, Orús, arXiv:2505.20132, section 5).
+
+The names below are imported when first used (PEP 562): ``ftnn --help`` need not wait for quimb.
 """
 
-from . import encoding, nonlinear
-from .layer import Layer
-from .layers import Linear, Readout, Residual, Sequential, calibrate
-from .operators import MPO
-from .serialization import load, load_encoder, save
-from .states import MPS
-from .truncation import compress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import encoding, nonlinear
+    from .layer import Layer
+    from .layers import Linear, Readout, Residual, Sequential, calibrate
+    from .operators import MPO
+    from .serialization import load, load_encoder, save
+    from .states import MPS
+    from .truncation import compress
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,3 +35,33 @@ __all__ = [
     "nonlinear",
     "save",
 ]
+
+_MODULES = ("encoding", "nonlinear")
+_HOMES = {
+    "MPO": "operators",
+    "MPS": "states",
+    "Layer": "layer",
+    "Linear": "layers",
+    "Readout": "layers",
+    "Residual": "layers",
+    "Sequential": "layers",
+    "calibrate": "layers",
+    "compress": "truncation",
+    "load": "serialization",
+    "load_encoder": "serialization",
+    "save": "serialization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

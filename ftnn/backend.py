@@ -55,7 +55,7 @@ def check_floating(x: Array, argument: str) -> None:
     """Raise ``TypeError`` unless ``x`` is an array of a floating dtype."""
     try:
         name = get_dtype_name(x)
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, KeyError):
         raise TypeError(f"{argument} must be an array, got {type(x).__name__}") from None
     if name not in DTYPES:
         raise TypeError(

@@ -1,5 +1,6 @@
 """The linear part of a network: Linear, Readout, Residual, Sequential."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -7,12 +8,12 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from .backend import Array, permute
+from .backend import Array, permute, to_numpy
 from .chain import Apply, Cores, State, Term
 from .layer import Layer
-from .linalg import spread, test_matrices, unit_scale
+from .linalg import abs2, spread, test_matrices, unit_scale
 from .operators import weight_bonds
-from .states import check_dims, check_rank, overlap
+from .states import check_dims, check_positive, overlap
 from .truncation.src import compress_src
 
 
@@ -77,8 +78,8 @@ class Linear(Layer):
                 f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; "
                 "both need the same"
             )
-        check_rank(bond_dim, 0.0)
-        check_rank(max_bond, 0.0)
+        check_positive(bond_dim, "bond_dim")
+        check_positive(max_bond, "max_bond")
         if method != "src":
             raise ValueError(f"method is {method!r}; layers take 'src'")
         super().__init__(in_dims, out_dims)
@@ -141,9 +142,8 @@ class Readout(Layer):
 
     def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
         in_dims = check_dims(in_dims, "in_dims")
-        check_rank(bond_dim, 0.0)
-        if num_outputs < 1:
-            raise ValueError(f"num_outputs is {num_outputs}, expected a positive integer")
+        check_positive(bond_dim, "bond_dim")
+        check_positive(num_outputs, "num_outputs")
         super().__init__(in_dims)
         self.num_outputs, self.bond_dim, self.seed = num_outputs, bond_dim, seed
         outs = [1] * len(in_dims)
@@ -159,11 +159,16 @@ class Readout(Layer):
 
     def apply(self, cores: Cores) -> Array:
         """Map cores ``(batch, left, in, right)`` to outputs ``(batch, num_outputs)``."""
+        out, log_scale = self.contract(cores)
+        return out * do("exp", log_scale)[:, None]
+
+    def contract(self, cores: Cores) -> tuple[Array, Array]:
+        """Outputs in log scale: ``out * exp(log_scale)[:, None]``, safe for any length."""
         weights = _collect(self.params, "weight")
         center, batch = self.center, cores[0].shape[0]
         left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
         right = do("ones", (batch, 1, 1), like=cores[0])
-        log_scale = 0.0
+        log_scale = do("zeros_like", abs2(cores[0][:, 0, 0, 0]))
         for k in range(center):
             w, x = weights[k][:, 0], cores[k]  # (wl, in, wr), (batch, xl, in, xr)
             new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
@@ -182,8 +187,7 @@ class Readout(Layer):
         new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
         new = do("reshape", new, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
         flat = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
-        out = do("reshape", new, (batch, -1)) @ flat
-        return out * do("exp", log_scale)[:, None] if len(cores) > 1 else out
+        return do("reshape", new, (batch, -1)) @ flat, log_scale
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
@@ -209,7 +213,7 @@ class Residual(Layer):
     """
 
     def __init__(self, layer: Layer, max_bond: int, seed: int = 0):
-        check_rank(max_bond, 0.0)
+        check_positive(max_bond, "max_bond")
         if layer.in_dims is None:
             raise ValueError("layer has no in_dims of its own; wrap a Linear or a Sequential")
         if layer.in_dims != layer.out_dims:
@@ -295,30 +299,25 @@ def calibrate(model: Sequential, cores: Cores) -> None:
         A batch of inputs on the backend of the model.
     """
     for layer in model.layers:
-        out = layer.apply(cores)
         if isinstance(layer, Linear):
+            out = layer.apply(cores)
             value, log_scale = overlap(out, out)
-            log_rms = 0.5 * (do("log", value) + log_scale)
-            log_rms = log_rms - 0.5 * sum(np.log(d) for d in layer.out_dims)
-            _scale_weight(layer, -float(np.median(_host(log_rms))))
-            out = layer.apply(cores)
+            log_square = np.log(to_numpy(value).real) + to_numpy(log_scale)
+            log_rms = 0.5 * (log_square - sum(math.log(d) for d in layer.out_dims))
+            _scale_weight(layer, -float(np.median(log_rms)))
         elif isinstance(layer, Readout):
-            spread_of_outputs = float(np.sqrt(np.mean(np.abs(_host(out)) ** 2)))
-            if np.isfinite(spread_of_outputs) and spread_of_outputs > 0:
-                _scale_weight(layer, -float(np.log(spread_of_outputs)))
-            out = layer.apply(cores)
-        cores = out
-
-
-def _host(x: Array) -> np.ndarray:
-    from .backend import to_numpy
-
-    return to_numpy(x)
+            value, log_scale = layer.contract(cores)
+            peak = float(to_numpy(log_scale).max())
+            outputs = to_numpy(value) * np.exp(to_numpy(log_scale) - peak)[:, None]
+            rms = float(np.sqrt(np.mean(np.abs(outputs) ** 2)))
+            if rms > 0.0:
+                _scale_weight(layer, -peak - math.log(rms))
+        cores = layer.apply(cores)
 
 
 def _scale_weight(layer: Layer, log_factor: float) -> None:
     names = [name for name in layer.params if name.startswith("weight.")]
-    factor = float(np.exp(log_factor / len(names)))
+    factor = math.exp(log_factor / len(names))
     for name in names:
         layer.params[name] = layer.params[name] * factor
 

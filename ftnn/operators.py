@@ -10,7 +10,7 @@ from .backend import Array, check_finite, check_floating, dims_product, permute
 from .chain import Apply, Term
 from .lazy import BatchedVector, Lazy
 from .linalg import tt_svd
-from .states import check_dims, check_rank
+from .states import check_dims, check_positive, check_rank
 
 
 class MPO(qtn.MatrixProductOperator):
@@ -117,7 +117,7 @@ class MPO(qtn.MatrixProductOperator):
             float64, on NumPy.
         """
         out_dims, in_dims = _check_pair(out_dims, in_dims)
-        check_rank(bond_dim, 0.0)
+        check_positive(bond_dim, "bond_dim")
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
         rng = np.random.default_rng(seed)
         return cls(

@@ -291,10 +291,16 @@ def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
     return dims
 
 
+def check_positive(value: int, argument: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{argument} is {value!r}, expected a positive integer")
+
+
 def check_rank(max_bond: int | None, rtol: float) -> None:
     """Raise ``ValueError`` unless ``max_bond`` and ``rtol`` are usable."""
-    if max_bond is not None and (not isinstance(max_bond, (int, np.integer)) or max_bond < 1):
-        raise ValueError(f"max_bond is {max_bond!r}, expected a positive integer or None")
+    if max_bond is not None:
+        check_positive(max_bond, "max_bond")
     if not 0.0 <= rtol < 1.0:
         raise ValueError(f"rtol is {rtol!r}, expected a number in [0, 1)")
 

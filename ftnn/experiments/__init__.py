@@ -24,7 +24,5 @@ def get_experiment(name: str) -> Experiment:
     ValueError: there is no experiment 'mnist'; choose one of digits, fashion-mnist
     """
     if name not in EXPERIMENTS:
-        raise ValueError(
-            f"there is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}"
-        )
+        raise ValueError(f"there is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
     return import_module(f".{EXPERIMENTS[name]}", __name__).EXPERIMENT

@@ -75,7 +75,7 @@ class Config:
         below=1.0,
     )
     clip_norm: float | None = _option(
-        None, "Clip the gradient to this norm.", kind=float, above=0.0, optional=True
+        None, "Clip the gradient to this norm; 0 is off.", kind=float, least=0.0, optional=True
     )
     schedule: str = _option(
         "cosine",
@@ -83,14 +83,21 @@ class Config:
         kind=str,
         choices=("constant", "cosine", "onecycle"),
     )
+    warmup: float = _option(
+        0.1,
+        "Share of the updates in which the learning rate rises.",
+        kind=float,
+        least=0.0,
+        below=1.0,
+    )
     optimizer: str = _option(
         "adamw", "Optimizer of torch.", kind=str, choices=("adam", "adamw", "sgd")
     )
     patience: int | None = _option(
         None,
-        "Stop after this many epochs without a better validation accuracy.",
+        "Stop after this many epochs without a better validation result; 0 is off.",
         kind=int,
-        least=1,
+        least=0,
         optional=True,
     )
     max_bond: int = _option(8, "Bond dimension of the activations.", kind=int, least=1)
@@ -100,9 +107,15 @@ class Config:
     depth: int = _option(2, "Number of hidden layers.", kind=int, least=1)
     augment: bool = _option(False, "Train on randomly transformed images.", kind=bool)
     seed: int = _option(0, "Seed of the split, the weights and the batches.", kind=int, least=0)
-    device: str = _option("cpu", "Device of torch, e.g. cpu or cuda:0.", kind=str)
+    device: str = _option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", kind=str)
     dtype: str = _option(
         "float32", "Precision of training.", kind=str, choices=("float32", "float64")
+    )
+    threads: int | None = _option(
+        None, "CPU threads of torch; 0 leaves them as they are.", kind=int, least=0, optional=True
+    )
+    checkpoint_seconds: float = _option(
+        0.0, "Checkpoint within an epoch after so many seconds; 0 is off.", kind=float, least=0.0
     )
 
     def __post_init__(self) -> None:
@@ -175,7 +188,7 @@ class Data:
         return getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
 
     def limited(self, limit: int | None) -> "Data":
-        """The same data with the first ``limit`` training samples only."""
+        """Keep the first ``limit`` training samples only; all if None."""
         if limit is None:
             return self
         return replace(
@@ -212,7 +225,7 @@ class Experiment:
 def resolve(
     defaults: Config, file: Path | str | None = None, flags: Mapping[str, Any] | None = None
 ) -> Config:
-    """Configuration of a run: defaults, overridden by a TOML file, overridden by flags.
+    """Resolve the configuration of a run: defaults, then a TOML file, then flags.
 
     Parameters
     ----------
@@ -252,7 +265,7 @@ def read_toml(file: Path | str) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], where: str) -> Config:
-    """Configuration saved by :meth:`Config.to_dict`; ``where`` names its source in errors."""
+    """Read what :meth:`Config.to_dict` saved; ``where`` names its source in errors."""
     return _replaced(Config(), values, where=f"{where}: ")
 
 

@@ -1,0 +1,6 @@
+"""``python -m ftnn`` is the ``ftnn`` command."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

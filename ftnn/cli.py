@@ -1,0 +1,305 @@
+"""The command line: ``ftnn train | evaluate | inspect | plot``.
+
+Whatever goes wrong is told in one line on standard error, ``ftnn: error: ...``, with exit code
+2; FTNN_DEBUG=1 shows the traceback. Nothing slow is imported before a command runs.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .experiments import EXPERIMENTS
+from .experiments.base import Config, resolve
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .experiments.run import Run
+
+_OPTIONS = {option.name: option for option in fields(Config)}
+_MODEL_OPTIONS = ("max_bond", "bond_dim", "readout_bond", "phys", "depth")
+_DATA_OPTIONS = ("data", "limit", "augment")
+
+
+class OneLineErrors(TyperGroup):
+    """A command group that tells every error in one line."""
+
+    def main(  # type: ignore[override]  # typer adds **extra, which nothing here uses
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+    ) -> Any:
+        """Run a command; exits unless ``standalone_mode`` is false."""
+        if not standalone_mode or os.environ.get("FTNN_DEBUG", "0") not in ("", "0"):
+            return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args)
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args)
+        except (typer.Abort, KeyboardInterrupt):
+            print("ftnn: interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 141
+        except Exception as error:
+            print(f"ftnn: error: {_one_line(error)}", file=sys.stderr)
+            code = 2
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: Exception) -> str:
+    if hasattr(error, "format_message"):  # click's errors in what was typed
+        return _joined(error.format_message())
+    if isinstance(error, (ValueError, TypeError, ImportError, OSError, RuntimeError)):
+        return _joined(str(error)) or type(error).__name__
+    return f"internal, {type(error).__name__}: {_joined(str(error))} (FTNN_DEBUG=1 shows more)"
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+app = typer.Typer(
+    name="ftnn",
+    cls=OneLineErrors,
+    help="Fully tensorized neural networks: train, evaluate, inspect, plot.",
+    epilog="Start with: ftnn train digits",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _flag(name: str) -> Any:
+    """Option of ``train`` for a field of :class:`Config`."""
+    spec = _OPTIONS[name].metadata
+    text = spec["help"]
+    if spec["choices"]:
+        text = f"{text[:-1]}: {', '.join(spec['choices'])}."
+    panel = "Training"
+    if name in _MODEL_OPTIONS:
+        panel = "Model"
+    elif name in _DATA_OPTIONS:
+        panel = "Data"
+    kind = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: None}[spec["kind"]]
+    return typer.Option(help=text, rich_help_panel=panel, metavar=kind)
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `ftnn train`.")]
+DataFolder = Annotated[str | None, typer.Option("--data", help="Folder with the data set.")]
+
+
+@app.callback(invoke_without_command=True)
+def ftnn(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Fully tensorized neural networks: train, evaluate, inspect, plot."""
+    if version:
+        from . import __version__
+
+        print(f"ftnn {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        ctx.get_help()  # typer prints it
+
+
+@app.command(
+    epilog="Examples: ftnn train digits --epochs 10 --max-bond 12 | "
+    "ftnn train fashion-mnist --data DIR --config my.toml | ftnn train --resume RUN"
+)
+def train(
+    ctx: typer.Context,
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="EXPERIMENT", help=f"One of {', '.join(EXPERIMENTS)}.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="TOML file with any of the options below.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/EXPERIMENT-TIME.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result only.")] = False,
+    max_bond: Annotated[int | None, _flag("max_bond")] = None,
+    bond_dim: Annotated[int | None, _flag("bond_dim")] = None,
+    readout_bond: Annotated[int | None, _flag("readout_bond")] = None,
+    phys: Annotated[int | None, _flag("phys")] = None,
+    depth: Annotated[int | None, _flag("depth")] = None,
+    data: Annotated[str | None, _flag("data")] = None,
+    limit: Annotated[int | None, _flag("limit")] = None,
+    augment: Annotated[bool | None, _flag("augment")] = None,
+    epochs: Annotated[int | None, _flag("epochs")] = None,
+    batch_size: Annotated[int | None, _flag("batch_size")] = None,
+    lr: Annotated[float | None, _flag("lr")] = None,
+    weight_decay: Annotated[float | None, _flag("weight_decay")] = None,
+    label_smoothing: Annotated[float | None, _flag("label_smoothing")] = None,
+    ema_decay: Annotated[float | None, _flag("ema_decay")] = None,
+    clip_norm: Annotated[float | None, _flag("clip_norm")] = None,
+    schedule: Annotated[str | None, _flag("schedule")] = None,
+    warmup: Annotated[float | None, _flag("warmup")] = None,
+    optimizer: Annotated[str | None, _flag("optimizer")] = None,
+    patience: Annotated[int | None, _flag("patience")] = None,
+    seed: Annotated[int | None, _flag("seed")] = None,
+    device: Annotated[str | None, _flag("device")] = None,
+    dtype: Annotated[str | None, _flag("dtype")] = None,
+    threads: Annotated[int | None, _flag("threads")] = None,
+    checkpoint_seconds: Annotated[float | None, _flag("checkpoint_seconds")] = None,
+) -> None:
+    """Train a fully tensorized network; Ctrl-C leaves a run that can be resumed.
+
+    Options left out have the values the experiment was tuned with.
+    """
+    flags = {name: ctx.params[name] for name in _OPTIONS}
+    _train(experiment, config, out, resume, quiet, flags)
+
+
+def _train(
+    name: str | None,
+    file: str | None,
+    out: Path | None,
+    resume: Path | None,
+    quiet: bool,
+    flags: dict[str, Any],
+) -> None:
+    from .experiments import get_experiment, run
+
+    if resume is not None:
+        if out is not None or file is not None:
+            raise ValueError("--resume takes neither --out nor --config: the run has both")
+        chosen, base = run.load_config(resume)
+        if not (resume / "checkpoint.json").is_file():
+            raise ValueError(f"{resume} holds no checkpoint.json to go on from")
+        if name not in (None, chosen.name):
+            raise ValueError(f"{resume} is a run of {chosen.name}, not of {name}")
+        folder = resume
+    else:
+        if name is None:
+            raise ValueError(f"missing EXPERIMENT; choose one of {', '.join(EXPERIMENTS)}")
+        chosen = get_experiment(name)
+        base = chosen.defaults
+        folder = run.new_run_dir(name) if out is None else out
+    config = resolve(base, file, flags)
+    if resume is None:
+        run.check_free(folder)
+    setup = run.prepare(chosen, config)
+    console = _console()
+    if not quiet:
+        from .tables import setup_line, setup_table
+
+        console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
+    with _resumable(folder):
+        trainer, result = run.fit(setup, folder, resume is not None, quiet)
+        if result.outcome == "stopped":
+            raise KeyboardInterrupt
+        summary, _ = run.finish(setup, trainer, result, folder)
+    from .tables import summary_table
+
+    console.print(summary_table(summary))
+    console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Tell, on Ctrl-C, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "checkpoint.json").is_file():
+            hint = f"checkpoint in {folder}; go on with `ftnn train --resume {folder}`"
+        else:
+            hint = "before the first checkpoint; nothing to resume"
+        print(f"ftnn: interrupted: {hint}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command(epilog="Example: ftnn evaluate runs/digits-20250101-120000 --backend numpy")
+def evaluate(
+    run: RunFolder,
+    backend: Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")] = "torch",
+    device: Annotated[str | None, typer.Option(help="Device of the backend, e.g. cuda:0.")] = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    data: DataFolder = None,
+) -> None:
+    """Accuracy, loss and speed of a trained model on a backend."""
+    from .backend import check_backend
+    from .experiments.run import load_run, predict
+
+    if split not in ("test", "val"):
+        raise ValueError(f"--split is {split!r}, expected test or val")
+    check_backend(backend)
+    loaded = load_run(run)
+    images, labels = _load_data(loaded, data).split(split)
+    loaded.model.to(backend, device=device)
+    found = predict(loaded.model, loaded.encoder, images, labels)
+    part = {"test": "test", "val": "validation"}[split]
+    _console().print(
+        f"{part} accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, "
+        f"{len(labels)} images, {found.samples_per_s:,.0f} samples/s on {backend}",
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: ftnn inspect runs/digits-20250101-120000")
+def inspect(run: RunFolder, data: DataFolder = None) -> None:
+    """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement."""
+    from .analysis import flops_per_sample
+    from .experiments.run import load_run, sample_cores
+    from .report import layer_report
+    from .tables import entropy_table, layer_table
+
+    loaded = load_run(run)
+    cores = sample_cores(loaded, _load_data(loaded, data))
+    rows = layer_report(loaded.model, cores)
+    console = _console()
+    console.print(layer_table(rows))
+    console.print(entropy_table(rows))
+    try:
+        flops = f"{flops_per_sample(loaded.model, cores):.3g}"
+    except ValueError:
+        flops = "– (counting needs torch)"
+    console.print(
+        f"{flops} FLOPs per sample (forward, matrix products only). D: bond dimension of the "
+        "weight; χ: of the output. compression: parameters of the dense matrix over those of the "
+        "layer. Truncation errors are root mean squares and entropies means, over "
+        f"{len(cores[0])} validation images."
+    )
+
+
+@app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")
+def plot(run: RunFolder, data: DataFolder = None) -> None:
+    """Draw the figures of a run into its folder, finished or not."""
+    from .experiments.run import draw, load_run, sample_cores
+    from .report import layer_report
+
+    loaded = load_run(run)
+    report = layer_report(loaded.model, sample_cores(loaded, _load_data(loaded, data)))
+    for path in draw(loaded, report):
+        print(path)
+
+
+def _load_data(run: "Run", folder: str | None) -> Any:
+    config = resolve(run.config, None, {"data": folder})
+    return run.experiment.load(config)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def main() -> None:
+    """Entry point of the ``ftnn`` command."""
+    app()

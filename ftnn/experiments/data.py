@@ -1,0 +1,253 @@
+"""The data sets: scikit-learn's digits and Fashion-MNIST, from local files where there are any."""
+
+import gzip
+import math
+import os
+import struct
+import zipfile
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .base import Data
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's and Ubuntu's package ``dataset-fashion-mnist`` puts the files."""
+
+_TEST_SEED = 0
+_IDX_NAMES = {
+    "train_images": "train-images{}idx3-ubyte",
+    "train_labels": "train-labels{}idx1-ubyte",
+    "test_images": "t10k-images{}idx3-ubyte",
+    "test_labels": "t10k-labels{}idx1-ubyte",
+}
+
+
+def load_digits(seed: int = 0) -> Data:
+    """Handwritten digits that ship with scikit-learn: 1797 images of 8 x 8 pixels.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the validation split. The test set, a stratified quarter, is always the same.
+
+    Returns
+    -------
+    Data
+        1212 training, 135 validation and 450 test images.
+
+    Examples
+    --------
+    >>> data = load_digits()
+    >>> data.train_images.shape, data.val_images.shape, data.test_images.shape
+    ((1212, 8, 8), (135, 8, 8), (450, 8, 8))
+    """
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    images = (bunch.images / 16.0).astype(np.float32)
+    labels = bunch.target.astype(np.int64)
+    rest, rest_labels, test, test_labels = _holdout(
+        images, labels, math.ceil(len(labels) / 4), _TEST_SEED
+    )
+    train, train_labels, val, val_labels = _holdout(
+        rest, rest_labels, math.ceil(len(rest_labels) / 10), seed
+    )
+    names = tuple(str(digit) for digit in range(10))
+    return Data(train, train_labels, val, val_labels, test, test_labels, names)
+
+
+def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Data:
+    """Fashion-MNIST: 70 000 images of 28 x 28 pixels (Xiao, Rasul, Vollgraf, arXiv:1708.07747).
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        Folder with the four idx files, gzipped or not. By default the folder of Debian's
+        package ``dataset-fashion-mnist``, else ``sklearn.datasets.fetch_openml``, whose
+        download is kept in scikit-learn's data folder.
+    seed : int
+        Seed of the stratified split of one twelfth of the training images for validation.
+
+    Returns
+    -------
+    Data
+        55 000 training, 5 000 validation and 10 000 test images.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the data are nowhere; the message says what to do.
+    ValueError
+        If a file is truncated or is not what it should be; it is named.
+    """
+    if data_dir is not None:
+        arrays = _read_folder(Path(data_dir))
+    elif _find(DEBIAN_FOLDER, "train_images"):
+        arrays = _read_folder(DEBIAN_FOLDER)
+    else:
+        arrays = _read_openml()
+    images, labels = arrays["train_images"], arrays["train_labels"]
+    train, train_labels, val, val_labels = _holdout(images, labels, len(labels) // 12, seed)
+    return Data(
+        _scaled(train),
+        train_labels,
+        _scaled(val),
+        val_labels,
+        _scaled(arrays["test_images"]),
+        arrays["test_labels"],
+        FASHION_CLASSES,
+    )
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an idx file of unsigned bytes, gzipped or not.
+
+    The format: two zero bytes, a type code (8: unsigned byte), the number of dimensions, every
+    dimension as a big-endian 32-bit integer, then the entries in row-major order.
+
+    Parameters
+    ----------
+    path : path
+        Gzip is recognized by its magic number, not by the name.
+
+    Returns
+    -------
+    array of uint8
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is truncated, too long, or not an idx file of unsigned bytes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or raw[3] == 0:
+        raise ValueError(f"{path}: not an idx file of unsigned bytes (first bytes {raw[:4]!r})")
+    ndim = raw[3]
+    start = 4 + 4 * ndim
+    if len(raw) < start:
+        raise ValueError(f"{path}: truncated in its header; fetch it again")
+    shape = struct.unpack(f">{ndim}I", raw[4:start])
+    size = math.prod(shape)
+    if len(raw) - start != size:
+        raise ValueError(
+            f"{path}: its header announces {size} entries {shape}, but it holds "
+            f"{len(raw) - start}; fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _read_folder(folder: Path) -> dict[str, np.ndarray]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data {folder}: there is no such folder")
+    arrays = {}
+    for key, pattern in _IDX_NAMES.items():
+        path = _find(folder, key)
+        if path is None:
+            name = pattern.format("-")
+            raise FileNotFoundError(f"--data {folder}: holds no {name} or {name}.gz")
+        array = read_idx(path)
+        if key.endswith("images") and array.shape[1:] != (28, 28):
+            raise ValueError(f"{path}: has shape {array.shape}, expected (n, 28, 28)")
+        if key.endswith("labels") and array.ndim != 1:
+            raise ValueError(f"{path}: has shape {array.shape}, expected (n,)")
+        if len(array) == 0:
+            raise ValueError(f"{path}: is empty")
+        if key.endswith("labels") and array.max() > 9:
+            raise ValueError(f"{path}: has label {array.max()}, expected 0 to 9")
+        arrays[key] = array.astype(np.int64) if key.endswith("labels") else array
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        if len(images) != len(labels):
+            raise ValueError(
+                f"--data {folder}: {len(images)} {part} images, but {len(labels)} labels"
+            )
+    return arrays
+
+
+def _find(folder: Path, key: str) -> Path | None:
+    """File of one of the four arrays; both spellings, gzipped or not."""
+    for separator in "-.":
+        for suffix in ("", ".gz"):
+            path = folder / (_IDX_NAMES[key].format(separator) + suffix)
+            if path.is_file():
+                return path
+    return None
+
+
+def _read_openml() -> dict[str, np.ndarray]:
+    """From OpenML, kept as one .npz file: parsing the download takes about a minute."""
+    from sklearn.datasets import fetch_openml, get_data_home
+
+    cache = Path(get_data_home()) / "ftnn-fashion-mnist.npz"
+    try:
+        with np.load(cache) as stored:
+            return {key: stored[key] for key in _IDX_NAMES}
+    except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+        pass  # not there yet, or damaged: fetch
+    parser = "pandas" if find_spec("pandas") else "liac-arff"
+    try:
+        bunch = fetch_openml("Fashion-MNIST", version=1, as_frame=False, parser=parser)
+    except Exception as error:  # of urllib, http, ssl, sockets or OpenML: the remedy is the same
+        raise FileNotFoundError(
+            "Fashion-MNIST is not on this machine and OpenML cannot be reached "
+            f"({type(error).__name__}); `apt install dataset-fashion-mnist`, or give a folder "
+            "with its idx files as --data DIR, or connect to the network"
+        ) from error
+    images = bunch.data.reshape(-1, 28, 28).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    n = len(labels) * 6 // 7  # training images first, as in the original
+    arrays = {
+        "train_images": images[:n],
+        "train_labels": labels[:n],
+        "test_images": images[n:],
+        "test_labels": labels[n:],
+    }
+    partial = cache.with_name(f"{cache.stem}-{os.getpid()}.npz")
+    np.savez_compressed(partial, **arrays)
+    partial.replace(cache)
+    return arrays
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / np.float32(255.0)
+
+
+def _holdout(
+    images: np.ndarray, labels: np.ndarray, size: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shuffle and split, stratified by class: what stays, with labels, and what is held out."""
+    from sklearn.model_selection import train_test_split
+
+    if size < len(np.unique(labels)):
+        raise ValueError(
+            f"{len(labels)} images are too few for a split with {len(np.unique(labels))} classes"
+        )
+    stay, held = train_test_split(
+        np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels
+    )
+    return images[stay], labels[stay], images[held], labels[held]

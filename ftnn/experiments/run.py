@@ -1,0 +1,298 @@
+"""Runs of an experiment: prepare, train, summarize, draw; and load one again.
+
+A run folder holds ``config.json``, ``metrics.jsonl``, ``model.safetensors`` (with the encoder),
+the checkpoint to resume from, ``summary.json``, and the figures.
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backend import as_like, check_backend, to_numpy
+from ..chain import Cores
+from ..encoding import Encoder
+from ..layer import Layer
+from ..report import LayerRow, layer_report, log10_compression
+from ..serialization import load, load_encoder
+from . import get_experiment
+from .base import Config, Data, Experiment, from_dict
+
+if TYPE_CHECKING:
+    from ..training import FitResult, TrainConfig, Trainer
+
+SAMPLES = 32
+"""Validation images that a report looks at."""
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """Everything a training needs, checked and ready."""
+
+    experiment: Experiment
+    config: Config
+    train_config: "TrainConfig"
+    data: Data
+    encoder: Encoder
+    model: Layer
+
+
+def prepare(experiment: Experiment, config: Config) -> Setup:
+    """Check a configuration, load the data, build encoder and model.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError
+        If an option is wrong, torch is missing, or the data are nowhere.
+    """
+    check_backend("torch")
+    from ..training import TrainConfig
+    from ..training.config import resolve_device
+
+    names = [option.name for option in fields(TrainConfig)]
+    train_config = TrainConfig(**{name: getattr(config, name) for name in names})
+    resolve_device(config.device)
+    if config.augment and experiment.augment is None:
+        raise ValueError(f"augment is True, but experiment {experiment.name} has no augmentation")
+    data = experiment.load(config).limited(config.limit)
+    encoder, model = experiment.build(config, data)
+    return Setup(experiment, config, train_config, data, encoder, model)
+
+
+def check_free(run_dir: Path) -> None:
+    """Raise ``ValueError`` if training into this folder would overwrite a run."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"{run_dir} is a file; choose a folder with --out DIR")
+    if any((run_dir / name).exists() for name in ("checkpoint.json", "model.safetensors")):
+        raise ValueError(
+            f"{run_dir} holds a run already; go on with `--resume {run_dir}`, "
+            "or choose another folder with --out DIR"
+        )
+
+
+def fit(
+    setup: Setup, run_dir: Path, resume: bool = False, quiet: bool = False
+) -> "tuple[Trainer, FitResult]":
+    """Train into a run folder; the outcome is ``"stopped"`` after Ctrl-C.
+
+    Returns
+    -------
+    trainer : Trainer
+        With the weights that were kept.
+    result : FitResult
+    """
+    from ..training import Trainer
+    from ..training.checkpoint import write_json
+
+    trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    about = {"experiment": setup.experiment.name} | setup.config.to_dict()
+    if not resume:
+        write_json(run_dir / "config.json", about)
+    augment = setup.experiment.augment if setup.config.augment else None
+    result = trainer.fit(setup.data, augment=augment, resume=resume)
+    return trainer, result
+
+
+def finish(
+    setup: Setup, trainer: "Trainer", result: "FitResult", run_dir: Path
+) -> tuple[dict[str, Any], tuple[LayerRow, ...]]:
+    """Evaluate the test set, once, with the model kept; write summary and figures.
+
+    Returns
+    -------
+    summary : dict
+        What ``summary.json`` holds.
+    report : tuple of LayerRow
+    """
+    from ..training.checkpoint import write_json
+    from ..training.metrics import json_safe
+
+    images, labels = setup.data.split("test")
+    found = trainer.evaluate(images, labels)
+    run = load_run(run_dir)
+    report = layer_report(run.model, sample_cores(run, setup.data))
+    about = {
+        "experiment": setup.experiment.name,
+        "test_accuracy": found.accuracy,
+        "test_loss": found.loss,
+        "test_samples": len(labels),
+        "num_params": run.model.num_params(),
+        "log10_compression": log10_compression(report),
+        "samples_per_s": float(np.median([m["samples_per_s"] for m in result.history])),
+        "device": trainer.device,
+        "seed": setup.config.seed,
+        "versions": versions(),
+        "confusion": confusion_matrix(labels, found.predictions, len(setup.data.class_names)),
+        "class_names": list(setup.data.class_names),
+    }
+    summary = read_summary(run_dir) | json_safe(about)
+    write_json(run_dir / "summary.json", summary)
+    draw(run, report)
+    return summary, report
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder, loaded; the model is on NumPy."""
+
+    path: Path
+    experiment: Experiment
+    config: Config
+    encoder: Encoder
+    model: Layer
+
+
+def load_config(run_dir: Path) -> tuple[Experiment, Config]:
+    """Experiment and configuration of a run folder, or one clear error."""
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"there is no run folder {run_dir}")
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} is no run folder: it holds no config.json")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    if not isinstance(values, dict) or "experiment" not in values:
+        raise ValueError(f"{path}: names no experiment; it is not the config of a run")
+    name = values.pop("experiment")
+    return get_experiment(str(name)), from_dict(values, str(path))
+
+
+def load_run(run_dir: Path) -> Run:
+    """Load the model of a run folder with all that is needed to use it."""
+    experiment, config = load_config(run_dir)
+    path = run_dir / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} holds no model yet; it is written after an epoch")
+    encoder = load_encoder(path)
+    if encoder is None:
+        raise ValueError(f"{path} was saved without an encoder; train again")
+    return Run(run_dir, experiment, config, encoder, load(path))
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """Read ``summary.json``; empty if there is none."""
+    path = run_dir / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    return summary if isinstance(summary, dict) else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says about labelled images.
+
+    Attributes
+    ----------
+    logits : float64 array (n, classes)
+    accuracy, loss : float
+        Loss is the mean cross entropy.
+    samples_per_s : float
+        Encoding and forward pass, after a warm-up.
+    """
+
+    logits: np.ndarray
+    accuracy: float
+    loss: float
+    samples_per_s: float
+
+
+def predict(model: Layer, encoder: Encoder, images: np.ndarray, labels: np.ndarray) -> Prediction:
+    """Apply a model to images on the backend it lives on.
+
+    Parameters
+    ----------
+    model : Layer
+        With logits as outputs.
+    encoder : Encoder
+    images : float array (n, height, width)
+    labels : int array (n,)
+    """
+    _logits(model, encoder, images[:1])
+    begun = time.perf_counter()
+    chunks = [
+        _logits(model, encoder, images[start : start + _CHUNK])
+        for start in range(0, len(images), _CHUNK)
+    ]
+    seconds = time.perf_counter() - begun
+    logits = np.concatenate(chunks)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    loss = np.mean(log_sum - shifted[np.arange(len(labels)), labels])
+    accuracy = np.mean(logits.argmax(axis=1) == labels)
+    return Prediction(logits, float(accuracy), float(loss), len(images) / max(seconds, 1e-9))
+
+
+def _logits(model: Layer, encoder: Encoder, images: np.ndarray) -> np.ndarray:
+    like = next(iter(model.named_arrays().values()))
+    cores = tuple(as_like(core, like) for core in encoder.encode(images))
+    return to_numpy(model.apply(cores)).astype(np.float64)
+
+
+def sample_cores(run: Run, data: Data) -> Cores:
+    """Encode the validation images that a report looks at."""
+    return run.encoder.encode(data.val_images[:SAMPLES])
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Count samples (classes, classes): rows are true classes, columns predicted ones.
+
+    Examples
+    --------
+    >>> print(confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2))
+    [[1 0]
+     [1 1]]
+    """
+    flat = np.bincount(classes * labels + predictions, minlength=classes**2)
+    return flat.reshape(classes, classes)
+
+
+def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
+    """Draw every figure there is material for; return the files written."""
+    from ..plotting import plot_bonds, plot_confusion, plot_curves, plot_network
+    from ..training.metrics import read_metrics
+
+    written = []
+    metrics, summary = read_metrics(run.path), read_summary(run.path)
+    if metrics:
+        plot_curves(metrics, run.path / "curves.png")
+        written.append(run.path / "curves.png")
+    if "confusion" in summary and "class_names" in summary:
+        matrix = np.array(summary["confusion"])
+        plot_confusion(matrix, summary["class_names"], run.path / "confusion.png")
+        written.append(run.path / "confusion.png")
+    plot_bonds(report, run.path / "bonds.png")
+    plot_network(run.model, run.path / "network.png")
+    return [*written, run.path / "bonds.png", run.path / "network.png"]
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    from .. import __version__
+
+    found = {name: version(name) for name in ("numpy", "autoray", "quimb", "torch")}
+    return {"ftnn": __version__, "python": platform.python_version()} | found
+
+
+def new_run_dir(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+    """Folder for a new run of an experiment, named after the time; not made yet."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path(root) / stem, 1
+    while path.exists():
+        number += 1
+        path = Path(root) / f"{stem}-{number}"
+    return path

@@ -1,0 +1,274 @@
+"""The network of a model, drawn as tensor-network diagrams are."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
+
+from ..layer import Layer
+from ..layers import Linear, Readout, Residual, Sequential
+from .style import figure, save_figure, style
+
+INK = "#333333"
+MPS_FILL = "#56B4E9"
+MPO_FILL = "#E69F00"
+CORE_FILL = "#009E73"
+READOUT_FILL = "#CC79A7"
+BAR_FILL = "#EDEDED"
+
+_GAP = 1.0  # between sites, and between the rows of layers
+_LEFT = -0.9  # where the labels on the left end
+_SIZE = 0.24
+
+
+@dataclass
+class _Canvas:
+    """Axes with the columns drawn, and how far down the drawing has come."""
+
+    axis: Axes
+    L: int
+    columns: list[int | None]  # site of every column; None is an ellipsis
+    y: float = 0.0
+    state_y: float = 0.0  # height of the latest state, where a skip connection starts
+
+    @property
+    def right(self) -> float:
+        return (len(self.columns) - 1) * _GAP
+
+
+def plot_network(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Draw a model as a tensor network, from the input at the top to the outputs at the bottom.
+
+    Circles are cores of states, squares cores of operators; lines between neighbours are bonds,
+    vertical lines physical indices. A dashed line marks a truncation to bond dimension χ. Long
+    chains are drawn with an ellipsis.
+
+    Parameters
+    ----------
+    model : Layer
+        A layer that knows its input dimensions, or a Sequential of such.
+    path : path
+        File to write; the format follows the name (PNG, SVG, PDF).
+    """
+    if model.in_dims is None:
+        raise ValueError("model has no in_dims of its own; draw a Linear or a Sequential")
+    layers = list(model.layers) if isinstance(model, Sequential) else [model]
+    L = len(model.in_dims)
+    with style():
+        fig = figure(1.0, 1.0)
+        axis = fig.add_subplot()
+        axis.set_axis_off()
+        axis.set_aspect("equal")
+        canvas = _Canvas(axis, L, _columns(L))
+        _sites(canvas, MPS_FILL, "circle", sign="")
+        _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}")
+        for layer in layers:
+            _draw(canvas, layer)
+        width, bottom = canvas.right + 6.6, canvas.y - 0.55
+        axis.set_xlim(_LEFT - 2.5, canvas.right + 3.2)
+        axis.set_ylim(bottom, 0.75)
+        fig.set_size_inches(0.62 * width, 0.62 * (0.75 - bottom))
+        save_figure(fig, path)
+
+
+def _columns(L: int) -> list[int | None]:
+    if L <= 8:
+        return list(range(L))
+    return [0, 1, None, L // 2, None, L - 2, L - 1]
+
+
+def _draw(canvas: _Canvas, layer: Layer) -> None:
+    match layer:
+        case Sequential():
+            for child in layer.layers:
+                _draw(canvas, child)
+        case Residual():
+            top = canvas.state_y
+            _draw(canvas, layer.children["layer"])
+            _sum(canvas, top, layer.max_bond)
+        case Linear():
+            _linear(canvas, layer)
+        case Readout():
+            _readout(canvas, layer)
+        case _ if any(name.count(".") for name in layer.params):  # functions on every core
+            _core_functions(canvas, layer)
+        case _:
+            _bar(canvas, type(layer).__name__)
+
+
+def _linear(canvas: _Canvas, layer: Linear) -> None:
+    _legs(canvas)
+    canvas.y -= _GAP
+    _sites(canvas, MPO_FILL, "square", sign="")
+    bias = ", bias" if layer.bias else ""
+    _left(canvas, "linear MPO", f"{_map(layer)}, D = {layer.bond_dim}{bias}")
+    _truncation(canvas, layer.max_bond)
+
+
+def _truncation(canvas: _Canvas, max_bond: int) -> None:
+    _legs(canvas)
+    y = canvas.y - 0.5 * _GAP
+    x0, x1 = -0.45, canvas.right + 0.45
+    canvas.axis.plot((x0, x1), (y, y), "--", color=INK, lw=1.0, dashes=(4, 2.5), zorder=5)
+    _right(canvas, f"truncate to χ = {max_bond}", y)
+    canvas.y -= _GAP
+    _sites(canvas, MPS_FILL, "circle", sign="")
+
+
+def _core_functions(canvas: _Canvas, layer: Layer) -> None:
+    _legs(canvas)
+    canvas.y -= _GAP
+    _sites(canvas, CORE_FILL, "circle", sign="φ")
+    _left(canvas, type(layer).__name__, f"{_map(layer)}, on every core".lstrip(", "))
+
+
+def _bar(canvas: _Canvas, name: str) -> None:
+    _legs(canvas)
+    y = canvas.y - 0.62 * _GAP
+    width = max(canvas.right + 0.64, 1.5)
+    bar = FancyBboxPatch(
+        (canvas.right / 2 - width / 2, y - 0.15),
+        width,
+        0.3,
+        boxstyle="round,pad=0,rounding_size=0.12",
+        facecolor=BAR_FILL,
+        edgecolor=INK,
+        lw=1.0,
+        zorder=4,
+    )
+    canvas.axis.add_patch(bar)
+    canvas.axis.text(
+        canvas.right / 2, y - 0.012, name, ha="center", va="center", fontsize=8, color=INK, zorder=6
+    )
+    canvas.y, canvas.state_y = y + 0.25, y  # the next row comes closer, as the bar is flat
+
+
+def _readout(canvas: _Canvas, layer: Readout) -> None:
+    _legs(canvas)
+    canvas.y -= _GAP
+    _sites(canvas, READOUT_FILL, "square", sign="")
+    _left(canvas, "readout MPS", f"D = {layer.bond_dim}")
+    x = canvas.columns.index(layer.center) * _GAP
+    arrow = FancyArrowPatch(
+        (x, canvas.y - _SIZE),
+        (x, canvas.y - 0.85),
+        arrowstyle="-|>",
+        mutation_scale=10,
+        color=INK,
+        lw=1.6,
+        shrinkA=0,
+        shrinkB=0,
+    )
+    canvas.axis.add_patch(arrow)
+    canvas.y -= 0.85
+    canvas.axis.text(
+        x,
+        canvas.y - 0.1,
+        f"{layer.num_outputs} logits (dense)",
+        ha="center",
+        va="top",
+        fontsize=9,
+        weight="bold",
+        color=INK,
+    )
+
+
+def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
+    """Skip connection from the row at ``top`` to a truncated sum below."""
+    near, far = canvas.right + 0.36, canvas.right + 0.66
+    _legs(canvas)
+    canvas.y -= _GAP
+    _sites(canvas, MPS_FILL, "circle", sign="+")
+    _left(canvas, "residual sum", f"truncate to χ = {max_bond}")
+    canvas.axis.plot((near, far, far), (top, top, canvas.y), color=INK, lw=1.4, zorder=1)
+    arrow = FancyArrowPatch(
+        (far, canvas.y),
+        (near, canvas.y),
+        arrowstyle="-|>",
+        mutation_scale=9,
+        color=INK,
+        lw=1.4,
+        shrinkA=0,
+        shrinkB=0,
+    )
+    canvas.axis.add_patch(arrow)
+
+
+def _sites(canvas: _Canvas, color: str, shape: str, sign: str) -> None:
+    """One row of cores with the bonds between them, at the height of the canvas."""
+    axis, y = canvas.axis, canvas.y
+    canvas.state_y = y
+    axis.plot((0, canvas.right), (y, y), color=INK, lw=2.6, zorder=1)
+    for n, site in enumerate(canvas.columns):
+        x = n * _GAP
+        if site is None:
+            _ellipsis(axis, x, y)
+            continue
+        if shape == "circle":
+            patch: Patch = Circle((x, y), _SIZE, facecolor=color, edgecolor=INK, lw=1.2, zorder=3)
+        else:
+            patch = FancyBboxPatch(
+                (x - _SIZE + 0.02, y - _SIZE + 0.02),
+                2 * _SIZE - 0.04,
+                2 * _SIZE - 0.04,
+                boxstyle="round,pad=0,rounding_size=0.05",
+                facecolor=color,
+                edgecolor=INK,
+                lw=1.2,
+                zorder=3,
+            )
+        axis.add_patch(patch)
+        if sign:
+            axis.text(
+                x,
+                y - 0.015,
+                sign,
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white",
+                zorder=4,
+                weight="bold",
+            )
+        if y == 0.0:
+            axis.text(
+                x, y + 0.36, str(site + 1), ha="center", va="bottom", fontsize=7, color="#777777"
+            )
+
+
+def _ellipsis(axis: Axes, x: float, y: float) -> None:
+    axis.plot((x - 0.3, x + 0.3), (y, y), color="white", lw=4.5, zorder=2)
+    axis.plot((x - 0.16, x, x + 0.16), (y, y, y), "o", color=INK, ms=2.4, zorder=3)
+
+
+def _legs(canvas: _Canvas) -> None:
+    """Physical indices from the current row to the one below."""
+    for n, site in enumerate(canvas.columns):
+        if site is not None:
+            x = n * _GAP
+            canvas.axis.plot((x, x), (canvas.y, canvas.y - _GAP), color=INK, lw=1.2, zorder=0)
+
+
+def _left(canvas: _Canvas, title: str, detail: str) -> None:
+    text: dict[str, Any] = {"ha": "right", "color": INK}
+    canvas.axis.text(_LEFT, canvas.y + 0.03, title, va="bottom", fontsize=9, weight="bold", **text)
+    canvas.axis.text(_LEFT, canvas.y - 0.03, detail, va="top", fontsize=8, **text)
+
+
+def _right(canvas: _Canvas, text: str, y: float) -> None:
+    canvas.axis.text(canvas.right + 0.85, y, text, ha="left", va="center", fontsize=8, color=INK)
+
+
+def _map(layer: Layer) -> str:
+    """Physical dimensions that a layer maps."""
+    before, after = _dims(layer.in_dims), _dims(layer.out_dims)
+    if not before:
+        return ""
+    return f"p = {before}" if before == after else f"p = {before} → {after}"
+
+
+def _dims(dims: tuple[int, ...] | None) -> str:
+    values = sorted(set(dims or ()))
+    return "…".join(str(value) for value in dict.fromkeys(values[:1] + values[-1:]))

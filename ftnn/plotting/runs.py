@@ -1,0 +1,200 @@
+"""Figures of a run: learning curves, confusion matrix, bonds."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+
+from ..report import LayerRow
+from .style import COLORS, MARKERS, figure, save_figure, style
+
+_FLOOR = 1e-8  # smallest singular value drawn
+
+
+def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Loss, accuracy and truncation error by epoch.
+
+    Parameters
+    ----------
+    metrics : sequence of mapping
+        One an epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
+        val_accuracy, and truncation_error by layer; what is missing or None is left out.
+    path : path
+        File to write.
+    """
+    if not metrics:
+        raise ValueError("metrics is empty; there is nothing to plot before the first epoch")
+    layers = list(dict.fromkeys(name for m in metrics for name in m.get("truncation_error") or ()))
+    with style():
+        fig = figure(9.6 if layers else 6.6, 3.0)
+        axes = fig.subplots(1, 3 if layers else 2, squeeze=False)[0]
+        for axis, quantity in zip(axes, ("loss", "accuracy"), strict=False):
+            for part, color, line in (("train", COLORS[0], "--"), ("val", COLORS[1], "-")):
+                label = {"train": "training", "val": "validation"}[part]
+                _line(axis, metrics, lambda m, k=f"{part}_{quantity}": m.get(k), line, color, label)
+            axis.set_title(quantity.capitalize())
+            axis.legend()
+        _from_zero(axes[0])
+        axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+        for n, name in enumerate(layers):
+            color, mark = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
+            _line(
+                axes[2],
+                metrics,
+                lambda m, k=name: (m.get("truncation_error") or {}).get(k),
+                f"-{mark}",
+                color,
+                f"layer {name}" if name else "model",
+            )
+        if layers:
+            axes[2].set_title("Relative truncation error")
+            _from_zero(axes[2])
+            axes[2].legend()
+        for axis in axes:
+            axis.set(xlabel="epoch", xlim=(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5))
+            axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        save_figure(fig, path)
+
+
+def _from_zero(axis: Axes) -> None:
+    axis.set_ylim(0.0, 1.08 * max(axis.dataLim.y1, 1e-12))
+
+
+def _line(
+    axis: Axes, metrics: Sequence[Mapping[str, Any]], get: Any, line: str, color: str, label: str
+) -> None:
+    points = [(m["epoch"], get(m)) for m in metrics]
+    points = [(x, y) for x, y in points if y is not None and np.isfinite(y)]
+    if points:
+        line = f"o{line}" if len(points) == 1 and line in ("-", "--") else line
+        every = max(1, len(points) // 8)
+        xs, ys = zip(*points, strict=True)
+        axis.plot(xs, ys, line, color=color, label=label, markevery=every)
+
+
+def plot_confusion(
+    matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Confusion matrix: counts written, share of the true class as colour.
+
+    Parameters
+    ----------
+    matrix : array (classes, classes) of int
+        Rows are true classes, columns predicted ones.
+    class_names : sequence of str
+    path : path
+        File to write.
+    """
+    matrix = np.asarray(matrix)
+    n = len(class_names)
+    if matrix.shape != (n, n):
+        raise ValueError(f"matrix has shape {matrix.shape}, but there are {n} class_names")
+    total = np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    share = matrix / total
+    long = max(len(name) for name in class_names) > 2
+    with style():
+        fig = figure(5.6 if long else 4.8, 5.0 if long else 4.4)
+        axis = fig.subplots()
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            color = "white" if share[i, j] > 0.5 else "#333333"
+            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", color=color, fontsize=7.5)
+        axis.set_xticks(range(n), class_names)
+        axis.set_yticks(range(n), class_names)
+        if long:
+            for text in axis.get_xticklabels():
+                text.set(rotation=45, ha="right", rotation_mode="anchor")
+        axis.grid(False)
+        axis.tick_params(length=0)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        correct = np.trace(matrix) / max(1, matrix.sum())
+        axis.set(xlabel="predicted", ylabel="true")
+        axis.set_title(f"{correct:.2%} of {matrix.sum()} correct")
+        bar = fig.colorbar(image, ax=axis, shrink=0.75, format=PercentFormatter(1.0))
+        bar.outline.set_visible(False)
+        bar.set_label("share of the true class")
+        save_figure(fig, path)
+
+
+def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None:
+    """Bond dimensions and entanglement along the chain, and singular-value decay, by layer.
+
+    Layers that leave the spectra as they are, such as a norm, are left out.
+
+    Parameters
+    ----------
+    report : sequence of LayerRow
+        From :func:`ftnn.report.layer_report`.
+    path : path
+        File to write.
+    """
+    rows = _changing(report)
+    if not rows:
+        raise ValueError("no layer has bonds: the chain has one site, there is nothing to plot")
+    names = [row.path if row.path == "input" else f"{row.path} {row.type}".strip() for row in rows]
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(rows)))
+    sites = np.arange(1, len(rows[0].bonds) + 1)
+    with style():
+        fig = figure(11.0, max(3.2, 1.4 + 0.24 * len(rows)))
+        first, second, third = fig.subplots(1, 3, width_ratios=(1.25, 1, 1))
+        _bond_map(fig, first, rows, names)
+        middle = len(sites) // 2
+        for n, (row, color) in enumerate(zip(rows, colors, strict=True)):
+            look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "label": names[n]}
+            second.plot(sites, row.entropies, markevery=max(1, len(sites) // 10), **look)
+            values = row.spectra[middle]
+            third.semilogy(np.arange(1, len(values) + 1), np.maximum(values, _FLOOR), **look)
+        second.set(xlabel="bond", ylabel="nats", ylim=(0, None))
+        second.set_title("Entanglement entropy")
+        second.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        third.set(xlabel="index", ylabel="normalized singular value")
+        third.set_title(f"Singular values, bond {sites[middle]}")
+        lowest = min(row.spectra[middle].min() for row in rows)
+        third.set_ylim(10.0 ** np.floor(np.log10(max(lowest, _FLOOR))), 1.05)
+        third.yaxis.set_minor_formatter(NullFormatter())
+        third.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        fig.legend(*second.get_legend_handles_labels(), loc="outside right center")
+        save_figure(fig, path)
+
+
+def _changing(report: Sequence[LayerRow]) -> list[LayerRow]:
+    rows: list[LayerRow] = []
+    for row in report:
+        if not row.bonds:
+            continue
+        if rows and rows[-1].bonds == row.bonds:
+            pairs = zip(rows[-1].spectra, row.spectra, strict=True)
+            if all(np.allclose(s, t, atol=1e-9) for s, t in pairs):
+                continue
+        rows.append(row)
+    return rows
+
+
+def _bond_map(fig: Figure, axis: Axes, rows: list[LayerRow], names: list[str]) -> None:
+    bonds = np.array([row.bonds for row in rows])
+    n = bonds.shape[1]
+    image = axis.imshow(
+        bonds, cmap="cividis", aspect="auto", vmin=0, extent=(0.5, n + 0.5, len(rows) - 0.5, -0.5)
+    )
+    if n <= 12:
+        for i, j in np.ndindex(*bonds.shape):
+            color = "#222222" if bonds[i, j] > 0.6 * bonds.max() else "white"
+            axis.text(
+                j + 1, i, str(bonds[i, j]), ha="center", va="center", color=color, fontsize=7.5
+            )
+    axis.set_yticks(range(len(rows)), names)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axis.grid(False)
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.set_xlabel("bond")
+    axis.set_title("Bond dimension")
+    bar = fig.colorbar(image, ax=axis, ticks=MaxNLocator(nbins=5, integer=True))
+    bar.outline.set_visible(False)

@@ -1,0 +1,54 @@
+"""The look of every figure of ftnn.
+
+Figures are made through matplotlib's object interface with the Agg backend: no display, no
+global state of pyplot.
+"""
+
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, which colour-blind readers tell apart."""
+
+MARKERS = "osD^vP*X"
+_STYLE: Any = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Look of every figure of ftnn, as a context."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def figure(width: float, height: float) -> Figure:
+    """Empty figure of that many inches, laid out without overlaps."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the format follows the name, PNG at 180 dots per inch."""
+    fig.savefig(path, dpi=180, facecolor="white")

@@ -1,0 +1,150 @@
+"""A table of a network: dimensions, bonds, parameters, truncation and entanglement by layer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .analysis import (
+    Step,
+    bond_spectra,
+    entanglement_entropies,
+    operator_cores,
+    relative_error,
+    spectral_entropies,
+    trace,
+)
+from .chain import Cores
+from .layer import Layer
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRow:
+    """One layer of :func:`layer_report`; what a layer does not have is None or empty.
+
+    Attributes
+    ----------
+    path, type : str
+    in_dims, out_dims : tuple of int
+        Physical dimensions; of a readout the number of outputs.
+    weight_bonds, bonds : tuple of int
+        Bond dimensions of the weight, and of the output.
+    params : int
+    dense_params : int or None
+        Entries of the dense matrix (and bias) of the same shape; an exact Python integer.
+    truncation_error : float or None
+        Root mean square over the batch.
+    entropies, weight_entropies : array (L - 1,)
+        Entanglement entropy per bond in nats, of the output (mean over the batch) and of the
+        weight.
+    spectra : tuple of array (bond,)
+        Normalized singular values of the output per bond, root mean square over the batch.
+    """
+
+    path: str
+    type: str
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+    weight_bonds: tuple[int, ...]
+    bonds: tuple[int, ...]
+    params: int
+    dense_params: int | None
+    truncation_error: float | None
+    entropies: np.ndarray
+    weight_entropies: np.ndarray
+    spectra: tuple[np.ndarray, ...]
+
+    @property
+    def log10_compression(self) -> float | None:
+        """Decimal logarithm of dense parameters over parameters; None without a dense matrix."""
+        if self.dense_params is None:
+            return None
+        return math.log10(self.dense_params) - math.log10(self.params)
+
+
+def layer_report(model: Layer, cores: Cores) -> tuple[LayerRow, ...]:
+    """Describe every layer, as seen by a batch of inputs.
+
+    Parameters
+    ----------
+    model : Layer
+        On any backend; it is not changed.
+    cores : tuple of array (batch, left, phys, right)
+        A few dozen samples are enough.
+
+    Returns
+    -------
+    tuple of LayerRow
+        The first describes the input; layers that only hold other layers are left out.
+    """
+    steps = trace(model, cores)
+    rows = [_input_row(steps[0].inputs)]
+    for step in steps:
+        if hasattr(step.layer, "terms") or not step.layer.children:
+            rows.append(_row(step))
+    return tuple(rows)
+
+
+def log10_compression(rows: Sequence[LayerRow]) -> float:
+    """Decimal logarithm of the compression of a whole model against dense matrices.
+
+    Layers without a dense matrix count their own parameters on both sides.
+    """
+    dense = sum(row.params if row.dense_params is None else row.dense_params for row in rows)
+    return math.log10(dense) - math.log10(max(1, sum(row.params for row in rows)))
+
+
+def _row(step: Step) -> LayerRow:
+    layer = step.layer
+    weights = [a for name, a in layer.params.items() if name.startswith("weight.")]
+    bias = any(name.startswith("bias.") for name in layer.params)
+    chain = step.output if isinstance(step.output, tuple) else ()
+    error = relative_error(layer.terms(step.inputs), chain) if hasattr(layer, "terms") else None
+    in_dims = tuple(core.shape[2] for core in step.inputs)
+    out_dims = tuple(core.shape[2] for core in chain) or (int(step.output.shape[1]),)
+    entropies, spectra = _entanglement(chain)
+    return LayerRow(
+        path=step.path,
+        type=type(layer).__name__,
+        in_dims=in_dims,
+        out_dims=out_dims,
+        weight_bonds=tuple(w.shape[3] for w in weights[:-1]),
+        bonds=tuple(core.shape[3] for core in chain[:-1]),
+        params=sum(math.prod(a.shape) for a in layer.params.values()),
+        dense_params=math.prod(out_dims) * (math.prod(in_dims) + bias) if weights else None,
+        truncation_error=None if error is None else float(np.sqrt(np.mean(error**2))),
+        entropies=entropies,
+        weight_entropies=(
+            entanglement_entropies(operator_cores(weights))[0] if weights else np.zeros(0)
+        ),
+        spectra=spectra,
+    )
+
+
+def _input_row(cores: Cores) -> LayerRow:
+    dims = tuple(core.shape[2] for core in cores)
+    entropies, spectra = _entanglement(cores)
+    return LayerRow(
+        path="input",
+        type="MPS",
+        in_dims=dims,
+        out_dims=dims,
+        weight_bonds=(),
+        bonds=tuple(core.shape[3] for core in cores[:-1]),
+        params=0,
+        dense_params=None,
+        truncation_error=None,
+        entropies=entropies,
+        weight_entropies=np.zeros(0),
+        spectra=spectra,
+    )
+
+
+def _entanglement(chain: Cores) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Mean entropies and root mean square spectra of a batch."""
+    if not chain:
+        return np.zeros(0), ()
+    spectra = bond_spectra(chain)
+    entropies = spectral_entropies(spectra, chain[0].shape[0])
+    return entropies.mean(axis=0), tuple(np.sqrt(np.mean(s**2, axis=0)) for s in spectra)

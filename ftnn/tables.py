@@ -1,0 +1,160 @@
+"""What the command line prints: set-up, summary and layers, as tables 80 columns wide."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from .report import LayerRow, log10_compression
+
+if TYPE_CHECKING:
+    from .experiments.run import Setup
+
+
+def setup_table(setup: "Setup") -> Table:
+    """Show the resolved configuration of a run."""
+    title = f"ftnn train {setup.experiment.name}"
+    table = Table(title=title, box=None, title_justify="left", show_header=False)
+    for _ in range(2):
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+    cells = [(key, _plain(value)) for key, value in setup.config.to_dict().items()]
+    half = -(-len(cells) // 2)
+    cells += [("", "")] * (2 * half - len(cells))
+    for left, right in zip(cells[:half], cells[half:], strict=True):
+        table.add_row(*left, *right)
+    return table
+
+
+def setup_line(setup: "Setup") -> str:
+    """Tell how much data and how many parameters a run has."""
+    data = setup.data
+    return (
+        f"{len(data.train_labels):,} training, {len(data.val_labels):,} validation, "
+        f"{len(data.test_labels):,} test images; {setup.model.num_params():,} parameters"
+    )
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Show the result of a training, from ``summary.json``."""
+    table = Table(title="Result", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
+    table.add_column(style="cyan")
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="dim")
+    test = f"of {summary['test_samples']} images, seen once"
+    table.add_row("test accuracy", f"{summary['test_accuracy']:.2%}", test)
+    table.add_row("test loss", f"{summary['test_loss']:.4f}", "mean cross entropy")
+    if summary.get("val_accuracy") is not None:
+        best = f"best, epoch {summary['best_epoch']} of {summary['epochs']}"
+        table.add_row("validation accuracy", f"{summary['val_accuracy']:.2%}", best)
+    table.add_row("parameters", f"{summary['num_params']:,}", "")
+    table.add_row("compression", ratio(summary["log10_compression"]), "against dense layers")
+    table.add_row("training time", f"{summary['train_seconds']:.1f} s", f"on {summary['device']}")
+    table.add_row("speed", f"{summary['samples_per_s']:,.0f} samples/s", "median over the epochs")
+    return table
+
+
+def layer_table(rows: Sequence[LayerRow]) -> Table:
+    """Dimensions, bonds, parameters, compression and truncation error by layer."""
+    table = Table(
+        title="Layers",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("layer", style="cyan", no_wrap=True)
+    table.add_column("dims", overflow="fold")
+    for name in ("D", "χ", "parameters", "compression", "trunc. error"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        same = row.in_dims == row.out_dims
+        into = dims(row.out_dims) if row.bonds or len(row.in_dims) == 1 else str(row.out_dims[0])
+        error = row.truncation_error
+        compression = row.log10_compression
+        table.add_row(
+            label(row),
+            dims(row.in_dims) if same else f"{dims(row.in_dims)} → {into}",
+            _largest(row.weight_bonds),
+            _largest(row.bonds),
+            f"{row.params:,}" if row.params else "–",
+            "–" if compression is None else ratio(compression),
+            "–" if error is None else f"{error:.2e}",
+        )
+    table.add_section()
+    total = sum(row.params for row in rows)
+    table.add_row("all", "", "", "", f"{total:,}", ratio(log10_compression(rows)), "")
+    return table
+
+
+def entropy_table(rows: Sequence[LayerRow]) -> Table:
+    """Entanglement entropy across every bond, of the states and of the weights."""
+    table = Table(
+        title="Entanglement entropy per bond (nats)",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("layer", style="cyan", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    table.add_column("bond 1, 2, …", overflow="fold")
+    for row in rows:
+        if row.weight_entropies.size:
+            table.add_row(label(row), "weight", _numbers(row.weight_entropies))
+        if row.entropies.size:
+            table.add_row(label(row), "state", _numbers(row.entropies))
+    return table
+
+
+def label(row: LayerRow) -> str:
+    """Name of a layer in a table: path and type."""
+    return row.path if row.path == "input" else f"{row.path} {row.type}".strip()
+
+
+def dims(values: Sequence[int]) -> str:
+    """Physical dimensions, short.
+
+    Examples
+    --------
+    >>> dims((4, 4, 4)), dims((2, 3)), dims((2, 3, 4, 5, 6, 7))
+    ('4^3', '2·3', '2…7 (6)')
+    """
+    if len(set(values)) == 1:
+        return f"{values[0]}^{len(values)}" if len(values) > 1 else str(values[0])
+    if len(values) <= 4:
+        return "·".join(str(value) for value in values)
+    return f"{min(values)}…{max(values)} ({len(values)})"
+
+
+def ratio(log10: float) -> str:
+    """Write a ratio given its decimal logarithm.
+
+    Examples
+    --------
+    >>> ratio(0.5), ratio(3.0), ratio(30.2)
+    ('3.2×', '1,000×', '1.6e30×')
+    """
+    if log10 < 1:
+        return f"{10**log10:.1f}×"
+    if log10 < 6:
+        return f"{10**log10:,.0f}×"
+    exponent = int(np.floor(log10))
+    return f"{10 ** (log10 - exponent):.1f}e{exponent}×"
+
+
+def _largest(bonds: Sequence[int]) -> str:
+    return str(max(bonds)) if bonds else "–"
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:.2f}" for value in values)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

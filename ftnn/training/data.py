@@ -1,0 +1,193 @@
+"""Samples for training: checked, encoded once, and handed out in batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..backend import check_finite, check_floating, convert, to_numpy
+from ..chain import Cores
+from ..states import MPS, check_cores
+
+CHUNK = 2048
+"""Images encoded at a time."""
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Random transformation of images (batch, height, width) to images of the same shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a trainer is fitted to; any object with these four attributes will do.
+
+    Attributes
+    ----------
+    train_images : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
+        Images need an encoder; states are taken as they are.
+    train_labels : int array (n,)
+    val_images, val_labels : likewise, optional
+        Held out; they choose the model that is kept.
+    """
+
+    train_images: Any
+    train_labels: np.ndarray
+    val_images: Any = None
+    val_labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Encoded samples on torch.
+
+    Attributes
+    ----------
+    cores : tuple of tensor (n, left, phys, right)
+    labels : int64 tensor (n,)
+    """
+
+    cores: tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray, device: str) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Cores and labels of ``rows`` (int array (batch,)) on ``device``."""
+        index = torch.from_numpy(rows).to(self.labels.device)
+        cores = tuple(core.index_select(0, index).to(device) for core in self.cores)
+        return cores, self.labels.index_select(0, index).to(device)
+
+
+def batches(num_samples: int, batch_size: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+    """Split samples into batches of nearly equal size, at most ``batch_size``.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in batches(10, 4)]
+    [4, 3, 3]
+    """
+    order = np.arange(num_samples) if order is None else order
+    return np.array_split(order, -(-num_samples // batch_size))
+
+
+def encode(
+    inputs: Any,
+    encoder: Any,
+    argument: str,
+    dtype: str,
+    device: str,
+    augment: Augment | None = None,
+    rng: np.random.Generator | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """Cores of images, in chunks, or of states given as such.
+
+    Parameters
+    ----------
+    inputs : array (n, height, width), MPS or tuple of array (n, left, phys, right)
+    encoder : Encoder or None
+        Must be given for images, and fitted.
+    argument : str
+        Name of ``inputs`` in errors.
+    dtype, device : str
+    augment : callable, optional
+        Applied to every chunk of images with ``rng``.
+
+    Returns
+    -------
+    tuple of tensor (n, left, phys, right)
+        On ``device`` if they take less than half of the memory free there, else on the CPU.
+    """
+    if isinstance(inputs, (MPS, tuple, list)):
+        cores = _check_states(inputs, argument)
+        return _settle(tuple(convert(core, "torch", dtype, "cpu") for core in cores), device)
+    check_images(inputs, encoder, argument)
+    chunks = []
+    for start in range(0, len(inputs), CHUNK):
+        images = inputs[start : start + CHUNK]
+        if augment is not None:
+            images = _augmented(images, augment, rng)
+        chunks.append([convert(core, "torch", dtype) for core in encoder.encode(images)])
+    return _settle(tuple(_concat(parts) for parts in zip(*chunks, strict=True)), device)
+
+
+def check_images(images: Any, encoder: Any, argument: str) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``images`` can be encoded."""
+    if not isinstance(images, np.ndarray):
+        raise TypeError(
+            f"{argument} is a {type(images).__name__}, expected a NumPy array (n, height, width) "
+            "of images, an ftnn.MPS, or a tuple of cores"
+        )
+    if encoder is None:
+        raise ValueError(
+            f"{argument} is an array of images, but the trainer has no encoder; "
+            "pass one, or pass an ftnn.MPS"
+        )
+    check_floating(images, argument)
+    if images.ndim != 3 or len(images) == 0:
+        raise ValueError(
+            f"{argument} has shape {images.shape}, expected (n, height, width) with n >= 1"
+        )
+    check_finite(images, argument)
+
+
+def check_labels(labels: Any, num_samples: int, num_outputs: int, argument: str) -> torch.Tensor:
+    """Return labels as an int64 tensor (n,), or raise an error that names the argument."""
+    labels = np.asarray(labels if not isinstance(labels, torch.Tensor) else to_numpy(labels))
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            f"{argument} has dtype {labels.dtype}, expected integers 0 ... {num_outputs - 1}; "
+            "convert them, e.g. labels.astype('int64')"
+        )
+    if labels.shape != (num_samples,):
+        raise ValueError(
+            f"{argument} has shape {labels.shape}, expected ({num_samples},): "
+            "one label for every sample"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_outputs))
+    if wrong.size:
+        raise ValueError(
+            f"{argument}[{wrong[0]}] is {labels[wrong[0]]}, expected 0 ... {num_outputs - 1}; "
+            "number the classes from 0, or give the model more outputs"
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _check_states(inputs: Any, argument: str) -> Cores:
+    cores = inputs.cores if isinstance(inputs, MPS) else tuple(inputs)
+    try:
+        check_cores(cores)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{argument}: {error}") from None
+    for k, core in enumerate(cores):
+        check_finite(core, f"{argument}: cores[{k}]")
+    return cores
+
+
+def _augmented(images: np.ndarray, augment: Augment, rng: Any) -> np.ndarray:
+    new = augment(images.copy(), rng)
+    if not isinstance(new, np.ndarray) or new.shape != images.shape:
+        got = getattr(new, "shape", type(new).__name__)
+        raise ValueError(f"augment returned {got}, expected an array of shape {images.shape}")
+    return new
+
+
+def _concat(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    # bonds may differ from chunk to chunk; zero padding changes no layer's output
+    left, right = (max(part.shape[axis] for part in parts) for axis in (1, 3))
+    n = sum(len(part) for part in parts)
+    out = parts[0].new_zeros((n, left, parts[0].shape[2], right))
+    start = 0
+    for part in parts:
+        out[start : start + len(part), : part.shape[1], :, : part.shape[3]] = part
+        start += len(part)
+    return out
+
+
+def _settle(cores: tuple[torch.Tensor, ...], device: str) -> tuple[torch.Tensor, ...]:
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(core.nbytes for core in cores) > free // 2:
+            return cores
+    return tuple(core.to(device) for core in cores)

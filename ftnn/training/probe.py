@@ -1,0 +1,39 @@
+"""What truncation does to a model in training, on a few samples."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..analysis import trace, truncation_errors
+from ..layer import Layer
+
+PROBE_SIZE = 32
+
+
+def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+    """Measure truncation errors and bond dimensions by layer, in float64 on a copy of the model.
+
+    Parameters
+    ----------
+    model : Layer
+    cores : tuple of tensor (n, left, phys, right)
+        Of which the first 32 samples are looked at.
+
+    Returns
+    -------
+    dict
+        ``"truncation_error"``: mean relative error by path of the layers that truncate;
+        ``"bond_dims"``: of the output, by path of the layers that return states.
+    """
+    with np.errstate(all="ignore"):  # what overflows is seen in the result
+        errors = truncation_errors(model, tuple(core[:PROBE_SIZE] for core in cores))
+        steps = trace(model, tuple(core[:1] for core in cores))
+    return {
+        "truncation_error": {path: float(np.mean(error)) for path, error in errors.items()},
+        "bond_dims": {
+            step.path: [core.shape[3] for core in step.output[:-1]]
+            for step in steps
+            if isinstance(step.output, tuple)
+        },
+    }

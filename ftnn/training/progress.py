@@ -1,0 +1,238 @@
+"""Live progress of training: a display on a terminal, plain lines elsewhere, or nothing."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TextIO, final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+INTERVAL = 10.0
+"""Seconds between plain lines within an epoch."""
+
+_COLUMNS = (
+    # heading, key of the record, width, format
+    ("epoch", "epoch", 6, "d"),
+    ("loss", "train_loss", 9, ".4f"),
+    ("acc", "train_accuracy", 8, ".2%"),
+    ("val loss", "val_loss", 9, ".4f"),
+    ("val acc", "val_accuracy", 8, ".2%"),
+    ("lr", "lr", 9, ".2e"),
+    ("samples/s", "samples_per_s", 10, ".0f"),
+    ("trunc err", "truncation_error", 10, ".1e"),
+    ("s", "seconds", 7, ".1f"),
+)
+
+
+def header() -> str:
+    """Headings of :func:`row`."""
+    return "".join(heading.rjust(width) for heading, _, width, _ in _COLUMNS)
+
+
+def row(record: Mapping[str, Any]) -> str:
+    """One epoch of the metrics as a line of text; "-" where there is no number.
+
+    Examples
+    --------
+    >>> row({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.925}).split()
+    ['3', '0.2500', '92.50%', '-', '-', '-', '-', '-', '-']
+    """
+    cells = []
+    for _, key, width, spec in _COLUMNS:
+        value = record.get(key)
+        if key == "truncation_error":
+            value = largest_error(value)
+        cells.append(("-" if value is None else format(value, spec)).rjust(width))
+    return "".join(cells)
+
+
+def largest_error(errors: Mapping[str, float | None] | None) -> float | None:
+    """Largest truncation error over the layers, or None."""
+    return max((e for e in (errors or {}).values() if e is not None), default=None)
+
+
+class Display:
+    """Shows nothing, and says what there is to show; a context manager.
+
+    The trainer calls :meth:`start` once, :meth:`step` after every step and :meth:`epoch` after
+    every epoch.
+    """
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    @final
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Begin to show."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
+        """Go on from ``done`` steps."""
+
+    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
+        """Take note of a step.
+
+        Parameters
+        ----------
+        epoch, step : int
+            Epoch in progress, from 1, and steps done in all.
+        numbers : mapping
+            train_loss, train_accuracy and samples_per_s of the epoch so far.
+        """
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Take note of an epoch; ``record`` is its line of the metrics."""
+
+    def message(self, text: str) -> None:
+        """Say something."""
+
+
+class PlainDisplay(Display):
+    """Plain lines for logs: one an epoch, and one about every ten seconds within an epoch."""
+
+    def __init__(self, stream: TextIO, interval: float = INTERVAL):
+        self.stream, self.interval = stream, interval
+        self._total = self._steps_per_epoch = 0
+        self._headed = False
+        self._begun = self._last = time.monotonic()
+        self._first_step = 0
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
+        """Begin to estimate the time left."""
+        self._total, self._steps_per_epoch = epochs * steps_per_epoch, steps_per_epoch
+        self._first_step = done
+        self._begun = self._last = time.monotonic()
+
+    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
+        """Write a line if the last one is old."""
+        now = time.monotonic()
+        if now - self._last < self.interval:
+            return
+        within = step - (epoch - 1) * self._steps_per_epoch
+        left = (now - self._begun) / (step - self._first_step) * (self._total - step)
+        self._write(
+            f"  epoch {epoch} step {within}/{self._steps_per_epoch}"
+            f"  loss {numbers['train_loss']:.4f}  acc {numbers['train_accuracy']:.2%}"
+            f"  {numbers['samples_per_s']:.0f} samples/s  {_duration(left)} left"
+        )
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Write the line of the epoch, below the headings the first time."""
+        if not self._headed:
+            self._write(header())
+            self._headed = True
+        self._write(row(record))
+
+    def message(self, text: str) -> None:
+        """Write ``text`` as a line."""
+        self._write(text)
+
+    def _write(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+        self._last = time.monotonic()
+
+
+class LiveDisplay(Display):
+    """A bar with the current numbers below a table that grows by one row an epoch."""
+
+    def __init__(self, stream: TextIO):
+        # the stream has been found to be a terminal; rich need not guess
+        self._console = Console(file=stream, force_terminal=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20),
+            _NumbersColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", epoch="-", epochs="-", numbers={}, error=None)
+        self._headed = False
+
+    def open(self) -> None:
+        """Show the bar."""
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away; the table stays."""
+        self._bar.stop()
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
+        """Set the length of the bar."""
+        total = epochs * steps_per_epoch
+        epoch = min(done // steps_per_epoch + 1, epochs)
+        fields: dict[str, Any] = {"epoch": epoch, "epochs": epochs, "numbers": {}, "error": None}
+        self._bar.reset(self._task, total=total, completed=done, **fields)
+
+    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
+        """Move the bar; it is drawn a few times a second, whatever the number of steps."""
+        self._bar.update(self._task, completed=step, epoch=epoch, numbers=numbers)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Add a row to the table above the bar."""
+        self._bar.update(self._task, error=largest_error(record.get("truncation_error")))
+        if not self._headed:
+            self._console.print(Text(header(), style="bold"), soft_wrap=True)
+            self._headed = True
+        self._console.print(Text(row(record)), soft_wrap=True)
+
+    def message(self, text: str) -> None:
+        """Write ``text`` above the bar."""
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class _NumbersColumn(TextColumn):
+    def __init__(self):
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        numbers, error = task.fields["numbers"], task.fields["error"]
+        parts = []
+        if numbers:
+            parts = [
+                f"loss {numbers['train_loss']:.4f}",
+                f"acc {numbers['train_accuracy']:.1%}",
+                f"{numbers['samples_per_s']:.0f} samples/s",
+            ]
+        if error is not None:
+            parts.append(f"trunc {error:.1e}")
+        return Text("  ".join(parts))
+
+
+def make_display(quiet: bool = False, stream: TextIO | None = None) -> Display:
+    """Choose the display for a stream: live on a terminal, plain lines elsewhere, nothing if quiet.
+
+    Parameters
+    ----------
+    quiet : bool
+    stream : text stream, optional
+        By default standard output.
+    """
+    if quiet:
+        return Display()
+    stream = sys.stdout if stream is None else stream
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveDisplay(stream)
+    return PlainDisplay(stream)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,99 @@
+"""Where training stands, and what came of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .update import Evaluation, StepStats
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What came of a fit.
+
+    Attributes
+    ----------
+    outcome : {"completed", "patience", "stopped"}
+        All epochs done; no improvement for ``patience`` epochs; stopped on request, to be
+        resumed.
+    kept : {"best", "last"}
+        Which weights ``model_path`` holds: those of the epoch with the best validation accuracy
+        (the lower loss breaks ties), or, where there is nothing to validate on, the last ones.
+    best_epoch : int
+        Epoch of those weights, from 1; 0 if no epoch was finished.
+    val_accuracy, val_loss : float or None
+        Of those weights.
+    epochs, steps : int
+        Finished in all, over every resumption.
+    train_seconds : float
+        Of all epochs, over every resumption, without set-up: steps, validation, checkpoints.
+    history : list of dict
+        One record of metrics an epoch.
+    model_path : Path
+    """
+
+    outcome: str
+    kept: str
+    best_epoch: int
+    val_accuracy: float | None
+    val_loss: float | None
+    epochs: int
+    steps: int
+    train_seconds: float
+    history: list[dict[str, Any]]
+    model_path: Path
+
+
+@dataclass
+class Sums:
+    """Running sums of the epoch in progress."""
+
+    loss: float = 0.0
+    correct: int = 0
+    samples: int = 0
+    grad_norm: float = 0.0
+    steps: int = 0
+    lr: float = 0.0
+    step_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, stats: StepStats, samples: int, seconds: float) -> None:
+        """Add one step of so many samples."""
+        self.loss += stats.loss * samples
+        self.correct += stats.correct
+        self.samples += samples
+        self.grad_norm += stats.grad_norm
+        self.steps += 1
+        self.lr = stats.lr
+        self.step_seconds += seconds
+
+    def means(self) -> dict[str, float]:
+        """Means over the samples, and the speed, so far."""
+        return {
+            "train_loss": self.loss / self.samples,
+            "train_accuracy": self.correct / self.samples,
+            "samples_per_s": self.samples / max(self.step_seconds, 1e-9),
+        }
+
+
+@dataclass
+class State:
+    """Where training stands; saved in every checkpoint."""
+
+    epochs_done: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_accuracy: float | None = None
+    best_loss: float | None = None
+    sums: Sums = field(default_factory=Sums)
+
+    def improved_by(self, found: Evaluation) -> bool:
+        """Whether ``found`` is a better accuracy, or as good with a lower loss."""
+        if self.best_accuracy is None:
+            return True
+        best_loss = np.inf if self.best_loss is None else self.best_loss
+        return found.accuracy > self.best_accuracy or (
+            found.accuracy == self.best_accuracy and found.loss < best_loss
+        )

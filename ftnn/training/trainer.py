@@ -1,0 +1,387 @@
+"""Trainer: epochs of steps with checkpoints, metrics, a live display, and early stop."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..encoding import Encoder
+from ..layer import Layer
+from ..serialization import save
+from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
+from .config import TrainConfig, resolve_device
+from .data import Augment, Samples, batches, check_images, check_labels, encode
+from .interrupt import graceful_interrupt
+from .metrics import METRICS_NAME, append_metrics, json_safe, rewrite_metrics
+from .module import TorchModule
+from .probe import probe
+from .progress import make_display
+from .run import MODEL_NAME, Run
+from .state import FitResult, Sums
+from .update import (
+    DivergenceError,
+    Evaluation,
+    StepStats,
+    Updater,
+    evaluate_samples,
+    logits_of,
+    set_arrays,
+)
+
+SUMMARY_NAME = "summary.json"
+
+
+class Trainer:
+    """Trains a classifier on encoded samples and keeps everything in one run folder.
+
+    The folder holds ``metrics.jsonl`` (one JSON object an epoch), ``model.safetensors`` (the
+    model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from.
+
+    Parameters
+    ----------
+    model : Layer
+        Ends in a :class:`ftnn.Readout`; is moved to torch, in place.
+    encoder : Encoder or None
+        Fitted; turns images into states. None if the data are states from the start.
+    config : TrainConfig
+    run_dir : path
+        Made if it does not exist.
+    quiet : bool
+        Show nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn, tempfile
+    >>> from ftnn.training import TrainConfig, Trainer, TrainingData
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(64) % 2
+    >>> vectors = rng.standard_normal((64, 16)) + 2.0 * (2 * labels[:, None] - 1)
+    >>> states = ftnn.MPS.from_dense(vectors, (4, 4))
+    >>> model = ftnn.Sequential(ftnn.Readout((4, 4), num_outputs=2, bond_dim=4))
+    >>> config = TrainConfig(epochs=3, batch_size=16, lr=0.1)
+    >>> trainer = Trainer(model, None, config, tempfile.mkdtemp(), quiet=True)
+    >>> result = trainer.fit(TrainingData(states, labels, states, labels))
+    >>> result.outcome, len(result.history), result.val_accuracy > 0.9
+    ('completed', 3, True)
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        encoder: Encoder | None,
+        config: TrainConfig,
+        run_dir: str | Path,
+        quiet: bool = False,
+    ):
+        if not isinstance(model, Layer):
+            raise TypeError(f"model is a {type(model).__name__}, expected an ftnn layer")
+        if not isinstance(config, TrainConfig):
+            raise TypeError(f"config is a {type(config).__name__}, expected a TrainConfig")
+        self.run_dir = Path(run_dir)
+        if self.run_dir.exists() and not self.run_dir.is_dir():
+            raise ValueError(f"run_dir {self.run_dir} is a file; choose a folder")
+        self.encoder, self.config, self.quiet = encoder, config, quiet
+        self.device = resolve_device(config.device)
+        self.module = TorchModule(model, config.dtype, self.device)
+        self._stop = False
+
+    @property
+    def model(self) -> Layer:
+        """The model; after :meth:`fit`, with the weights that were kept."""
+        return self.module.model
+
+    def request_stop(self) -> None:
+        """Finish the step in progress, checkpoint, and return from :meth:`fit`.
+
+        May be called from a signal handler or another thread; the first Ctrl-C calls it.
+        """
+        self._stop = True
+
+    # ---- fit ---------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        augment: Augment | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> FitResult:
+        """Train until the last epoch, early stop, or a request to stop.
+
+        Parameters
+        ----------
+        data : TrainingData or alike
+            Has train_images, train_labels, val_images, val_labels. Encoded once.
+        augment : callable (images (n, height, width), numpy Generator) -> images, optional
+            Applied to the training images afresh every epoch, before they are encoded.
+        resume : bool
+            Go on from the checkpoint in the run folder. With the same data, configuration,
+            machine and number of threads the result is that of a run never interrupted.
+        overwrite : bool
+            Discard an earlier run in the run folder.
+
+        Returns
+        -------
+        FitResult
+
+        Raises
+        ------
+        TypeError, ValueError
+            For unusable data, a run folder in use, or a checkpoint that is damaged or belongs to
+            something else; nothing on disk is changed then.
+        DivergenceError
+            If the loss is not finite; the last checkpoint stays.
+        KeyboardInterrupt
+            On a second Ctrl-C.
+        """
+        if resume and overwrite:
+            raise ValueError("resume and overwrite are both true; choose one")
+        self._stop = False
+        with _threads(self.config.threads):
+            run = self._prepare(data, augment)
+            if resume:
+                run.restore()
+            else:
+                self._begin(run, overwrite)
+            with graceful_interrupt(self.request_stop), run.display:
+                outcome = self._epochs(run)
+            return self._finish(run, outcome)
+
+    def evaluate(self, images: Any, labels: Any, batch_size: int = 512) -> Evaluation:
+        """Loss, accuracy and predictions of the model.
+
+        Parameters
+        ----------
+        images : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
+        labels : int array (n,)
+        batch_size : int
+
+        Returns
+        -------
+        Evaluation
+        """
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}, expected an integer >= 1; try 512")
+        with _threads(self.config.threads):
+            samples = self._samples(images, labels, "images", "labels")
+            return evaluate_samples(self.module, samples, batch_size, self.device)
+
+    def _prepare(self, data: Any, augment: Augment | None) -> Run:
+        val_images = getattr(data, "val_images", None)
+        val_labels = getattr(data, "val_labels", None)
+        if (val_images is None) != (val_labels is None):
+            raise ValueError("give both val_images and val_labels, or neither")
+        if self.config.patience and val_images is None:
+            raise ValueError(
+                "patience needs val_images and val_labels to see improvement; "
+                "give them or set patience=0"
+            )
+        if augment is not None and not isinstance(data.train_images, np.ndarray):
+            raise ValueError(
+                "augment transforms images, but train_images are states; drop augment, or give "
+                "images and an encoder"
+            )
+        train = self._samples(
+            data.train_images,
+            data.train_labels,
+            "train_images",
+            "train_labels",
+            first_only=augment is not None,
+        )
+        val = None
+        if val_images is not None:
+            val = self._samples(val_images, val_labels, "val_images", "val_labels")
+        steps = len(batches(len(train), self.config.batch_size)) * self.config.epochs
+        return Run(
+            folder=self.run_dir,
+            config=self.config,
+            images=data.train_images,
+            train=train,
+            val=val,
+            augment=augment,
+            updater=Updater(self.module, self.config, steps),
+            display=make_display(self.quiet),
+        )
+
+    def _samples(
+        self,
+        images: Any,
+        labels: Any,
+        images_name: str,
+        labels_name: str,
+        first_only: bool = False,
+    ) -> Samples:
+        """Check, encode; with ``first_only`` encode one image, and leave the rest for later."""
+        num_samples = None
+        if first_only:
+            check_images(images, self.encoder, images_name)
+            images, num_samples = images[:1], len(images)
+        cores = encode(images, self.encoder, images_name, self.config.dtype, self.device)
+        dims = tuple(core.shape[2] for core in cores)
+        if self.model.in_dims is not None and dims != self.model.in_dims:
+            raise ValueError(
+                f"{images_name} are states of phys_dims {dims}, but the model takes "
+                f"{self.model.in_dims}; use the encoder the model was built for"
+            )
+        with torch.no_grad():
+            logits = logits_of(self.module, tuple(core[:1].to(self.device) for core in cores))
+        target = check_labels(labels, num_samples or len(cores[0]), logits.shape[1], labels_name)
+        return Samples(cores, target.to(cores[0].device))
+
+    def _begin(self, run: Run, overwrite: bool) -> None:
+        model_path = self.run_dir / MODEL_NAME
+        metrics_path = self.run_dir / METRICS_NAME
+        used = has_checkpoint(self.run_dir) or model_path.exists() or metrics_path.exists()
+        if used and not overwrite:
+            raise ValueError(
+                f"run_dir {self.run_dir} holds an earlier run; resume it (resume=True), choose "
+                "another folder, or discard it (overwrite=True)"
+            )
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        remove_checkpoint(self.run_dir)
+        rewrite_metrics(self.run_dir, [])
+        model_path.unlink(missing_ok=True)
+        (self.run_dir / SUMMARY_NAME).unlink(missing_ok=True)
+        run.checkpoint()
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def _epochs(self, run: Run) -> str:
+        per_epoch = run.updater.total_steps // self.config.epochs
+        run.display.start(self.config.epochs, per_epoch, run.updater.steps)
+        run.ticked_at = run.saved_at = time.perf_counter()
+        while True:
+            state = run.state
+            if state.epochs_done == self.config.epochs:
+                return "completed"
+            stale = state.epochs_done - state.best_epoch
+            if self.config.patience and stale >= self.config.patience:
+                run.display.message(f"no improvement in {self.config.patience} epochs: stopping")
+                return "patience"
+            if self._stop or not self._epoch(run):
+                run.tick()
+                run.checkpoint()
+                run.display.message(f"stopped; checkpoint in {self.run_dir}: resume to go on")
+                return "stopped"
+
+    def _epoch(self, run: Run) -> bool:
+        """One epoch, or what is left of it; False if stopped within."""
+        epoch = run.state.epochs_done  # from 0
+        train = self._augmented(run, epoch)
+        order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
+        todo = batches(len(train), self.config.batch_size, order)
+        for rows in todo[run.state.sums.steps :]:
+            if self._stop:
+                return False
+            begun = time.perf_counter()
+            stats = run.updater.step(*train.take(rows, self.device))
+            if not stats.finite:
+                raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
+            sums = run.state.sums
+            sums.add(stats, len(rows), time.perf_counter() - begun)
+            run.display.step(epoch + 1, run.updater.steps, sums.means())
+            period = self.config.checkpoint_seconds
+            if period and time.perf_counter() - run.saved_at > period:
+                run.tick()
+                run.checkpoint()
+        self._end_epoch(run, train)
+        return True
+
+    def _augmented(self, run: Run, epoch: int) -> Samples:
+        if run.augment is None:
+            return run.train
+        cores = encode(
+            run.images,
+            self.encoder,
+            "train_images",
+            self.config.dtype,
+            self.device,
+            run.augment,
+            np.random.default_rng((self.config.seed, epoch, 1)),
+        )
+        return Samples(cores, run.train.labels.to(cores[0].device))
+
+    def _end_epoch(self, run: Run, train: Samples) -> None:
+        state, module = run.state, run.updater.evaluated
+        found = None
+        if run.val is not None:
+            found = evaluate_samples(module, run.val, 512, self.device)
+        keep = found is None or state.improved_by(found)
+        state.epochs_done += 1
+        if keep:
+            state.best_epoch = state.epochs_done
+            if found is not None:
+                state.best_accuracy, state.best_loss = found.accuracy, json_safe(found.loss)
+            save(module.model, self.run_dir / MODEL_NAME, self.encoder)
+        probed = probe(module.model, (run.val or train).cores)
+        run.tick()
+        record: dict[str, Any] = {
+            "epoch": state.epochs_done,
+            "step": run.updater.steps,
+            **state.sums.means(),
+            "val_loss": None if found is None else found.loss,
+            "val_accuracy": None if found is None else found.accuracy,
+            "lr": state.sums.lr,
+            "grad_norm": state.sums.grad_norm / state.sums.steps,
+            "seconds": state.sums.seconds,
+            "weights": "average" if run.updater.average is not None else "current",
+            "kept": keep,
+        }
+        record = json_safe(record | probed)
+        state.seconds += state.sums.seconds
+        state.sums = Sums()
+        run.history.append(record)
+        append_metrics(self.run_dir, record)
+        run.checkpoint()
+        run.display.epoch(record)
+
+    def _divergence(self, stats: StepStats, epoch: int, step: int) -> str:
+        what = "loss" if not np.isfinite(stats.loss) else "gradient"
+        clip = "" if self.config.clip_norm else ", or set clip_norm=1.0"
+        return (
+            f"the {what} is not finite in epoch {epoch}, step {step}: training has diverged; use "
+            f"a lower lr than {self.config.lr:g}{clip}. The last good checkpoint stays in "
+            f"{self.run_dir / JSON_NAME}"
+        )
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def _finish(self, run: Run, outcome: str) -> FitResult:
+        path, state = self.run_dir / MODEL_NAME, run.state
+        if state.best_epoch == 0 or not path.exists():
+            save(run.updater.evaluated.model, path, self.encoder)
+        kept = run.kept()
+        run.check_kept(kept)
+        set_arrays(self.module, kept)
+        result = FitResult(
+            outcome=outcome,
+            kept="last" if run.val is None else "best",
+            best_epoch=state.best_epoch,
+            val_accuracy=state.best_accuracy,
+            val_loss=state.best_loss,
+            epochs=state.epochs_done,
+            steps=run.updater.steps,
+            train_seconds=state.seconds + state.sums.seconds,
+            history=run.history,
+            model_path=path,
+        )
+        summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
+        summary["model_path"] = path.name
+        summary["num_params"] = self.model.num_params()
+        write_json(self.run_dir / SUMMARY_NAME, json_safe(summary))
+        return result
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,209 @@
+"""One optimizer step after another, and evaluation."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..layer import Layer
+from .config import TrainConfig, make_optimizer, make_scheduler
+from .data import Samples, batches
+from .module import TorchModule
+
+
+class DivergenceError(RuntimeError):
+    """The loss or its gradient is no longer finite."""
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one step measured, before its update: sums over the batch are not yet means."""
+
+    loss: float
+    correct: int
+    grad_norm: float
+    lr: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are; if not, no update was made."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of a model on labelled samples.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross entropy, without label smoothing.
+    accuracy : float
+    predictions : int64 array (n,)
+    """
+
+    loss: float
+    accuracy: float
+    predictions: np.ndarray
+
+
+class Updater:
+    """Optimizer, schedule, clipping and running average of one module.
+
+    Parameters
+    ----------
+    module : TorchModule
+    config : TrainConfig
+    total_steps : int
+        Length of the schedule.
+    """
+
+    def __init__(self, module: TorchModule, config: TrainConfig, total_steps: int):
+        self.module, self.config, self.total_steps = module, config, total_steps
+        self.params = list(module.parameters())
+        self.optimizer = make_optimizer(config, self.params)
+        self.scheduler = make_scheduler(config, self.optimizer, total_steps)
+        self.average: AveragedModel | None = None
+        if config.ema_decay:
+            average = get_ema_multi_avg_fn(config.ema_decay)
+            self.average = AveragedModel(module, multi_avg_fn=average)
+        self.steps = 0
+
+    @property
+    def evaluated(self) -> TorchModule:
+        """The module that is evaluated and saved: the running average where there is one."""
+        return self.module if self.average is None else self.average.module  # type: ignore[return-value]
+
+    def step(self, cores: tuple[torch.Tensor, ...], labels: torch.Tensor) -> StepStats:
+        """Forward, backward, clip, update; no update if loss or gradient is not finite.
+
+        Parameters
+        ----------
+        cores : tuple of tensor (batch, left, phys, right)
+        labels : int64 tensor (batch,)
+        """
+        config = self.config
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = logits_of(self.module, cores)  # (batch, num_outputs)
+        loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm or math.inf)
+        correct = (logits.detach().argmax(1) == labels).sum()
+        # one transfer from the device for all that is reported
+        numbers = torch.stack([x.detach().double() for x in (loss, correct, norm)]).tolist()
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        stats = StepStats(numbers[0], int(numbers[1]), numbers[2], lr)
+        if not stats.finite:
+            return stats
+        self.optimizer.step()
+        self.steps += 1
+        if self.steps < self.total_steps:
+            self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+        return stats
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on, as a tree of tensors and numbers."""
+        state: dict[str, Any] = {
+            "model": arrays_of(self.module),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "steps": self.steps,
+        }
+        if self.average is not None:
+            state["average"] = arrays_of(self.evaluated)
+            state["num_averaged"] = int(self.average.n_averaged)
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state` returned; raises before anything is changed.
+
+        Raises
+        ------
+        ValueError, KeyError
+            If the state is that of another model or optimizer.
+        """
+        self.check_state(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.steps = int(state["steps"])
+        set_arrays(self.module, state["model"])
+        if self.average is not None:
+            set_arrays(self.evaluated, state["average"])
+            self.average.n_averaged.fill_(state["num_averaged"])
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise what :meth:`load_state` would raise, and change nothing."""
+        check_arrays(self.module, state["model"])
+        if self.average is not None:
+            check_arrays(self.evaluated, state["average"])
+            int(state["num_averaged"])
+        groups = state["optimizer"]["param_groups"]
+        if [len(group["params"]) for group in groups] != [len(self.params)]:
+            raise ValueError("its optimizer is that of another model")
+        for number, slots in state["optimizer"]["state"].items():
+            for name, value in slots.items():
+                shape = tuple(self.params[number].shape)
+                if isinstance(value, torch.Tensor) and tuple(value.shape) not in ((), shape):
+                    raise ValueError(
+                        f"{name} of the optimizer has shape {tuple(value.shape)}, expected {shape}"
+                    )
+        if state["scheduler"].keys() != self.scheduler.state_dict().keys():
+            raise ValueError("its learning rate schedule is another one")
+
+
+def evaluate_samples(
+    module: TorchModule, samples: Samples, batch_size: int, device: str
+) -> Evaluation:
+    """Loss, accuracy and predictions of a module, ``batch_size`` samples at a time."""
+    total, predictions = 0.0, []
+    with torch.no_grad():
+        for rows in batches(len(samples), batch_size):
+            cores, labels = samples.take(rows, device)
+            logits = logits_of(module, cores)  # (batch, num_outputs)
+            total += cross_entropy(logits, labels, reduction="sum").item()
+            predictions.append(logits.argmax(1).cpu())
+    guess = torch.cat(predictions)
+    accuracy = (guess == samples.labels.cpu()).double().mean().item()
+    return Evaluation(total / len(samples), accuracy, guess.numpy())
+
+
+def logits_of(module: TorchModule, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Logits (batch, num_outputs) of cores (batch, left, phys, right)."""
+    logits = module.apply_cores(cores)
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError("the model returns states, not logits; end it in an ftnn.Readout")
+    return logits
+
+
+def arrays_of(module: TorchModule) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of a module by dotted path, without gradients."""
+    model: Layer = module.model
+    return {name: array.detach() for name, array in model.named_arrays().items()}
+
+
+def check_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
+    """Raise ``ValueError`` unless names, shapes and dtypes are those of the module."""
+    own = arrays_of(module)
+    for name in sorted(own.keys() ^ arrays.keys()):
+        it, model = ("lacks", "has") if name in own else ("has", "lacks")
+        raise ValueError(f"it {it} an array {name!r} that this model {model}")
+    for name, array in own.items():
+        new = arrays[name]
+        if tuple(new.shape) != tuple(array.shape) or new.dtype != array.dtype:
+            raise ValueError(
+                f"its array {name!r} is {tuple(new.shape)} {new.dtype}, but that of this model "
+                f"{tuple(array.shape)} {array.dtype}"
+            )
+
+
+def set_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
+    """Copy arrays by dotted path into the tensors of a module, in place."""
+    with torch.no_grad():
+        for name, array in arrays_of(module).items():
+            array.copy_(arrays[name])

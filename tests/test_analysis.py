@@ -1,0 +1,215 @@
+"""Laws of the analysis: dense references, quimb's own numbers, and states known by heart."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ftnn
+from ftnn.analysis import (
+    bond_spectra,
+    entanglement_entropies,
+    flops_per_sample,
+    operator_cores,
+    trace,
+    truncation_errors,
+)
+from ftnn.report import layer_report, log10_compression
+
+
+def random_state(dims, batch=3, max_bond=None, seed=0, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    dense = rng.standard_normal((batch, math.prod(dims)))
+    if dtype == "complex128":
+        dense = dense + 1j * rng.standard_normal(dense.shape)
+    return ftnn.MPS.from_dense(dense, dims, max_bond=max_bond)
+
+
+def ghz(L, phys=2):
+    cores = [np.zeros((1, phys, phys, phys)) for _ in range(L)]
+    for core in cores:
+        for p in range(phys):
+            core[0, p, p, p] = 1.0
+    cores[0] = cores[0].sum(axis=1, keepdims=True)
+    cores[-1] = cores[-1].sum(axis=3, keepdims=True)
+    return tuple(cores)
+
+
+def product(L, phys=3, bond=1, seed=0):
+    """Product states, with bonds padded by zeros."""
+    rng = np.random.default_rng(seed)
+    cores = []
+    for k in range(L):
+        core = np.zeros((4, 1 if k == 0 else bond, phys, 1 if k == L - 1 else bond))
+        core[:, 0, :, 0] = rng.standard_normal((4, phys))
+        cores.append(core)
+    return tuple(cores)
+
+
+def small_model(in_dims=(3, 2, 4, 2), hidden=(3, 3, 3, 3), max_bond=3):
+    inner = ftnn.Linear(hidden, hidden, bond_dim=2, max_bond=max_bond, seed=1)
+    return ftnn.Sequential(
+        ftnn.Linear(in_dims, hidden, bond_dim=3, max_bond=max_bond, seed=0),
+        ftnn.nonlinear.KAN(hidden, seed=2),
+        ftnn.Residual(inner, max_bond=max_bond, seed=3),
+        ftnn.nonlinear.RMSNorm(),
+        ftnn.Readout(hidden, num_outputs=5, bond_dim=3, seed=4),
+    )
+
+
+@pytest.mark.parametrize("bond", [1, 3])
+def test_product_states_are_not_entangled(bond):
+    entropies = entanglement_entropies(product(6, bond=bond))
+    assert entropies.shape == (4, 5)
+    np.testing.assert_allclose(entropies, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("L", "phys"), [(2, 2), (7, 2), (60, 3)])
+def test_ghz_states_have_one_cat_of_entanglement(L, phys):
+    np.testing.assert_allclose(entanglement_entropies(ghz(L, phys)), math.log(phys), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_entropies_and_spectra_agree_with_quimb(dtype):
+    x = random_state((2, 3, 2, 4, 2), dtype=dtype)
+    entropies, spectra = entanglement_entropies(x.cores), bond_spectra(x.cores)
+    for i in range(x.batch_size):
+        state = x[i]
+        state /= state.norm()
+        for k in range(x.L - 1):
+            assert math.isclose(
+                entropies[i, k] / math.log(2), state.copy().entropy(k + 1), rel_tol=1e-9
+            )
+            values = state.copy().schmidt_values(k + 1)  # squares, sorted
+            np.testing.assert_allclose(spectra[k][i] ** 2, values, atol=1e-12)
+
+
+def test_spectra_have_the_shape_of_the_bonds_and_unit_norm():
+    cores = product(5, bond=4)
+    for s, core in zip(bond_spectra(cores), cores, strict=False):
+        assert s.shape == (4, core.shape[3])
+        np.testing.assert_allclose(np.linalg.norm(s, axis=1), 1.0)
+    dead = tuple(0.0 * core for core in cores)
+    assert all(not s.any() for s in bond_spectra(dead))
+    assert not entanglement_entropies(dead).any()
+
+
+def test_spectra_do_not_depend_on_gauge_or_scale():
+    x = random_state((2, 3, 2, 3), seed=4)
+    cores = list(x.cores)
+    gauge = np.random.default_rng(1).standard_normal((cores[1].shape[3],) * 2)
+    cores[1] = cores[1] @ gauge * 1e100
+    cores[2] = np.einsum("lm,bmpr->blpr", np.linalg.inv(gauge), cores[2]) * 1e-90
+    for s, t in zip(bond_spectra(cores), bond_spectra(x.cores), strict=True):
+        np.testing.assert_allclose(s, t, atol=1e-10)
+
+
+def test_operator_entropies_agree_with_the_dense_operator():
+    W = ftnn.MPO.random((2, 3, 2), (3, 2, 2), bond_dim=4, seed=0)
+    dense = W.to_dense().reshape(2, 3, 2, 3, 2, 2).transpose(0, 3, 1, 4, 2, 5)
+    found = bond_spectra(operator_cores(W.cores))
+    for k, shape in enumerate([(6, -1), (36, -1)]):
+        s = np.linalg.svd(dense.reshape(shape), compute_uv=False)
+        s = s[: found[k].shape[1]] / np.linalg.norm(s)
+        np.testing.assert_allclose(found[k][0][: len(s)], s, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_truncation_error_is_the_dense_error(backend):
+    if backend == "torch":
+        pytest.importorskip("torch")
+    model, x = small_model(), random_state((3, 2, 4, 2), batch=4)
+    errors = truncation_errors(model.to(backend), x.cores)
+    assert list(errors) == ["0", "2.layer", "2"]
+    model.to("numpy")
+    for step in trace(model, x.cores):
+        if step.path not in errors:
+            continue
+        given, got = ftnn.MPS(step.inputs).to_dense(), ftnn.MPS(step.output).to_dense()
+        if step.path == "2":
+            exact = given + ftnn.MPS(step.layer.children["layer"].apply(step.inputs)).to_dense()
+        else:
+            W = ftnn.MPO([step.layer.params[f"weight.{k}"] for k in range(4)]).to_dense()
+            bias = ftnn.MPS([step.layer.params[f"bias.{k}"] for k in range(4)]).to_dense()
+            exact = given @ W.T + bias
+        relative = np.linalg.norm(exact - got, axis=1) / np.linalg.norm(exact, axis=1)
+        assert relative.min() > 1e-3  # the case truncates
+        np.testing.assert_allclose(errors[step.path], relative, rtol=1e-6)
+
+
+def test_no_truncation_no_error():
+    layer = ftnn.Linear((2, 2, 2), (2, 2, 2), bond_dim=2, max_bond=64)
+    x = random_state((2, 2, 2))
+    assert truncation_errors(layer, x.cores)[""].max() < 1e-7
+    dead = tuple(0.0 * core for core in x.cores)
+    assert not truncation_errors(layer, dead)[""].any()
+
+
+def test_long_chains_do_not_overflow():
+    dims = (4,) * 300
+    layer = ftnn.Linear(dims, dims, bond_dim=3, max_bond=2)
+    errors = truncation_errors(layer, product(300, phys=4, bond=2))[""]
+    assert np.all(np.isfinite(errors))
+    assert np.all((errors > 0) & (errors <= 1))
+
+
+def test_tracing_leaves_the_model_alone():
+    model, x = small_model(), random_state((3, 2, 4, 2))
+    before = {name: array.copy() for name, array in model.named_arrays().items()}
+    steps = trace(model, x.cores)
+    assert [step.path for step in steps] == ["0", "1", "2.layer", "2", "3", "4", ""]
+    np.testing.assert_array_equal(steps[-1].output, model.apply(x.cores))
+    assert all("apply" not in vars(layer) for _, layer in model.walk())
+    for name, array in model.named_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_report_counts_what_the_model_counts():
+    model, x = small_model(), random_state((3, 2, 4, 2))
+    rows = layer_report(model, x.cores)
+    assert [row.type for row in rows] == [
+        "MPS",
+        "Linear",
+        "KAN",
+        "Linear",
+        "Residual",
+        "RMSNorm",
+        "Readout",
+    ]
+    assert sum(row.params for row in rows) == model.num_params()
+    given, first, readout = rows[0], rows[1], rows[-1]
+    assert given.bonds == x.bond_dims
+    assert first.dense_params == 81 * 48 + 81
+    assert readout.dense_params == 5 * 81
+    assert (readout.out_dims, readout.bonds) == ((5,), ())
+    assert first.bonds == (3, 3, 3)
+    assert math.isclose(
+        first.truncation_error,
+        np.sqrt(np.mean(truncation_errors(model, x.cores)["0"] ** 2)),
+    )
+    dense = sum(row.params if row.dense_params is None else row.dense_params for row in rows)
+    assert math.isclose(log10_compression(rows), math.log10(dense / model.num_params()))
+
+
+def test_compression_of_astronomic_layers_is_finite():
+    dims = (4,) * 600  # 4**1200 is beyond every float
+    layer = ftnn.Linear(dims, dims, bond_dim=1, max_bond=1)
+    _, row = layer_report(layer, product(600, phys=4))
+    expected = 1200 * math.log10(4) - math.log10(layer.num_params())
+    assert math.isclose(row.log10_compression, expected, rel_tol=1e-12)
+
+
+def test_flops_are_those_of_the_matrix_products():
+    pytest.importorskip("torch")
+    # one site: nothing to truncate, y = W x + b; W is applied as (batch, 3) @ (3, 7)
+    layer = ftnn.Linear((3,), (7,), bond_dim=1, max_bond=1, bias=False)
+    flops = flops_per_sample(layer, (np.ones((5, 1, 3, 1)),))
+    assert flops >= 2 * 3 * 7
+    assert flops <= 2 * 3 * 7 + 2 * (3 + 7)  # the edges of the chain are bonds of size 1
+    cost = {
+        L: flops_per_sample(
+            ftnn.Linear((4,) * L, (4,) * L, bond_dim=3, max_bond=4), product(L, 4, bond=4)
+        )
+        for L in (10, 20, 40)
+    }
+    assert math.isclose(cost[40] - cost[20], 2 * (cost[20] - cost[10]), rel_tol=1e-9)

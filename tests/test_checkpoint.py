@@ -1,0 +1,346 @@
+"""Checkpoints: what is written comes back, and no crash or damage loses anything."""
+
+import json
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_trainer import CONFIG, DIMS, arrays, make_data, make_model, make_trainer, same, stop_at
+
+import ftnn
+
+torch = pytest.importorskip("torch")
+from ftnn.training import checkpoint, metrics  # noqa: E402
+from ftnn.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def tensor_file(folder):
+    (path,) = folder.glob("checkpoint-*.safetensors")
+    return path
+
+
+def equal(first, second):
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
+    if isinstance(first, (list, tuple)):
+        return type(first) is type(second) and all(map(equal, first, second))
+    return type(first) is type(second) and (first == second or math.isnan(first))
+
+
+def test_a_tree_comes_back(tmp_path):
+    tree = {
+        "numbers": [1, 0.1, 1e-300, math.inf, -math.inf, math.nan, True, None, "text"],
+        "betas": (0.9, (0.99,)),
+        "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}, 7: {}},
+        "scalars": {"f64": torch.tensor(0.1, dtype=torch.float64), "i": torch.tensor(5)},
+        "nan": torch.tensor(math.nan),
+        "empty": torch.zeros(0, 2),
+        "f64": torch.randn(4, dtype=torch.float64),
+        "$tensor": "a key that looks like a wrapper",
+    }
+    save_checkpoint(tmp_path, tree, 3)
+    back = load_checkpoint(tmp_path)
+    assert equal(tree | {"nan": 0}, back | {"nan": 0})
+    assert torch.isnan(back["nan"])
+    json.loads(
+        (tmp_path / "checkpoint.json").read_text(), parse_constant=lambda text: pytest.fail(text)
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.AdamW(p, 0.1, betas=(0.8, 0.9), fused=True),
+        lambda p: torch.optim.Adam(p, 0.1, amsgrad=True),
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True),
+        lambda p: torch.optim.SGD(p, 0.1),
+        lambda p: torch.optim.RMSprop(p, 0.1, centered=True),
+        lambda p: torch.optim.Adagrad(p, 0.1),
+    ],
+)
+def test_any_optimizer_comes_back(tmp_path, make):
+    def steps(params, optimizer, first, last):
+        for n in range(first, last):
+            optimizer.zero_grad()
+            sum(((p - n) ** 2).sum() * (k + 1) for k, p in enumerate(params)).backward()
+            optimizer.step()
+
+    def fresh():
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(5))]
+        return params, make(params)
+
+    params, optimizer = fresh()
+    steps(params, optimizer, 0, 3)
+    save_checkpoint(tmp_path, {"p": [p.detach() for p in params], "o": optimizer.state_dict()}, 3)
+    steps(params, optimizer, 3, 6)
+    others, other = fresh()
+    back = load_checkpoint(tmp_path)
+    other.load_state_dict(back["o"])
+    with torch.no_grad():
+        for p, value in zip(others, back["p"], strict=True):
+            p.copy_(value)
+    steps(others, other, 3, 6)
+    assert all(torch.equal(a, b) for a, b in zip(params, others, strict=True))
+
+
+def test_what_cannot_be_held_is_named():
+    with pytest.raises(TypeError, match=r"a\.b is a set"):
+        checkpoint.pack({"a": {"b": {1}}}, {})
+
+
+# ---- crashes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["tensors", "json-write", "json-replace"])
+def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch, victim):
+    save_checkpoint(tmp_path, {"x": torch.ones(3)}, 1)
+    replace_file = os.replace
+
+    def crash(source, target):
+        json_is_meant = str(target).endswith(".json")
+        if json_is_meant == (victim == "json-replace"):
+            raise OSError("the power went out")
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch:
+        if victim == "json-write":
+            patch.setattr(checkpoint, "write_json", crash)
+        else:
+            patch.setattr(os, "replace", crash)
+        with pytest.raises((OSError, TypeError)):
+            save_checkpoint(tmp_path, {"x": torch.zeros(3)}, 2)
+    assert torch.equal(load_checkpoint(tmp_path)["x"], torch.ones(3))
+    save_checkpoint(tmp_path, {"x": torch.full((3,), 2.0)}, 3)
+    assert torch.equal(load_checkpoint(tmp_path)["x"], torch.full((3,), 2.0))
+    assert len(list(tmp_path.iterdir())) == 2  # nothing is left over
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / ".checkpoint.json.123.part").write_text("half")
+    (tmp_path / ".checkpoint-00000001-abc.safetensors.123.part").write_text("half")
+    save_checkpoint(tmp_path, {"x": torch.ones(3)}, 1)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize("moment", ["model", "metrics", "tensors", "json"])
+def test_killed_at_the_end_of_an_epoch(tmp_path, monkeypatch, moment):
+    """Whatever was written last, resuming gives the result and the lines of a whole run."""
+
+    class Killed(BaseException):
+        pass
+
+    from ftnn.training import run, trainer
+
+    data = make_data()
+    whole = make_trainer(tmp_path / "whole")
+    whole.fit(data)
+    owner, name, call = {
+        "model": (trainer, "save", 2),
+        "metrics": (trainer, "append_metrics", 2),
+        "tensors": (run, "save_checkpoint", 3),  # the first is at the start
+        "json": (checkpoint, "write_json", 3),
+    }[moment]
+    plain, count = getattr(owner, name), 0
+
+    def killed(*args):
+        nonlocal count
+        count += 1
+        if count == call and moment in ("tensors", "json"):
+            raise Killed
+        plain(*args)
+        if count == call:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        with pytest.raises(Killed):
+            make_trainer(tmp_path / "run").fit(data)
+    resumed = make_trainer(tmp_path / "run", model=make_model(seed=5))
+    result = resumed.fit(data, resume=True)
+    assert same(arrays(whole.model), arrays(resumed.model))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert len(result.history) == 4
+
+
+def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
+    from ftnn.training import run
+
+    steps = []
+    plain = run.save_checkpoint
+    monkeypatch.setattr(run, "save_checkpoint", lambda *args: (steps.append(args[2]), plain(*args)))
+    make_trainer(tmp_path, replace(CONFIG, epochs=1, checkpoint_seconds=1e-9)).fit(make_data())
+    assert steps == [0, 1, 2, 3, 4, 5, 5]
+
+
+# ---- damage --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        trainer = make_trainer(folder)
+        stop_at(trainer, patch, 7)
+        trainer.fit(make_data())
+    return contents(folder)
+
+
+def cut(path, part=0.5):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+
+
+def edit(path, change):
+    about = json.loads(path.read_text())
+    change(about)
+    path.write_text(json.dumps(about))
+
+
+DAMAGE = {
+    "cut tensors": (lambda d: cut(tensor_file(d)), "cut off"),
+    "cut a little": (lambda d: cut(tensor_file(d), 0.999), "cut off"),
+    "empty tensors": (lambda d: tensor_file(d).write_bytes(b""), "cut off"),
+    "missing tensors": (lambda d: tensor_file(d).unlink(), "is missing"),
+    "foreign tensors": (
+        lambda d: ftnn.save(ftnn.Readout((2,), 2, 1), tensor_file(d)),
+        "does not hold the tensors",
+    ),
+    "flipped byte": (
+        lambda d: tensor_file(d).write_bytes(tensor_file(d).read_bytes()[:-1] + b"\x7f"),
+        "does not hold the tensors",
+    ),
+    "cut JSON": (lambda d: cut(d / "checkpoint.json"), "not valid JSON"),
+    "binary JSON": (lambda d: (d / "checkpoint.json").write_bytes(b"\xff\xfe\x00"), "not valid"),
+    "empty JSON": (lambda d: (d / "checkpoint.json").write_text(""), "not valid JSON"),
+    "other JSON": (lambda d: (d / "checkpoint.json").write_text("[1, 2]"), "not a checkpoint"),
+    "JSON of another version": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a.update(format="ftnn-checkpoint-99")),
+        "not a checkpoint of ftnn",
+    ),
+    "path outside": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a.update(tensors="../x.safetensors")),
+        "does not name its tensor file",
+    ),
+    "no content": (lambda d: edit(d / "checkpoint.json", lambda a: a.pop("content")), "incomplete"),
+    "no update": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a["content"].pop("update")),
+        "incomplete",
+    ),
+    "no optimizer": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a["content"]["update"].pop("optimizer")),
+        "incomplete",
+    ),
+    "unknown state": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a["content"]["training"].update(x=1)),
+        "incomplete",
+    ),
+    "no such tensor": (
+        lambda d: edit(
+            d / "checkpoint.json",
+            lambda a: a["content"]["update"]["model"].update({"0.weight.0": {"$tensor": "?"}}),
+        ),
+        "incomplete",
+    ),
+    "no metrics": (lambda d: (d / "metrics.jsonl").unlink(), "has 0 lines"),
+    "broken metrics": (lambda d: (d / "metrics.jsonl").write_text("{\n"), "line 1: not a JSON"),
+    "no model": (lambda d: (d / "model.safetensors").unlink(), "does not exist"),
+    "cut model": (lambda d: cut(d / "model.safetensors"), "cut off"),
+    "other model": (
+        lambda d: ftnn.save(ftnn.Readout((2,), 2, 1), d / "model.safetensors"),
+        "that of another model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_one_clear_line_and_nothing_changes(tmp_path, stopped_run, case):
+    damage, message = DAMAGE[case]
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    damage(tmp_path)
+    before = contents(tmp_path)
+    trainer = make_trainer(tmp_path)
+    weights = arrays(trainer.model)
+    with pytest.raises(ValueError, match=message) as error:
+        trainer.fit(make_data(), resume=True)
+    text = str(error.value)
+    assert "\n" not in text
+    assert str(tmp_path) in text
+    assert any(word in text for word in ("restore", "train again"))
+    assert contents(tmp_path) == before
+    assert same(weights, arrays(trainer.model))
+
+
+def other_model(*layers):
+    return ftnn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        (
+            r"its array '0\.bias|its array '0\.weight",
+            {
+                "model": other_model(
+                    ftnn.Linear(DIMS, (5, 5, 5), 2, 4), ftnn.Readout((5, 5, 5), 3, 3)
+                )
+            },
+        ),
+        (r"it has an array '0\.bias\.0'", {"model": other_model(ftnn.Readout(DIMS, 3, 3))}),
+        ("trained with lr 0.03 .now 0.5.", {"config": replace(CONFIG, lr=0.5)}),
+        ("optimizer 'adamw' .now 'sgd'.", {"config": replace(CONFIG, optimizer="sgd")}),
+        ("trained with epochs 4", {"config": replace(CONFIG, epochs=9)}),
+        ("trained with dtype", {"config": replace(CONFIG, dtype="float64")}),
+        ("other samples", {"data": make_data(seed=4)}),
+        ("other samples", {"data": make_data(train=79)}),
+    ],
+)
+def test_a_checkpoint_of_something_else(tmp_path, stopped_run, message, changes):
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    before = contents(tmp_path)
+    data = changes.pop("data", make_data())
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, **changes).fit(data, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_what_may_change_on_resuming(tmp_path, stopped_run):
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    config = replace(CONFIG, patience=50, checkpoint_seconds=60.0, threads=None, device="auto")
+    result = make_trainer(tmp_path, config).fit(make_data(), resume=True)
+    assert result.outcome == "completed"
+
+
+# ---- metrics -------------------------------------------------------------------------------------
+
+
+def test_metrics_drop_what_the_checkpoint_does_not_know(tmp_path, stopped_run):
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    path = tmp_path / "metrics.jsonl"
+    assert len(path.read_text().splitlines()) == 1
+    path.write_text(path.read_text() + '{"epoch": 2, "train_loss": 9.0}\n{"epoch": 3, "tr')
+    make_trainer(tmp_path).fit(make_data(), resume=True)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[1]["train_loss"] != 9.0
+
+
+def test_metrics_never_hold_invalid_json(tmp_path):
+    record = {"a": float("nan"), "b": [np.float32("inf"), np.int64(3)], "c": np.ones(2)}
+    metrics.append_metrics(tmp_path, record)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text) == {"a": None, "b": [None, 3], "c": [1.0, 1.0]}
+    assert metrics.read_metrics(tmp_path) == [json.loads(text)]

@@ -1,0 +1,224 @@
+"""Data sets: splits that do not leak, an idx reader that trusts nothing, one clear error each."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from ftnn.experiments import data as module
+from ftnn.experiments.data import load_digits, load_fashion_mnist, read_idx
+
+DASHED = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return (
+        rng.integers(0, 256, (240, 28, 28)),
+        np.arange(240) % 10,
+        rng.integers(0, 256, (30, 28, 28)),
+        np.arange(30) % 10,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, arrays):
+    for name, array in zip(DASHED, arrays, strict=True):
+        (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    return tmp_path
+
+
+def rows(images):
+    return {image.tobytes() for image in images}
+
+
+def test_digits_have_a_fixed_test_set_and_seeded_validation():
+    first, again, other = load_digits(0), load_digits(0), load_digits(1)
+    for part in ("train", "val", "test"):
+        np.testing.assert_array_equal(first.split(part)[0], again.split(part)[0])
+    np.testing.assert_array_equal(first.test_images, other.test_images)
+    np.testing.assert_array_equal(first.test_labels, other.test_labels)
+    assert not np.array_equal(first.val_images, other.val_images)
+    assert first.train_images.dtype == np.float32
+    assert first.train_images.min() == 0.0
+    assert first.train_images.max() == 1.0
+
+
+def test_digits_are_split_without_leaks_and_stratified():
+    from sklearn.datasets import load_digits as original
+
+    found = load_digits(3)
+    parts = [found.split(part) for part in ("train", "val", "test")]
+    everything = np.concatenate([images for images, _ in parts])
+    labels = np.concatenate([labels for _, labels in parts])
+    source = (original().images / 16).astype(np.float32)
+
+    def key(images):
+        return sorted(image.tobytes() for image in images)
+
+    assert key(everything) == key(source)  # every image once
+    share = np.bincount(labels) / len(labels)
+    for _, part in parts:
+        np.testing.assert_allclose(np.bincount(part) / len(part), share, atol=0.01)
+
+
+def test_labels_stay_with_their_images(folder, arrays):
+    found = load_fashion_mnist(folder, seed=5)
+    label_of = {
+        image.astype(np.uint8).tobytes(): label
+        for images, labels in (arrays[:2], arrays[2:])
+        for image, label in zip(images, labels, strict=True)
+    }
+    for part in ("train", "val", "test"):
+        for image, label in zip(*found.split(part), strict=True):
+            assert label_of[np.rint(image * 255).astype(np.uint8).tobytes()] == label
+
+
+def test_fashion_mnist_splits(folder):
+    found, other = load_fashion_mnist(folder), load_fashion_mnist(folder, seed=1)
+    assert [len(found.split(p)[1]) for p in ("train", "val", "test")] == [220, 20, 30]
+    assert np.bincount(found.val_labels).tolist() == [2] * 10
+    assert not rows(found.train_images) & rows(found.val_images)
+    np.testing.assert_array_equal(found.test_images, other.test_images)
+    assert rows(found.val_images) != rows(other.val_images)
+    assert found.train_images.dtype == np.float32
+    assert found.train_images.max() == 1.0
+    assert len(found.class_names) == 10
+    assert found.train_labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("separator", ["-", "."])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_spellings_gzipped_or_not(tmp_path, folder, arrays, separator, zipped):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, array in zip(DASHED, arrays, strict=True):
+        stem, kind = name.rsplit("-", 1)
+        raw = gzip.compress(idx(array)) if zipped else idx(array)
+        path = other / f"{stem}{separator}{kind}-ubyte{'.gz' if zipped else ''}"
+        path.write_bytes(raw)
+    first, second = load_fashion_mnist(folder), load_fashion_mnist(other)
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    np.testing.assert_array_equal(first.test_labels, second.test_labels)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 2, 5), (0, 7)])
+def test_idx_round_trip(tmp_path, shape):
+    array = np.random.default_rng(1).integers(0, 256, shape)
+    path = tmp_path / "file"
+    path.write_bytes(idx(array))
+    np.testing.assert_array_equal(read_idx(path), array)
+
+
+GOOD = idx(np.arange(24).reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "not an idx file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(60), "not an idx file"),
+        (b"\0\0\x0d\x01" + bytes(8), "not an idx file"),  # floats
+        (b"\0\0\x08\0", "not an idx file"),  # no dimension
+        (GOOD[:9], "truncated in its header"),
+        (GOOD[:-1], "announces 24 entries"),
+        (GOOD + b"\0", "announces 24 entries"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "announces"),  # astronomic dimensions
+        (gzip.compress(GOOD)[:-9], "damaged gzip"),
+        (gzip.compress(GOOD)[:12] + b"garbage" * 3, "damaged gzip"),
+        (gzip.compress(b"hello"), "not an idx file"),
+    ],
+)
+def test_foreign_and_truncated_files_are_named(tmp_path, raw, words):
+    path = tmp_path / "some-file"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=words) as caught:
+        read_idx(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("train-images-idx3-ubyte.gz", np.zeros((240, 8, 8)), r"expected \(n, 28, 28\)"),
+        ("train-labels-idx1-ubyte.gz", np.zeros((240, 1)), r"expected \(n,\)"),
+        ("train-labels-idx1-ubyte.gz", np.zeros(239), "240 train images, but 239 labels"),
+        ("t10k-labels-idx1-ubyte.gz", np.full(30, 10), "label 10, expected 0 to 9"),
+        ("t10k-images-idx3-ubyte.gz", np.zeros((0, 28, 28)), "is empty"),
+    ],
+)
+def test_wrong_contents_are_named(folder, name, array, words):
+    (folder / name).write_bytes(gzip.compress(idx(array)))
+    with pytest.raises(ValueError, match=words):
+        load_fashion_mnist(folder)
+
+
+def test_missing_files_and_folders_are_named(folder):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_fashion_mnist(folder / "nowhere")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no t10k-labels-idx1-ubyte"):
+        load_fashion_mnist(folder)
+
+
+def test_too_few_images_to_split(folder, arrays):
+    for name, array in zip(DASHED[:2], arrays[:2], strict=True):
+        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array[:40])))
+    with pytest.raises(ValueError, match="too few"):
+        load_fashion_mnist(folder)
+
+
+def test_debian_comes_before_openml(monkeypatch, folder):
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", folder)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *a, **k: pytest.fail("fetched"))
+    assert len(load_fashion_mnist().test_labels) == 30
+
+
+def test_offline_one_message_says_what_to_do(monkeypatch, tmp_path):
+    def fetch(*args, **kwargs):
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_fashion_mnist()
+    text = str(caught.value)
+    assert "\n" not in text
+    for remedy in ("apt install dataset-fashion-mnist", "--data DIR", "network"):
+        assert remedy in text
+
+
+def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
+    calls = []
+
+    class Bunch:
+        data = np.concatenate([arrays[0][:210], arrays[2], arrays[2][:5]]).reshape(-1, 784)
+        target = np.concatenate([arrays[1][:210], arrays[3], arrays[3][:5]]).astype(str)
+
+    def fetch(*args, **kwargs):
+        calls.append(args)
+        return Bunch
+
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    with pytest.raises(ValueError, match="too few"):  # 210 // 12 images for validation are 17
+        Bunch.target = np.concatenate([np.arange(210) % 20, np.zeros(35)]).astype(int).astype(str)
+        load_fashion_mnist()
+    (tmp_path / "ftnn-fashion-mnist.npz").write_bytes(b"PK damaged")
+    Bunch.target = (np.arange(245) % 10).astype(str)
+    first = load_fashion_mnist()
+    second = load_fashion_mnist()
+    assert len(calls) == 2  # the damaged cache was fetched anew, the good one used
+    assert [len(first.split(p)[1]) for p in ("train", "val", "test")] == [193, 17, 35]
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ftnn-fashion-mnist.npz"]

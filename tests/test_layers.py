@@ -1,0 +1,404 @@
+"""Layers: laws, dense references, gradients, initialization, memory."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import (
+    KINDS,
+    Chain,
+    assert_close,
+    chains,
+    dense,
+    dense_operator,
+    insert_gauges,
+    mps,
+    pad_bonds,
+)
+
+import ftnn
+from ftnn.encoding import ProductEncoder
+from ftnn.nonlinear import KAN, RMSNorm
+from ftnn.training.module import TorchModule
+
+backends = st.sampled_from(["numpy", "torch"])
+
+
+def names(layer):
+    return [type(child).__name__ for _, child in layer.walk()]
+
+
+def network(dims, kind, seed=0):
+    """Networks whose every layer is covered, by kind."""
+    L, wide = len(dims), tuple(d + 1 for d in dims)
+    if kind == "linear":
+        return ftnn.Linear(dims, wide, 2, 3, seed=seed)
+    if kind == "norm":
+        return RMSNorm()
+    if kind == "residual":
+        return ftnn.Residual(ftnn.Linear(dims, dims, 2, 3, seed=seed), 4, seed=seed)
+    if kind == "kan":
+        return ftnn.Sequential(ftnn.Linear(dims, wide, 2, 3, seed=seed), KAN(wide, dims, seed=seed))
+    if kind == "readout":
+        return ftnn.Readout(dims, 4, 3, seed=seed)
+    return ftnn.Sequential(
+        ftnn.Linear(dims, wide, 2, 3, seed=seed),
+        KAN(wide, seed=seed),
+        RMSNorm(),
+        ftnn.Residual(ftnn.Linear(wide, wide, 2, 3, seed=seed + 1), 3),
+        RMSNorm(),
+        ftnn.Readout(wide, 4, 3, seed=seed),
+    )
+
+
+def with_bias(layer, seed=0):
+    """A bias that starts at zero hides mistakes in it."""
+    rng = np.random.default_rng(seed)
+    for _, part in layer.walk():
+        for name, array in part.params.items():
+            if name.startswith("bias"):
+                part.params[name] = 0.5 * rng.standard_normal(array.shape)
+    return layer
+
+
+def run(layer, cores, backend):
+    layer.to(backend)
+    out = layer(mps(cores, backend))
+    return dense(out) if isinstance(out, ftnn.MPS) else np.asarray(out)
+
+
+LAYERS = ("linear", "norm", "residual", "kan", "readout", "whole")
+layer_kinds = st.sampled_from(LAYERS)
+
+
+@given(chains(max_sites=4, kinds=("generic", "padded", "product")), layer_kinds, backends)
+def test_law_1_batched_is_stacked(chain, kind, backend):
+    layer = with_bias(network(chain.dims, kind))
+    cores = chain.cores()
+    together = run(layer, cores, backend)
+    for n in range(chain.batch):
+        alone = run(layer, [core[n : n + 1] for core in cores], backend)
+        assert_close(together[n : n + 1], alone, condition=1e7, scale=1 + np.linalg.norm(alone))
+
+
+@given(chains(max_sites=4, kinds=("generic",)), layer_kinds, backends)
+def test_law_2_gauge(chain, kind, backend):
+    layer = with_bias(network(chain.dims, kind))
+    cores = chain.cores()
+    plain = run(layer, cores, backend)
+    gauged = run(layer, insert_gauges(cores, 1), backend)
+    assert_close(gauged, plain, condition=1e8, scale=1 + np.linalg.norm(plain))
+
+
+@given(chains(max_sites=4, kinds=KINDS), layer_kinds, backends)
+def test_law_3_zero_padding(chain, kind, backend):
+    layer = with_bias(network(chain.dims, kind))
+    cores = chain.cores()
+    plain = run(layer, cores, backend)
+    padded = run(layer, pad_bonds(cores), backend)
+    assert_close(padded, plain, condition=1e7, scale=1 + np.linalg.norm(plain))
+
+
+@given(chains(max_sites=4), st.booleans())
+def test_law_4_and_8_linear_and_readout_equal_dense_layers(chain, bias):
+    out = tuple(d + 1 for d in chain.dims)
+    layer = with_bias(ftnn.Linear(chain.dims, out, 3, 1000, bias=bias))
+    x, got = chain.mps(), layer(chain.mps())
+    weight = dense_operator([layer.params[f"weight.{k}"] for k in range(chain.L)])
+    expected = dense(x) @ weight.T
+    if bias:
+        expected = expected + dense([layer.params[f"bias.{k}"] for k in range(chain.L)])
+    assert_close(dense(got), expected, condition=1e5, scale=1 + np.linalg.norm(expected))
+    readout = ftnn.Readout(chain.dims, 4, 3)
+    matrix = dense_operator([readout.params[f"weight.{k}"] for k in range(chain.L)])
+    assert_close(readout(x), dense(x) @ matrix.T, condition=1e5, scale=1 + np.linalg.norm(matrix))
+
+
+@given(chains(max_sites=4), st.sampled_from([1e-6, 0.1]))
+def test_law_8_rms_norm_equals_torch(chain, eps):
+    x = chain.mps()
+    vectors = torch.from_numpy(dense(x))
+    expected = torch.nn.functional.rms_norm(vectors, vectors.shape[1:], eps=eps)
+    assert_close(dense(RMSNorm(eps)(x)), expected, condition=1e6, scale=1 + float(expected.norm()))
+
+
+@given(chains(max_sites=4), st.integers(1, 4), backends)
+def test_law_4_residual_equals_dense(chain, seed, backend):
+    inner = with_bias(ftnn.Linear(chain.dims, chain.dims, 2, 1000, seed=seed))
+    layer = ftnn.Residual(inner, 1000)
+    inside = run(inner, chain.cores(), backend)
+    expected = dense(chain.mps()) + inside
+    got = run(layer, chain.cores(), backend)
+    assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(expected))
+
+
+@given(chains(max_sites=4, kinds=("generic", "product")), layer_kinds)
+def test_law_6_numpy_is_torch(chain, kind):
+    layer = with_bias(network(chain.dims, kind))
+    a = run(layer, chain.cores(), "numpy")
+    b = run(layer, chain.cores(), "torch")
+    assert_close(b, a, condition=1e7, scale=1 + np.linalg.norm(a))
+
+
+@given(
+    chains(max_sites=5, kinds=KINDS), layer_kinds, st.sampled_from(["float32", "float64"])
+)
+def test_law_7_gradients_are_finite_for_every_input(chain, kind, dtype):
+    module = TorchModule(network(chain.dims, kind), dtype)
+    cores = [torch.from_numpy(core.astype(dtype)).requires_grad_() for core in chain.cores()]
+    out = module.apply_cores(tuple(cores))
+    out = out if isinstance(out, tuple) else (out,)
+    loss = sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() for o in out)
+    loss.backward()
+    for tensor in (*cores, *module.parameters()):
+        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_law_7_gradients_equal_finite_differences(kind):
+    chain = Chain(3, (3, 2, 3, 2), (3, 3, 2), "generic", 4)
+    module = TorchModule(with_bias(network(chain.dims, kind)))
+    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
+    inputs = (*cores, *module.parameters())
+
+    def apply(*arrays):
+        names = [name for name, _ in module.named_parameters()]
+        replaced = dict(zip(names, arrays[len(cores) :], strict=True))
+        for slots in (module._param_slots,):
+            for store, key, name in slots:
+                store[key] = replaced[name]
+        return module.model.apply(arrays[: len(cores)])
+
+    assert torch.autograd.gradcheck(apply, inputs, atol=1e-6, rtol=1e-4)
+
+
+def test_a_network_with_enough_bond_equals_the_dense_torch_network():
+    # value and the gradient of every parameter
+    dims, wide = (2, 3, 2), (3, 2, 2)
+    first = with_bias(ftnn.Linear(dims, wide, 3, 100, seed=1))
+    second = with_bias(ftnn.Linear(wide, wide, 2, 100, seed=2))
+    model = ftnn.Sequential(
+        first, RMSNorm(0.1), ftnn.Residual(second, 100), RMSNorm(0.1), ftnn.Readout(wide, 5, 3)
+    )
+    module = TorchModule(model)
+    x = Chain(4, dims, (3, 3), "generic", 0).mps(backend="torch")
+    labels = torch.tensor([0, 1, 2, 4])
+
+    def matrix(layer, prefix="weight"):
+        out = torch.ones(1, 1, 1, dtype=torch.float64)
+        for k in range(3):
+            core = layer.params[f"{prefix}.{k}"]
+            if prefix == "bias":
+                core = core[0].unsqueeze(2)
+            out = torch.einsum("xyl,loir->xoyir", out, core)
+            a, o, b, i, r = out.shape
+            out = out.reshape(a * o, b * i, r)
+        return out[..., 0]
+
+    def reference(vectors):
+        norm = torch.nn.functional.rms_norm
+        h = vectors @ matrix(first).T + matrix(first, "bias").T
+        h = norm(h, h.shape[1:], eps=0.1)
+        h = h + h @ matrix(second).T + matrix(second, "bias").T
+        h = norm(h, h.shape[1:], eps=0.1)
+        return h @ matrix(model.layers[-1]).T
+
+    outs = module(x), reference(torch.from_numpy(dense(x)))
+    assert_close(outs[0].detach(), outs[1].detach(), condition=1e6)
+    grads = [
+        torch.autograd.grad(torch.nn.functional.cross_entropy(o, labels), tuple(module.parameters()))
+        for o in outs
+    ]
+    for a, b in zip(*grads, strict=True):
+        assert_close(a, b, condition=1e7, scale=1e-3 + float(b.norm()))
+
+
+def test_kan_reads_out_its_functions_and_vanishes_at_zero():
+    for odd in (True, False):
+        layer = KAN((3, 2), (2, 4), odd=odd, seed=1)
+        u = np.linspace(-2, 2, 9)
+        functions = layer.functions(u, site=1)
+        assert functions.shape == (9, 2, 4)
+        assert np.abs(layer.functions(np.zeros(1))).max() < 1e-15
+        if odd:
+            assert_close(functions[::-1], -functions)
+        # a product state: the layer applies exactly these functions, in units of the norm
+        core = np.random.default_rng(0).standard_normal((1, 1, 2, 1))
+        norm = np.linalg.norm(core) / np.sqrt(2)
+        first = np.ones((1, 1, 3, 1))
+        got = layer.apply((first, core))[1][0, 0, :, 0]
+        table = layer.functions(core[0, 0, :, 0] / norm, site=1)
+        assert_close(got, norm * sum(table[p, p] for p in range(2)))
+
+
+def test_odd_kan_is_blind_to_signs_of_bonds():
+    cores = Chain(2, (3, 3), (2,), "generic", 0).cores()
+    signs = np.array([1.0, -1.0])
+    flipped = [cores[0] * signs, cores[1] * signs[:, None, None]]
+    odd, even = KAN((3, 3), seed=1), KAN((3, 3), odd=False, seed=1)
+    assert_close(dense(odd.apply(tuple(flipped))), dense(odd.apply(tuple(cores))))
+    assert not np.allclose(dense(even.apply(tuple(flipped))), dense(even.apply(tuple(cores))))
+
+
+def feature_states(L, phys=5, batch=64):
+    """Product states (1, phi) of L sites, phi of size one."""
+    images = np.random.default_rng(0).standard_normal((batch, L, phys - 1))
+    return ProductEncoder((L, phys - 1), (1, phys - 1)).fit(images).encode(images)
+
+
+def random_states(L, phys=4, bond=6, batch=64):
+    rng = np.random.default_rng(0)
+    edges = (1, *[bond] * (L - 1), 1)
+    return tuple(
+        rng.standard_normal((batch, a, phys, b)) / math.sqrt(a)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    )
+
+
+def log_rms(cores):
+    x = ftnn.MPS(cores)
+    return x.log_norm() - 0.5 * sum(math.log(d) for d in x.phys_dims)
+
+
+@pytest.mark.parametrize("L", [5, 10, 20, 50, 100])
+@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("states", [feature_states, random_states])
+def test_initial_scales_are_of_order_one_for_any_length_and_depth(L, depth, states, record_property):
+    cores = states(L)
+    dims = tuple(core.shape[2] for core in cores)
+    wide = (6,) * L
+    blocks = []
+    for n in range(depth):
+        blocks += [ftnn.Linear(dims if n == 0 else wide, wide, 4, 6, seed=n), KAN(wide), RMSNorm()]
+    model = ftnn.Sequential(RMSNorm(), *blocks, ftnn.Readout(wide, 10, 6))
+    ftnn.calibrate(model, cores)
+    scales = []
+    for layer in model.layers:
+        cores = layer.apply(cores)
+        if isinstance(layer, ftnn.Linear):
+            scales.append(float(np.exp(np.median(log_rms(cores)))))
+    logits = float(np.sqrt(np.mean(cores**2)))
+    record_property("layer_scales", [round(s, 3) for s in scales])
+    record_property("logit_scale", round(logits, 3))
+    assert all(0.5 < s < 2.0 for s in scales), scales
+    assert 0.5 < logits < 2.0, logits
+    assert np.isfinite(cores).all()
+
+
+@pytest.mark.parametrize("L", [5, 20, 100])
+def test_isotropic_inputs_keep_their_scale_without_calibration(L):
+    # ||W||_F^2 = prod(out_dims), checked through random product inputs for short chains
+    layer = ftnn.Linear((4,) * L, (6,) * L, 5, 8, seed=3)
+    weights = [layer.params[f"weight.{k}"] for k in range(L)]
+    flat = ftnn.MPS([w.reshape(1, w.shape[0], -1, w.shape[3]) for w in weights])
+    assert float(flat.log_norm()[0]) == pytest.approx(0.5 * L * math.log(6), rel=1e-12)
+
+
+def test_a_blank_batch_of_equal_rows_trains():
+    model = network((5,) * 4, "whole")
+    blank = np.zeros((8, 2, 8))
+    cores = ProductEncoder((2, 8), (1, 4), order="row-major").fit(blank).encode(blank)
+    module = TorchModule(model)
+    loss = module.apply_cores(tuple(torch.from_numpy(c) for c in cores)).square().mean()
+    loss.backward()
+    for parameter in module.parameters():
+        assert bool(torch.isfinite(parameter.grad).all())
+
+
+MEMORY = """
+import resource, torch, ftnn
+from ftnn.nonlinear import KAN, RMSNorm
+from ftnn.training.module import TorchModule
+torch.manual_seed(0)
+torch.set_num_threads(1)
+dims = (4,) * 40
+layers = []
+for n in range(3):
+    layers += [ftnn.Linear(dims, dims, 4, 8, seed=n), KAN(dims), RMSNorm()]
+model = ftnn.Sequential(*layers, ftnn.Readout(dims, 10, 8))
+edges = [1] + [8] * 39 + [1]
+cores = tuple(torch.randn(32, a, 4, b) / a**0.5 for a, b in zip(edges, edges[1:]))
+model.to("torch", "float32")
+with torch.no_grad():
+    ftnn.calibrate(model, cores)
+module = TorchModule(model, "float32")
+optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+before = [p.detach().clone() for p in module.parameters()]
+loss = torch.nn.functional.cross_entropy(module.apply_cores(cores), torch.arange(32) % 10)
+loss.backward()
+optimizer.step()
+assert torch.isfinite(loss)
+assert all(torch.isfinite(p).all() for p in module.parameters())
+assert any((p != q).any() for p, q in zip(module.parameters(), before))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_a_training_step_on_forty_sites_of_dimension_four_fits_in_two_gib():
+    # 4^40 = 1.2e24 entries a sample; peak memory of the whole process, torch included
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: ftnn.Linear((2, 2), (2,), 2, 2), ValueError, "2 sites and out_dims 1"),
+        (lambda: ftnn.Linear((2,), (2,), 0, 2), ValueError, "bond_dim is 0"),
+        (lambda: ftnn.Linear((2,), (2,), 2, 0), ValueError, "max_bond is 0"),
+        (lambda: ftnn.Linear((2,), (2,), 2, 2, method="svd"), ValueError, "method is 'svd'"),
+        (lambda: ftnn.Readout((2,), 0, 2), ValueError, "num_outputs is 0"),
+        (lambda: ftnn.Residual(ftnn.Linear((2,), (3,), 1, 1), 2), ValueError, "same dims"),
+        (lambda: ftnn.Residual(RMSNorm(), 2), ValueError, "no in_dims"),
+        (lambda: ftnn.Sequential(), ValueError, "layers is empty"),
+        (lambda: ftnn.Sequential(3), TypeError, "layers.0. is a int"),
+        (
+            lambda: ftnn.Sequential(ftnn.Linear((2,), (3,), 1, 1), ftnn.Readout((2,), 2, 1)),
+            ValueError,
+            "takes phys_dims",
+        ),
+        (
+            lambda: ftnn.Sequential(ftnn.Readout((2,), 2, 1), RMSNorm()),
+            ValueError,
+            "may only come last",
+        ),
+        (lambda: KAN((2,), grid=1), ValueError, "grid is 1"),
+        (lambda: KAN((2,), extent=-1.0), ValueError, "extent is -1.0"),
+        (lambda: KAN((2, 3), share=True), ValueError, "share=True"),
+        (lambda: KAN((2, 3), (2,)), ValueError, "both need the same"),
+        (lambda: RMSNorm(-1.0), ValueError, "eps is -1.0"),
+        (lambda: ftnn.Readout((2,), 2, 1)(np.ones((3, 2))), TypeError, "expected an ftnn.MPS"),
+        (
+            lambda: ftnn.Readout((2,), 2, 1)(ftnn.MPS([np.ones((3, 1, 3, 1))])),
+            ValueError,
+            "phys_dims .3,.",
+        ),
+        (
+            lambda: ftnn.Readout((2,), 2, 1)(ftnn.MPS([torch.ones((3, 1, 2, 1))])),
+            ValueError,
+            "lives on torch",
+        ),
+        (
+            lambda: ftnn.Readout((2,), 2, 1)(ftnn.MPS([np.ones((3, 1, 2, 1), "float32")])),
+            ValueError,
+            "dtype float32",
+        ),
+        (lambda: ftnn.Readout((2,), 2, 1).to("tensorflow"), ValueError, "choose one of"),
+        (lambda: ftnn.Readout((2,), 2, 1).to("torch", "int8"), ValueError, "dtype is 'int8'"),
+        (lambda: ftnn.Readout((2,), 2, 1).to("numpy", device="cuda"), ValueError, "only 'cpu'"),
+        (
+            lambda: KAN((2,)).apply((np.ones((1, 1, 2, 1), complex),)),
+            TypeError,
+            "acts on real cores",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -1,0 +1,147 @@
+"""Figures: drawn for every shape of input, without warnings, display or global state."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ftnn
+from ftnn.experiments.data import FASHION_CLASSES
+from ftnn.plotting import plot_bonds, plot_confusion, plot_curves, plot_network
+from ftnn.plotting.network import _columns
+from ftnn.report import layer_report
+
+
+def model(L, residual=True):
+    dims, hidden = (3,) * L, (4,) * L
+    inner = ftnn.Linear(hidden, hidden, bond_dim=2, max_bond=3, seed=2)
+    return ftnn.Sequential(
+        ftnn.Linear(dims, hidden, bond_dim=2, max_bond=3, seed=0),
+        ftnn.nonlinear.KAN(hidden, seed=1),
+        ftnn.nonlinear.RMSNorm(),
+        ftnn.Residual(inner, max_bond=3, seed=3) if residual else inner,
+        ftnn.Readout(hidden, num_outputs=3, bond_dim=2, seed=4),
+    )
+
+
+def cores(L):
+    rng = np.random.default_rng(0)
+    shape = [(8, 1 if k == 0 else 2, 3, 1 if k == L - 1 else 2) for k in range(L)]
+    return tuple(rng.standard_normal(s) for s in shape)
+
+
+def metrics(epochs, **more):
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": math.exp(-epoch),
+            "val_loss": math.exp(-epoch / 2),
+            "train_accuracy": 1 - math.exp(-epoch),
+            "val_accuracy": 1 - math.exp(-epoch / 2),
+            "truncation_error": {"0": 0.1, "3.layer": 0.2 / epoch},
+        }
+        | more
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def picture(path):
+    """Pixels of a figure: large enough to print, and not empty."""
+    image = Image.open(path)
+    assert image.format == "PNG"
+    assert min(image.size) > 300
+    assert image.info["dpi"][0] >= 150
+    pixels = np.asarray(image.convert("L"))
+    assert 0.005 < np.mean(pixels < 250) < 0.9
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert edge.min() > 250  # nothing is cut off
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        metrics(1),
+        metrics(40),
+        metrics(3, truncation_error=None),
+        metrics(3, val_loss=None, val_accuracy=None),
+        metrics(3, train_loss=float("nan")),
+    ],
+)
+def test_curves(tmp_path, records):
+    plot_curves(records, tmp_path / "curves.png")
+    picture(tmp_path / "curves.png")
+
+
+def test_curves_show_the_numbers(tmp_path):
+    plot_curves(metrics(5), tmp_path / "a.png")
+    plot_curves(metrics(5, val_loss=0.5), tmp_path / "b.png")
+    assert not np.array_equal(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
+
+
+def test_no_epoch_no_curves(tmp_path):
+    with pytest.raises(ValueError, match="metrics is empty"):
+        plot_curves([], tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("names", [tuple("0123456789"), FASHION_CLASSES, ("no", "yes")])
+def test_confusion(tmp_path, names):
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(0, 3, (len(names),) * 2) + 30 * np.eye(len(names), dtype=int)
+    plot_confusion(matrix, names, tmp_path / "confusion.png")
+    picture(tmp_path / "confusion.png")
+
+
+def test_confusion_of_a_class_never_seen(tmp_path):
+    plot_confusion(np.array([[0, 0], [1, 2]]), ("a", "b"), tmp_path / "confusion.png")
+    with pytest.raises(ValueError, match=r"shape \(2, 2\), but there are 3"):
+        plot_confusion(np.eye(2, dtype=int), ("a", "b", "c"), tmp_path / "confusion.png")
+
+
+@pytest.mark.parametrize("L", [2, 5, 30])
+def test_bonds(tmp_path, L):
+    plot_bonds(layer_report(model(L), cores(L)), tmp_path / "bonds.png")
+    picture(tmp_path / "bonds.png")
+
+
+def test_bonds_of_dead_states(tmp_path):
+    dead = tuple(0.0 * core for core in cores(4))
+    plot_bonds(layer_report(model(4), dead), tmp_path / "bonds.png")
+    picture(tmp_path / "bonds.png")
+
+
+def test_one_site_has_no_bonds(tmp_path):
+    with pytest.raises(ValueError, match="no layer has bonds"):
+        plot_bonds(layer_report(model(1), cores(1)), tmp_path / "bonds.png")
+
+
+@pytest.mark.parametrize("L", [1, 2, 8, 49])
+@pytest.mark.parametrize("residual", [True, False])
+def test_network(tmp_path, L, residual):
+    plot_network(model(L, residual), tmp_path / "network.png")
+    picture(tmp_path / "network.png")
+
+
+def test_every_format_and_single_layers(tmp_path):
+    plot_network(ftnn.Linear((2, 2), (3, 5), bond_dim=2, max_bond=2), tmp_path / "network.svg")
+    assert "<svg" in (tmp_path / "network.svg").read_text()
+    with pytest.raises(ValueError, match="no in_dims"):
+        plot_network(ftnn.nonlinear.RMSNorm(), tmp_path / "network.png")
+
+
+@pytest.mark.parametrize("L", range(1, 60))
+def test_columns_hold_both_ends_and_the_middle(L):
+    sites = [site for site in _columns(L) if site is not None]
+    assert sites == sorted(set(sites))
+    assert {0, L // 2, L - 1} <= set(sites)
+    assert len(_columns(L)) <= 8
+    gaps = [b - a for a, b in zip(sites, sites[1:], strict=False)]
+    assert all(gap == 1 for gap in gaps) == (None not in _columns(L))
+
+
+def test_pyplot_is_left_alone(tmp_path):
+    plot_network(model(3), tmp_path / "network.png")
+    if "matplotlib.pyplot" in sys.modules:  # some other test may use it
+        assert not sys.modules["matplotlib.pyplot"].get_fignums()

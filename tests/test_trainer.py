@@ -1,0 +1,572 @@
+"""The trainer: learning, early stop, interruption, bad input, metrics."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ftnn
+
+torch = pytest.importorskip("torch")
+from ftnn.training import (  # noqa: E402
+    DivergenceError,
+    TorchModule,
+    TrainConfig,
+    Trainer,
+    TrainingData,
+)
+
+DIMS = (4, 4, 4)
+CLASSES = 3
+CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.03, threads=1)
+
+
+def make_data(seed=0, train=80, val=40, noise=0.7):
+    """Images of three classes: a fixed picture each, plus noise."""
+    rng = np.random.default_rng(seed)
+    pictures = np.random.default_rng(1).standard_normal((CLASSES, 8, 8))
+    labels = rng.integers(0, CLASSES, train + val)
+    images = pictures[labels] + noise * rng.standard_normal((train + val, 8, 8))
+    return TrainingData(images[:train], labels[:train], images[train:], labels[train:])
+
+
+def make_model(seed=0, num_outputs=CLASSES):
+    return ftnn.Sequential(
+        ftnn.Linear(DIMS, DIMS, bond_dim=2, max_bond=4, seed=seed),
+        ftnn.nonlinear.RMSNorm(),
+        ftnn.Readout(DIMS, num_outputs, bond_dim=3, seed=seed),
+    )
+
+
+def make_trainer(path, config=CONFIG, model=None, quiet=True):
+    encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
+    return Trainer(model or make_model(), encoder, config, path, quiet=quiet)
+
+
+def arrays(model):
+    return {name: ftnn.backend.to_numpy(a).copy() for name, a in model.named_arrays().items()}
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def stop_at(trainer, monkeypatch, step):
+    """Make the trainer ask for a stop in the middle of step number ``step``."""
+    from ftnn.training.update import Updater
+
+    plain = Updater.step
+
+    def counted(self, *batch):
+        stats = plain(self, *batch)
+        if self.steps == step:
+            trainer.request_stop()
+        return stats
+
+    monkeypatch.setattr(Updater, "step", counted)
+
+
+def stable(history):
+    """What does not depend on the clock."""
+    return [
+        {key: x for key, x in line.items() if key not in ("seconds", "samples_per_s")}
+        for line in history
+    ]
+
+
+# ---- learning ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_learns(tmp_path, optimizer):
+    lr = 0.02 if optimizer == "sgd" else 0.03
+    config = replace(CONFIG, optimizer=optimizer, lr=lr, clip_norm=5.0, weight_decay=1e-4)
+    data = make_data()
+    trainer = make_trainer(tmp_path, config)
+    before = trainer.evaluate(data.val_images, data.val_labels)
+    result = trainer.fit(data)
+    after = trainer.evaluate(data.val_images, data.val_labels)
+    assert result.outcome == "completed"
+    assert result.epochs == 4
+    assert result.steps == 20
+    assert result.history[-1]["train_loss"] < 0.7 * result.history[0]["train_loss"]
+    assert after.loss < before.loss
+    assert after.accuracy > 0.8  # chance is 1/3
+    assert after.accuracy == result.val_accuracy
+    assert np.mean(after.predictions == data.val_labels) == pytest.approx(after.accuracy)
+
+
+def test_states_need_no_encoder_and_give_the_same(tmp_path):
+    data = make_data()
+    encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
+    by_images = make_trainer(tmp_path / "a").fit(data)
+    states = TrainingData(
+        encoder(data.train_images),
+        data.train_labels,
+        encoder.encode(data.val_images),
+        data.val_labels,
+    )
+    by_states = Trainer(make_model(), None, CONFIG, tmp_path / "b", quiet=True).fit(states)
+    assert stable(by_images.history) == stable(by_states.history)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("total", [1, 2, 10, 100])
+def test_schedules_stay_within_the_learning_rate(schedule, warmup, total):
+    from ftnn.training.config import make_optimizer, make_scheduler
+
+    config = TrainConfig(lr=0.5, schedule=schedule, warmup=warmup)
+    optimizer = make_optimizer(config, [torch.nn.Parameter(torch.zeros(1))])
+    scheduler = make_scheduler(config, optimizer, total)
+    rates = []
+    for step in range(total):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < total - 1:
+            scheduler.step()
+    assert all(0.0 < rate <= 0.5 * (1 + 1e-9) for rate in rates)
+    if total == 100:
+        assert max(rates) > 0.25  # warmup 0.5 meets a cosine half way down
+        assert (rates[0] < 0.1) == (warmup > 0)
+        assert (rates[-1] < 0.01) == (schedule != "constant")
+
+
+def test_running_average_is_evaluated_and_saved(tmp_path):
+    config = replace(CONFIG, epochs=1, ema_decay=0.9)
+    data = make_data()
+    model = make_model()
+    seen = []
+    from ftnn.training.update import Updater
+
+    plain = Updater.step
+
+    def recorded(self, *batch):
+        stats = plain(self, *batch)
+        seen.append({name: p.detach().clone() for name, p in self.module.named_parameters()})
+        return stats
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Updater, "step", recorded)
+        trainer = make_trainer(tmp_path, config, model)
+        result = trainer.fit(data)
+    average = seen[0]
+    for weights in seen[1:]:
+        average = {name: 0.9 * average[name] + 0.1 * weights[name] for name in average}
+    saved = ftnn.load(result.model_path).named_params()
+    for name, value in average.items():
+        assert np.allclose(saved[name.replace(":", ".")], value.numpy(), rtol=1e-5, atol=1e-6)
+        assert not np.allclose(saved[name.replace(":", ".")], seen[-1][name].numpy(), atol=1e-6)
+    assert trainer.evaluate(data.val_images, data.val_labels).loss == pytest.approx(
+        result.val_loss, rel=1e-6
+    )
+    assert result.history[0]["weights"] == "average"
+
+
+def test_clipping_limits_the_update(tmp_path):
+    data = make_data()
+    config = replace(
+        CONFIG, epochs=1, optimizer="sgd", schedule="constant", warmup=0.0, lr=1.0, batch_size=80
+    )
+    norms = {}
+    for clip in (0.0, 1e-3):
+        before = arrays(make_model())
+        trainer = make_trainer(tmp_path / str(clip), replace(config, clip_norm=clip))
+        result = trainer.fit(data)
+        after = {n: a.astype("float64") for n, a in arrays(trainer.model).items()}
+        moved = np.sqrt(sum(np.sum((after[n] - before[n]) ** 2) for n in after))
+        norms[clip] = moved
+        assert result.history[0]["grad_norm"] > 0.01  # the norm before clipping is reported
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
+    assert norms[0.0] > 0.01
+
+
+def test_same_seed_same_result_other_seed_other_result(tmp_path):
+    config = replace(CONFIG, epochs=1)
+    weights = []
+    for n, seed in enumerate((0, 0, 1)):
+        trainer = make_trainer(tmp_path / str(n), replace(config, seed=seed))
+        trainer.fit(make_data())
+        weights.append(arrays(trainer.model))
+    assert same(weights[0], weights[1])
+    assert not same(weights[0], weights[2])
+
+
+def test_augmentation_is_new_in_every_epoch_and_reproducible(tmp_path):
+    def run(folder, epochs):
+        seen = []
+
+        def augment(images, rng):
+            out = images + 0.1 * rng.standard_normal(images.shape)
+            seen.append(out)
+            return out
+
+        trainer = make_trainer(tmp_path / folder, replace(CONFIG, epochs=epochs))
+        trainer.fit(make_data(), augment=augment)
+        return seen, arrays(trainer.model)
+
+    first, weights = run("a", 2)
+    second, again = run("b", 2)
+    assert len(first) == 2
+    assert first[0].shape == (80, 8, 8)
+    assert not np.array_equal(first[0], first[1])
+    assert np.array_equal(first[1], second[1])
+    assert same(weights, again)
+
+
+# ---- early stop ----------------------------------------------------------------------------------
+
+
+def test_patience(tmp_path):
+    data = make_data()
+    # so small a learning rate that no weight moves: the first epoch stays the best
+    config = replace(CONFIG, epochs=9, lr=1e-30, patience=2)
+    result = make_trainer(tmp_path, config).fit(data)
+    assert result.outcome == "patience"
+    assert (result.epochs, result.best_epoch) == (3, 1)
+    again = make_trainer(tmp_path, config).fit(data, resume=True)
+    assert (again.outcome, again.epochs) == ("patience", 3)
+
+
+def test_best_model_is_kept(tmp_path, monkeypatch):
+    from ftnn.training import trainer as module
+
+    plain = module.evaluate_samples
+    accuracies = iter([0.5, 0.9, 0.9, 0.4])
+    losses = iter([1.0, 1.0, 0.9, 0.1])
+    weights = []
+
+    def scripted(network, *rest):
+        weights.append(
+            {n: a.detach().numpy().copy() for n, a in network.model.named_params().items()}
+        )
+        return replace(plain(network, *rest), accuracy=next(accuracies), loss=next(losses))
+
+    monkeypatch.setattr(module, "evaluate_samples", scripted)
+    trainer = make_trainer(tmp_path)
+    result = trainer.fit(make_data())
+    assert (result.kept, result.best_epoch, result.val_accuracy) == ("best", 3, 0.9)
+    assert [line["kept"] for line in result.history] == [True, True, True, False]
+    assert same(ftnn.load(result.model_path).named_params(), weights[2])
+    assert same({n: arrays(trainer.model)[n] for n in weights[2]}, weights[2])
+
+
+def test_without_validation_the_last_model_is_kept(tmp_path):
+    data = make_data()
+    data = TrainingData(data.train_images, data.train_labels)
+    result = make_trainer(tmp_path).fit(data)
+    assert (result.kept, result.best_epoch, result.val_accuracy) == ("last", 4, None)
+    assert result.history[-1]["val_loss"] is None
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["kept"], summary["outcome"]) == ("last", "completed")
+
+
+# ---- stop and resume -----------------------------------------------------------------------------
+
+
+RESUMED = {
+    "adamw": {"optimizer": "adamw", "schedule": "cosine", "clip_norm": 1.0},
+    "adam": {"optimizer": "adam", "schedule": "onecycle", "label_smoothing": 0.1},
+    "sgd": {"optimizer": "sgd", "schedule": "constant", "lr": 0.01},
+    "average": {"ema_decay": 0.8, "dtype": "float64"},
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+@pytest.mark.parametrize("step", [2, 5, 7, 19])  # 5 steps an epoch: 5 is the end of the first
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, case, step):
+    config = replace(CONFIG, **RESUMED[case])
+    data = make_data()
+    whole = make_trainer(tmp_path / "whole", config)
+    expected = whole.fit(data)
+
+    trainer = make_trainer(tmp_path / "parts", config)
+    with monkeypatch.context() as patch:
+        stop_at(trainer, patch, step)
+        stopped = trainer.fit(data)
+    assert (stopped.outcome, stopped.steps) == ("stopped", step)
+    assert stopped.model_path.exists()
+
+    # another process would build another model: its weights must come from the checkpoint
+    trainer = make_trainer(tmp_path / "parts", config, make_model(seed=9))
+    result = trainer.fit(data, resume=True)
+    assert result.outcome == "completed"
+    assert same(arrays(whole.model), arrays(trainer.model))
+    assert stable(result.history) == stable(expected.history)
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert stable(map(json.loads, lines)) == stable(expected.history)
+    assert same(
+        ftnn.load(result.model_path).named_arrays(), ftnn.load(expected.model_path).named_arrays()
+    )
+
+
+def test_resume_with_augmentation(tmp_path, monkeypatch):
+    def augment(images, rng):
+        return images + 0.1 * rng.standard_normal(images.shape)
+
+    data = make_data()
+    whole = make_trainer(tmp_path / "whole")
+    whole.fit(data, augment=augment)
+    trainer = make_trainer(tmp_path / "parts")
+    with monkeypatch.context() as patch:
+        stop_at(trainer, patch, 8)
+        trainer.fit(data, augment=augment)
+    trainer = make_trainer(tmp_path / "parts")
+    trainer.fit(data, augment=augment, resume=True)
+    assert same(arrays(whole.model), arrays(trainer.model))
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    data = make_data()
+    trainer = make_trainer(tmp_path)
+    first = trainer.fit(data)
+    weights = arrays(trainer.model)
+    metrics = (tmp_path / "metrics.jsonl").read_bytes()
+    trainer = make_trainer(tmp_path, model=make_model(seed=3))
+    again = trainer.fit(data, resume=True)
+    assert again.outcome == "completed"
+    assert again.val_accuracy == first.val_accuracy
+    assert same(weights, arrays(trainer.model))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
+    data = make_data()
+    config = replace(CONFIG, epochs=1)
+    make_trainer(tmp_path, config).fit(data)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds an earlier run; resume it"):
+        make_trainer(tmp_path, config).fit(data)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    make_trainer(tmp_path, config).fit(data, overwrite=True)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+SCRIPT = """
+    import sys, os, signal
+    sys.path[:0] = {paths!r}
+    from test_trainer import *
+    from ftnn.training.update import Updater
+    plain = Updater.step
+    def step(self, *batch):
+        stats = plain(self, *batch)
+        if self.steps == 7:
+            print("step 7", flush=True)
+            for _ in range({signals}):
+                os.kill(os.getpid(), signal.SIGINT)
+        return stats
+    Updater.step = step
+    torch.set_num_threads(1)
+    trainer = make_trainer({folder!r}, quiet=False)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        result = trainer.fit(make_data())
+    finally:
+        assert signal.getsignal(signal.SIGINT) is before
+    print(result.outcome, result.steps, flush=True)
+"""
+
+
+def run_script(folder, signals):
+    here = os.path.dirname(os.path.abspath(__file__))
+    script = SCRIPT.format(paths=[here, os.path.dirname(here)], folder=str(folder), signals=signals)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
+    done = run_script(tmp_path / "run", signals=1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "stopped 7"
+    assert "resume to go on" in done.stdout
+    whole = make_trainer(tmp_path / "whole")
+    whole.fit(make_data())
+    trainer = make_trainer(tmp_path / "run")
+    trainer.fit(make_data(), resume=True)
+    assert same(arrays(whole.model), arrays(trainer.model))
+
+
+def test_second_ctrl_c_aborts_and_keeps_the_last_checkpoint(tmp_path):
+    done = run_script(tmp_path / "run", signals=2)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    result = make_trainer(tmp_path / "run").fit(make_data(), resume=True)
+    assert (result.outcome, result.steps) == ("completed", 20)
+
+
+# ---- trouble -------------------------------------------------------------------------------------
+
+
+def test_divergence_is_one_clear_line_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    plain = TorchModule.apply_cores
+    calls = {"train": 0}
+
+    def poisoned(self, cores):
+        logits = plain(self, cores)
+        calls["train"] += logits.requires_grad
+        return logits * float("nan") if calls["train"] == 7 and logits.requires_grad else logits
+
+    trainer = make_trainer(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchModule, "apply_cores", poisoned)
+        with pytest.raises(DivergenceError, match="loss is not finite in epoch 2, step 7") as error:
+            trainer.fit(make_data())
+    assert "\n" not in str(error.value)
+    assert "lower lr" in str(error.value)
+    assert "clip_norm" in str(error.value)
+    assert all(np.isfinite(a).all() for a in arrays(trainer.model).values())
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    result = make_trainer(tmp_path).fit(make_data(), resume=True)
+    assert result.outcome == "completed"
+
+
+def test_a_gradient_that_is_not_finite_makes_no_update(tmp_path, monkeypatch):
+    plain = TorchModule.apply_cores
+
+    def kinked(self, cores):
+        zero = 0.0 * next(self.parameters()).sum()
+        return plain(self, cores) + zero.sqrt()  # the root of zero: finite, its gradient is not
+
+    monkeypatch.setattr(TorchModule, "apply_cores", kinked)
+    trainer = make_trainer(tmp_path)
+    before = arrays(trainer.model)
+    with pytest.raises(DivergenceError, match="gradient is not finite in epoch 1, step 1"):
+        trainer.fit(make_data())
+    assert same(before, arrays(trainer.model))
+
+
+IMAGES = np.ones((6, 8, 8))
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+TOO_LARGE = np.array([0, 1, 2, 0, 1, 3])
+
+
+def with_nan():
+    images = IMAGES.copy()
+    images[3, 2, 1] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "changes"),
+    [
+        (
+            ValueError,
+            r"train_labels\[5\] is 3, expected 0 ... 2",
+            {"train_labels": TOO_LARGE},
+        ),
+        (ValueError, r"train_labels\[0\] is -1, expected", {"train_labels": LABELS - 1}),
+        (
+            ValueError,
+            r"train_labels has shape \(5,\), expected \(6,\)",
+            {"train_labels": LABELS[:5]},
+        ),
+        (TypeError, "train_labels has dtype float64", {"train_labels": LABELS.astype(float)}),
+        (TypeError, "train_images has dtype int64", {"train_images": IMAGES.astype(int)}),
+        (ValueError, "train_images holds NaN", {"train_images": with_nan()}),
+        (ValueError, r"train_images has shape \(0, 8, 8\)", {"train_images": IMAGES[:0]}),
+        (ValueError, r"train_images has shape \(6, 64\)", {"train_images": IMAGES.reshape(6, 64)}),
+        (TypeError, "train_images is a str", {"train_images": "mnist"}),
+        (ValueError, r"expected \(batch, 8, 8\)", {"train_images": np.ones((6, 9, 8))}),
+        (ValueError, "val_labels has shape", {"val_labels": LABELS[:2]}),
+        (ValueError, "val_images holds NaN", {"val_images": with_nan()}),
+        (ValueError, "both val_images and val_labels", {"val_labels": None}),
+        (ValueError, r"phys_dims \(8, 8\)", {"train_images": (np.ones((6, 1, 8, 1)),) * 2}),
+        (ValueError, "train_images: cores holds|train_images: cores", {"train_images": ()}),
+    ],
+)
+def test_bad_data_is_named_early(tmp_path, kind, message, changes):
+    good = TrainingData(IMAGES, LABELS, IMAGES, LABELS)
+    with pytest.raises(kind, match=message):
+        make_trainer(tmp_path / "run").fit(replace(good, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_calls_are_named_early(tmp_path):
+    good = TrainingData(IMAGES, LABELS)
+    with pytest.raises(ValueError, match="the trainer has no encoder"):
+        Trainer(make_model(), None, CONFIG, tmp_path / "a", quiet=True).fit(good)
+    with pytest.raises(ValueError, match="patience needs val_images"):
+        make_trainer(tmp_path / "a", replace(CONFIG, patience=3)).fit(good)
+    with pytest.raises(ValueError, match="end it in an ftnn"):
+        make_trainer(tmp_path / "a", model=ftnn.nonlinear.RMSNorm()).fit(good)
+    with pytest.raises(ValueError, match="nothing to resume"):
+        make_trainer(tmp_path / "a").fit(good, resume=True)
+    with pytest.raises(ValueError, match="augment returned"):
+        make_trainer(tmp_path / "b").fit(good, augment=lambda images, rng: images[:1])
+    states = ftnn.encoding.AmplitudeEncoder((8, 8))(IMAGES)
+    with pytest.raises(ValueError, match="train_images are states"):
+        make_trainer(tmp_path / "a").fit(
+            TrainingData(states, LABELS), augment=lambda images, rng: images
+        )
+    with pytest.raises(TypeError, match="config is a dict"):
+        Trainer(make_model(), None, {}, tmp_path / "a")
+    with pytest.raises(TypeError, match="model is a int"):
+        Trainer(3, None, CONFIG, tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        make_trainer(tmp_path / "file")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        make_trainer(tmp_path / "a").evaluate(IMAGES, LABELS, batch_size=0)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch finds 0 CUDA devices"):
+            make_trainer(tmp_path / "a", replace(CONFIG, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("epochs", [0, -1, 1.5, True, "3", None]),
+        ("batch_size", [0, 2.0, None]),
+        ("seed", [-1, 0.5]),
+        ("lr", [0.0, -1.0, float("nan"), float("inf"), "fast"]),
+        ("weight_decay", [-0.1, float("inf")]),
+        ("warmup", [-0.1, 1.0]),
+        ("label_smoothing", [1.0, -0.1]),
+        ("ema_decay", [1.0, "yes"]),
+        ("clip_norm", [-1.0, float("nan")]),
+        ("patience", [-1, 1.5]),
+        ("threads", [-1]),
+        ("checkpoint_seconds", [-1.0]),
+        ("optimizer", ["lion", None]),
+        ("schedule", ["linear"]),
+        ("dtype", ["float16", torch.float32]),
+        ("device", ["tpu", "cpu:0", "cuda:x", None]),
+    ],
+)
+def test_every_field_of_the_configuration_is_checked(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field} is ") as error:
+            TrainConfig(**{field: value})
+        assert repr(value) in str(error.value)
+
+
+def test_metrics_are_valid_json_with_all_that_was_measured(tmp_path, monkeypatch):
+    from ftnn.training import trainer as module
+
+    plain = module.evaluate_samples
+    monkeypatch.setattr(
+        module, "evaluate_samples", lambda *args: replace(plain(*args), loss=float("nan"))
+    )
+    result = make_trainer(tmp_path, replace(CONFIG, epochs=2)).fit(make_data())
+
+    def refuse(text):
+        raise AssertionError(f"{text} is not JSON")
+
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    assert lines == result.history
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [5, 10]
+    assert lines[0]["val_loss"] is None
+    assert lines[0]["bond_dims"] == {"0": [4, 4], "1": [4, 4]}
+    assert 0.0 < lines[0]["truncation_error"]["0"] < 1.0
+    for key in ("train_loss", "train_accuracy", "lr", "samples_per_s", "seconds", "grad_norm"):
+        assert lines[1][key] > 0.0
+    assert result.train_seconds == pytest.approx(sum(line["seconds"] for line in lines), rel=0.2)
