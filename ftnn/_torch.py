@@ -11,8 +11,8 @@ class _Orthonormalize(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(y):
-        q, r, null, scale = qr_positive(y)
+    def forward(y, magnitude):
+        q, r, null, scale = qr_positive(y, magnitude)
         return q, r, null, scale
 
     @staticmethod
@@ -38,9 +38,9 @@ class _Orthonormalize(torch.autograd.Function):
         sym = low + low.mH + torch.diag_embed(m.diagonal(dim1=-2, dim2=-1).real).to(q.dtype)
         grad = grad_q - q @ sym
         grad = torch.linalg.solve_triangular(r.mH, grad, upper=False, left=False)
-        return grad / scale[..., None, :]
+        return grad / scale[..., None, :], None
 
 
-def orthonormalize_torch(y: torch.Tensor) -> torch.Tensor:
+def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
     """Torch version of :func:`ftnn.linalg.orthonormalize`, with its gradient."""
-    return _Orthonormalize.apply(y)[0]
+    return _Orthonormalize.apply(y, magnitude)[0]

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,7 +126,7 @@ def train(
         str | None, typer.Option(metavar="FILE", help="TOML file with any of the options below.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/EXPERIMENT-TIME.")
+        Path | None, typer.Option(metavar="DIR", help="Run folder; default runs/NAME-TIME.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
@@ -230,6 +230,9 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")] = "torch",
     device: Annotated[str | None, typer.Option(help="Device of the backend, e.g. cuda:0.")] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of torch; default as in training.")
+    ] = None,
     data: DataFolder = None,
 ) -> None:
     """Accuracy, loss and speed of a trained model on a backend."""
@@ -239,7 +242,16 @@ def evaluate(
     if split not in ("test", "val"):
         raise ValueError(f"--split is {split!r}, expected test or val")
     check_backend(backend)
+    if backend == "torch" and device is not None:
+        from .training.config import TrainConfig, resolve_device
+
+        device = resolve_device(TrainConfig(device=device).device)
     loaded = load_run(run)
+    threads = threads or loaded.config.threads
+    if backend == "torch" and threads:
+        import torch
+
+        torch.set_num_threads(threads)
     images, labels = _load_data(loaded, data).split(split)
     loaded.model.to(backend, device=device)
     found = predict(loaded.model, loaded.encoder, images, labels)
@@ -291,7 +303,7 @@ def plot(run: RunFolder, data: DataFolder = None) -> None:
 
 def _load_data(run: "Run", folder: str | None) -> Any:
     config = resolve(run.config, None, {"data": folder})
-    return run.experiment.load(config)
+    return run.experiment.load(replace(config, limit=None))
 
 
 def _console() -> "Console":

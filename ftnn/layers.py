@@ -350,7 +350,7 @@ def _initial_weight(
     rng = np.random.default_rng((seed, 1))
     L = len(in_dims)
     bonds = weight_bonds(out_dims, in_dims, bond_dim)
-    noise = min(1.0, 2.0 / np.sqrt(L))
+    noise = min(1.0, 2.0 / L)
     cores = []
     for out, inn, (left, right) in zip(out_dims, in_dims, pairwise(bonds), strict=True):
         core = noise * rng.standard_normal((left, out, inn, right)) / np.sqrt(inn * right)

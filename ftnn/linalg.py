@@ -11,10 +11,10 @@ from autoray import do, infer_backend
 from .backend import Array, eps, is_complex, permute, stop_gradient, tiny
 
 NULL_FACTOR = 64.0
-"""A sketched column is null if its new part is below this many eps of the largest column."""
+"""A column is null if its new part is below this many eps of its magnitude."""
 
 
-def orthonormalize(y: Array) -> Array:
+def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
     r"""Orthonormal basis of the columns of ``y``, unique, with null columns exactly zero.
 
     The basis is the :math:`Q` of :math:`Y = QR` with a positive diagonal of :math:`R`: a
@@ -27,6 +27,9 @@ def orthonormalize(y: Array) -> Array:
     y : array (..., n, s)
         Stack of matrices with ``s <= n``, real or complex, whose columns are in general
         position as those of a random sketch are: if the rank is m, the first m columns span.
+    magnitude : array (..., s), optional
+        Size of the numbers each column was computed from; its rounding error is eps times
+        that. By default the norm of the column, as if it were exact.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def orthonormalize(y: Array) -> Array:
     --------
     >>> import numpy as np
     >>> y = np.array([[3.0, 0.0, 6.0], [4.0, 2.0, 8.0], [0.0, 0.0, 0.0]])
-    >>> print(orthonormalize(y).round(3))
+    >>> print(orthonormalize(y).round(3) + 0.0)
     [[ 0.6 -0.8  0. ]
      [ 0.8  0.6  0. ]
      [ 0.   0.   0. ]]
@@ -58,11 +61,11 @@ def orthonormalize(y: Array) -> Array:
     if infer_backend(y) == "torch":
         from ._torch import orthonormalize_torch
 
-        return orthonormalize_torch(y)
-    return qr_positive(y)[0]
+        return orthonormalize_torch(y, magnitude)
+    return qr_positive(y, magnitude)[0]
 
 
-def qr_positive(y: Array) -> tuple[Array, Array, Array, Array]:
+def qr_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """Factors behind :func:`orthonormalize`.
 
     Returns
@@ -77,14 +80,13 @@ def qr_positive(y: Array) -> tuple[Array, Array, Array, Array]:
         Norm of each column of ``y`` (1 for a zero column).
     """
     norms = do("sqrt", do("sum", abs2(y), axis=-2))  # (..., s)
-    largest = do("max", norms, axis=-1, keepdims=True)
-    floor = tiny(y) ** 0.5
-    zero = norms <= floor
+    magnitude = norms if magnitude is None else magnitude
+    zero = norms <= tiny(y) ** 0.5
     scale = do("where", zero, do("ones_like", norms), norms)
     q, r = do("linalg.qr", y / scale[..., None, :])
     diag = do("diagonal", r, axis1=-2, axis2=-1)  # (..., s)
     size = do("abs", diag)
-    null = zero | (size * norms <= NULL_FACTOR * eps(y) * largest)
+    null = zero | (size * norms <= NULL_FACTOR * eps(y) * magnitude)
     safe = do("where", null, do("ones_like", size), size)
     phase = do("where", null, do("zeros_like", diag), diag / safe)  # Q and R share it: QR = Y
     return q * phase[..., None, :], do("conj", phase)[..., :, None] * r, null, scale

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .experiments.run import Setup
 
 
+_NOISE = 1e-6  # truncation errors below this are rounding, see ftnn.analysis
+
+
 def setup_table(setup: "Setup") -> Table:
     """Show the resolved configuration of a run."""
     title = f"ftnn train {setup.experiment.name}"
@@ -81,7 +84,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
             _largest(row.bonds),
             f"{row.params:,}" if row.params else "–",
             "–" if compression is None else ratio(compression),
-            "–" if error is None else f"{error:.2e}",
+            "–" if error is None else f"{error:.2e}" if error > _NOISE else "0",
         )
     table.add_section()
     total = sum(row.params for row in rows)
@@ -90,7 +93,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
 
 
 def entropy_table(rows: Sequence[LayerRow]) -> Table:
-    """Entanglement entropy across every bond, of the states and of the weights."""
+    """Entanglement entropy across every bond; states that a layer leaves as they are only once."""
     table = Table(
         title="Entanglement entropy per bond (nats)",
         box=box.SIMPLE_HEAD,
@@ -100,11 +103,14 @@ def entropy_table(rows: Sequence[LayerRow]) -> Table:
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("of", no_wrap=True)
     table.add_column("bond 1, 2, …", overflow="fold")
+    before = np.zeros(0)
     for row in rows:
         if row.weight_entropies.size:
             table.add_row(label(row), "weight", _numbers(row.weight_entropies))
-        if row.entropies.size:
+        changed = row.entropies.shape != before.shape or not np.allclose(row.entropies, before)
+        if row.entropies.size and changed:
             table.add_row(label(row), "state", _numbers(row.entropies))
+            before = row.entropies
     return table
 
 

@@ -11,10 +11,14 @@ from ftnn.analysis import (
     entanglement_entropies,
     flops_per_sample,
     operator_cores,
+    relative_error,
     trace,
     truncation_errors,
 )
+from ftnn.chain import Apply, Hadamard, State, Term
+from ftnn.linalg import test_matrices as make_omegas
 from ftnn.report import layer_report, log10_compression
+from ftnn.truncation.src import compress_src
 
 
 def random_state(dims, batch=3, max_bond=None, seed=0, dtype="float64"):
@@ -135,6 +139,29 @@ def test_truncation_error_is_the_dense_error(backend):
         relative = np.linalg.norm(exact - got, axis=1) / np.linalg.norm(exact, axis=1)
         assert relative.min() > 1e-3  # the case truncates
         np.testing.assert_allclose(errors[step.path], relative, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_error_of_any_sum_of_terms_is_the_dense_error(dtype):
+    dims = (2, 3, 2, 3)
+    x, y = (random_state(dims, seed=seed, dtype=dtype) for seed in (1, 2))
+    one = random_state(dims, batch=1, seed=3, dtype=dtype)  # broadcasts
+    W = ftnn.MPO.random(dims, dims, bond_dim=2, seed=4)
+    terms = (
+        Term(Apply(W.cores, State(x.cores)), 0.7),
+        Term(Hadamard(State(x.cores), State(y.cores)), -1.3),
+        Term(State(one.cores), 0.4j if dtype == "complex128" else 0.4),
+    )
+    omegas = make_omegas(dims, 3, seed=0)
+    if dtype == "complex128":
+        omegas = tuple(omega.astype(dtype) for omega in omegas)
+    output = compress_src(terms, omegas, 3)
+    dense = 0.7 * x.to_dense() @ W.to_dense().T - 1.3 * x.to_dense() * y.to_dense()
+    dense = dense + terms[2].scale * one.to_dense()
+    error = np.linalg.norm(dense - ftnn.MPS(output).to_dense(), axis=1)
+    expected = error / np.linalg.norm(dense, axis=1)
+    assert expected.min() > 1e-3
+    np.testing.assert_allclose(relative_error(terms, output), expected, rtol=1e-6)
 
 
 def test_no_truncation_no_error():

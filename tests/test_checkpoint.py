@@ -289,10 +289,12 @@ def other_model(*layers):
     ("message", "changes"),
     [
         (
-            r"its array '0\.bias|its array '0\.weight",
+            r"its array '0\.weight\.0' is \(1, 4, 4, 2\) torch.float32, but that of this model",
             {
                 "model": other_model(
-                    ftnn.Linear(DIMS, (5, 5, 5), 2, 4), ftnn.Readout((5, 5, 5), 3, 3)
+                    ftnn.Linear(DIMS, (5, 5, 5), 2, 4),
+                    ftnn.nonlinear.RMSNorm(),
+                    ftnn.Readout((5, 5, 5), 3, 3),
                 )
             },
         ),

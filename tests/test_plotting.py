@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_columns_hold_both_ends_and_the_middle(L):
     assert sites == sorted(set(sites))
     assert {0, L // 2, L - 1} <= set(sites)
     assert len(_columns(L)) <= 8
-    gaps = [b - a for a, b in zip(sites, sites[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(sites)]
     assert all(gap == 1 for gap in gaps) == (None not in _columns(L))
 
 

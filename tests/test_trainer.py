@@ -198,6 +198,25 @@ def test_same_seed_same_result_other_seed_other_result(tmp_path):
     assert not same(weights[0], weights[2])
 
 
+def test_every_epoch_sees_every_sample_once_in_a_new_order(tmp_path, monkeypatch):
+    from ftnn.training.data import Samples
+
+    plain, seen = Samples.take, []
+
+    def recorded(self, rows, device):
+        if len(self) == 83:
+            seen.append(rows)
+        return plain(self, rows, device)
+
+    monkeypatch.setattr(Samples, "take", recorded)
+    make_trainer(tmp_path, replace(CONFIG, epochs=2)).fit(make_data(train=83))
+    assert {len(rows) for rows in seen} == {13, 14}  # 83 samples in 6 batches of at most 16
+    first, second = np.concatenate(seen[:6]), np.concatenate(seen[6:])
+    assert np.array_equal(np.sort(first), np.arange(83))
+    assert np.array_equal(np.sort(second), np.arange(83))
+    assert not np.array_equal(first, second)
+
+
 def test_augmentation_is_new_in_every_epoch_and_reproducible(tmp_path):
     def run(folder, epochs):
         seen = []

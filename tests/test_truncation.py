@@ -171,10 +171,10 @@ def test_law_7_gradients_of_the_cores_equal_finite_differences(chain, max_bond):
     # the map is smooth where the sketches are well conditioned; leave out the few that are not
     smallest = []
 
-    def watched(y):
+    def watched(y, magnitude):
         unit = y.detach() / y.detach().norm(dim=1, keepdim=True)
         smallest.append(float(torch.linalg.svdvals(unit).min()))
-        return orthonormalize(y)
+        return orthonormalize(y, magnitude)
 
     with mock.patch("ftnn.truncation.src.orthonormalize", watched):
         src_of(w, x, max_bond, omegas)

@@ -58,7 +58,11 @@ class Config:
         None, "Folder with the data set; by default the usual places.", kind=str, optional=True
     )
     limit: int | None = _option(
-        None, "Use at most this many training samples.", kind=int, least=1, optional=True
+        None,
+        "Train and validate on at most so many samples, for a trial.",
+        kind=int,
+        least=1,
+        optional=True,
     )
     epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
     batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
@@ -188,11 +192,13 @@ class Data:
         return getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
 
     def limited(self, limit: int | None) -> "Data":
-        """Keep the first ``limit`` training samples only; all if None."""
-        if limit is None:
-            return self
+        """Keep the first ``limit`` samples for training and for validation; all if None."""
         return replace(
-            self, train_images=self.train_images[:limit], train_labels=self.train_labels[:limit]
+            self,
+            train_images=self.train_images[:limit],
+            train_labels=self.train_labels[:limit],
+            val_images=self.val_images[:limit],
+            val_labels=self.val_labels[:limit],
         )
 
 
@@ -208,6 +214,7 @@ class Experiment:
         One line.
     defaults : Config
     load : callable (Config) -> Data
+        Applies ``config.limit`` by :meth:`Data.limited`.
     build : callable (Config, Data) -> (encoder, model)
         The encoder is fitted to the training images.
     augment : callable (images (n, H, W), numpy Generator) -> images, optional

@@ -62,7 +62,7 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     resolve_device(config.device)
     if config.augment and experiment.augment is None:
         raise ValueError(f"augment is True, but experiment {experiment.name} has no augmentation")
-    data = experiment.load(config).limited(config.limit)
+    data = experiment.load(config)
     encoder, model = experiment.build(config, data)
     return Setup(experiment, config, train_config, data, encoder, model)
 
@@ -276,7 +276,7 @@ def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
         plot_confusion(matrix, summary["class_names"], run.path / "confusion.png")
         written.append(run.path / "confusion.png")
     plot_bonds(report, run.path / "bonds.png")
-    plot_network(run.model, run.path / "network.png")
+    plot_network(run.model, run.path / "network.png", max(report[0].bonds, default=1))
     return [*written, run.path / "bonds.png", run.path / "network.png"]
 
 

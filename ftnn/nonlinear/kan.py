@@ -10,16 +10,17 @@ from ..backend import Array, is_complex, permute
 from ..chain import Cores
 from ..layer import Layer
 from ..linalg import safe_norm
-from ..states import check_dims
+from ..states import check_dims, check_positive
 
 
 class KAN(Layer):
-    r"""A Kolmogorov-Arnold layer on cores, in a Gaussian radial basis.
+    r"""A Kolmogorov-Arnold layer on cores, in Chebyshev polynomials of a squashed argument.
 
     Site by site, with :math:`u` the core scaled to mean square 1 per physical entry,
 
     .. math:: y[l, q, r] = \sum_p \phi_{qp}(u[l, p, r]), \qquad
-              \phi_{qp}(u) = a_{qp} u + \sum_g c_{qpg} \psi_g(u),
+              \phi_{qp}(u) = a_{qp} u + \sum_g c_{qpg} \psi_g(u), \qquad
+              \psi_g(u) = T_{n_g}(\tanh u) - T_{n_g}(0),
 
     scaled back afterwards, so that the layer is homogeneous in each core.
 
@@ -31,20 +32,20 @@ class KAN(Layer):
         Physical dimensions returned; by default the same.
     grid : int
         Number of basis functions.
-    extent : float
-        The basis functions are centred in [-extent, extent] (odd: (0, extent]).
     odd : bool
-        Use odd basis functions (default); see the notes.
+        Use odd polynomials only, :math:`n_g = 1, 3, 5, \ldots` (default; see the notes), or
+        all, :math:`n_g = 1, 2, 3, \ldots`.
     share : bool
         Use the same functions on every site; needs equal dimensions.
     seed : int
 
     Notes
     -----
-    *Zero padding.* :math:`\psi_g(0) = 0`, so a bond padded with zeros stays so:
-    :math:`\psi_g(u) = e^{-(u-t_g)^2/h^2} - e^{-t_g^2/h^2}`, and for ``odd``
-    :math:`\psi_g(u) = e^{-(u-t_g)^2/h^2} - e^{-(u+t_g)^2/h^2}`. Scaling is by norms, which
-    padding does not change, never by means over entries.
+    *Zero padding.* :math:`\psi_g(0) = 0`, so a bond padded with zeros stays so. Scaling is by
+    norms, which padding does not change, never by means over entries.
+
+    *Basis.* Bounded, smooth and cheap: one tanh and two operations a polynomial. A Gaussian
+    radial basis of the same size took four times as long and was no more accurate.
 
     *Why odd.* The sketch gauge fixes the cores as a function of the tensor, but where the
     pivot of a bond direction passes through zero its sign jumps. A jump multiplies row
@@ -66,8 +67,7 @@ class KAN(Layer):
         self,
         phys_dims: Sequence[int],
         out_dims: Sequence[int] | None = None,
-        grid: int = 4,
-        extent: float = 2.0,
+        grid: int = 3,
         odd: bool = True,
         share: bool = False,
         seed: int = 0,
@@ -79,39 +79,32 @@ class KAN(Layer):
                 f"phys_dims has {len(phys_dims)} sites and out_dims {len(out_dims)}; "
                 "both need the same"
             )
-        if grid < 2:
-            raise ValueError(f"grid is {grid}, expected at least 2 basis functions")
-        if not extent > 0.0:
-            raise ValueError(f"extent is {extent!r}, expected a positive number")
+        check_positive(grid, "grid")
         if share and len(set(zip(phys_dims, out_dims, strict=True))) > 1:
             raise ValueError(
                 f"share=True needs equal dimensions on every site, got {phys_dims} -> {out_dims}"
             )
         super().__init__(phys_dims, out_dims)
-        self.grid, self.extent, self.odd, self.share, self.seed = grid, extent, odd, share, seed
+        self.grid, self.odd, self.share, self.seed = grid, odd, share, seed
         rng = np.random.default_rng((seed, 3))
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
         for k, (p, q) in enumerate(pairs):
             self.params[f"linear.{k}"] = np.eye(p, q)  # (p, q)
             noise = 0.1 / np.sqrt(p * grid)
-            self.params[f"spline.{k}"] = noise * rng.standard_normal((p, grid, q))
-        self.buffers["centers"] = self._centers()
-
-    def _centers(self) -> np.ndarray:
-        if self.odd:
-            return np.linspace(0.0, self.extent, self.grid + 1)[1:]
-        return np.linspace(-self.extent, self.extent, self.grid)
+            self.params[f"curve.{k}"] = noise * rng.standard_normal((p, grid, q))
 
     def basis(self, u: Array) -> Array:
         """Basis functions at ``u``, array (..., grid); every one is 0 at 0."""
-        centers = self.buffers["centers"]
-        width = 2.0 * self.extent / (2 * self.grid if self.odd else self.grid - 1)
-        u = u[..., None] / width
-        centers = centers / width
-        bumps = do("exp", -((u - centers) ** 2))
-        if self.odd:
-            return bumps - do("exp", -((u + centers) ** 2))
-        return bumps - do("exp", -(centers**2))
+        t = do("tanh", u)
+        double = 4.0 * t * t - 2.0 if self.odd else 2.0 * t  # 2 T_2 or 2 T_1
+        # T_{n+2} = 2 T_2 T_n - T_{n-2} and T_{n+1} = 2 T_1 T_n - T_{n-1}
+        values, before = [t], (t if self.odd else do("ones_like", t))
+        while len(values) < self.grid:
+            values.append(double * values[-1] - before)
+            before = values[-2]
+        if not self.odd:  # T_n(0) = 0, -1, 0, 1, ...
+            values = [v - (0.0, -1.0, 0.0, 1.0)[n % 4] for n, v in enumerate(values)]
+        return do("stack", values, axis=-1)
 
     def functions(self, u: Array, site: int = 0) -> Array:
         """The fitted functions of one site, to read or plot.
@@ -128,9 +121,9 @@ class KAN(Layer):
             ``phi_qp(u)``.
         """
         k = 0 if self.share else site
-        linear, spline = self.params[f"linear.{k}"], self.params[f"spline.{k}"]
-        p, grid, q = spline.shape
-        curved = self.basis(u) @ do("reshape", permute(spline, 1, 0, 2), (grid, p * q))
+        linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
+        p, grid, q = curve.shape
+        curved = self.basis(u) @ do("reshape", permute(curve, 1, 0, 2), (grid, p * q))
         return u[:, None, None] * linear + do("reshape", curved, (-1, p, q))
 
     def apply(self, cores: Cores) -> Cores:
@@ -140,13 +133,13 @@ class KAN(Layer):
         out = []
         for site, core in enumerate(cores):
             k = 0 if self.share else site
-            linear, spline = self.params[f"linear.{k}"], self.params[f"spline.{k}"]
+            linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
             batch, left, p, right = core.shape
             norm = safe_norm(core, (1, 2, 3)) / p**0.5
             norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None]
             u = permute(core / norm, 0, 1, 3, 2)  # (batch, left, right, p)
             flat = do("reshape", self.basis(u), (batch, left, right, -1))
-            new = u @ linear + flat @ do("reshape", spline, (-1, spline.shape[2]))
+            new = u @ linear + flat @ do("reshape", curve, (-1, curve.shape[2]))
             out.append(permute(new, 0, 1, 3, 2) * norm)
         return tuple(out)
 
@@ -156,7 +149,6 @@ class KAN(Layer):
             "phys_dims": list(self.in_dims),
             "out_dims": list(self.out_dims),
             "grid": self.grid,
-            "extent": self.extent,
             "odd": self.odd,
             "share": self.share,
             "seed": self.seed,

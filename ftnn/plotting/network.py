@@ -31,6 +31,7 @@ class _Canvas:
     L: int
     columns: list[int | None]  # site of every column; None is an ellipsis
     y: float = 0.0
+    bond: int = 2  # of the state; 1 is a product state, drawn without bonds
     state_y: float = 0.0  # height of the latest state, where a skip connection starts
 
     @property
@@ -38,12 +39,12 @@ class _Canvas:
         return (len(self.columns) - 1) * _GAP
 
 
-def plot_network(model: Layer, path: str | os.PathLike[str]) -> None:
+def plot_network(model: Layer, path: str | os.PathLike[str], input_bond: int | None = None) -> None:
     """Draw a model as a tensor network, from the input at the top to the outputs at the bottom.
 
     Circles are cores of states, squares cores of operators; lines between neighbours are bonds,
-    vertical lines physical indices. A dashed line marks a truncation to bond dimension χ. Long
-    chains are drawn with an ellipsis.
+    vertical lines physical indices. Bonds of dimension 1 are not drawn. A dashed line marks a
+    truncation to bond dimension χ. Long chains are drawn with an ellipsis.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def plot_network(model: Layer, path: str | os.PathLike[str]) -> None:
         A layer that knows its input dimensions, or a Sequential of such.
     path : path
         File to write; the format follows the name (PNG, SVG, PDF).
+    input_bond : int, optional
+        Largest bond dimension of the input states, if known.
     """
     if model.in_dims is None:
         raise ValueError("model has no in_dims of its own; draw a Linear or a Sequential")
@@ -62,8 +65,10 @@ def plot_network(model: Layer, path: str | os.PathLike[str]) -> None:
         axis.set_axis_off()
         axis.set_aspect("equal")
         canvas = _Canvas(axis, L, _columns(L))
-        _sites(canvas, MPS_FILL, "circle", sign="")
-        _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}")
+        canvas.bond = input_bond or 2
+        _sites(canvas, MPS_FILL, "circle", canvas.bond)
+        known = f", χ = {input_bond}" if input_bond else ""
+        _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}{known}")
         for layer in layers:
             _draw(canvas, layer)
         width, bottom = canvas.right + 6.6, canvas.y - 0.55
@@ -101,7 +106,7 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
 def _linear(canvas: _Canvas, layer: Linear) -> None:
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, MPO_FILL, "square", sign="")
+    _sites(canvas, MPO_FILL, "square", layer.bond_dim)
     bias = ", bias" if layer.bias else ""
     _left(canvas, "linear MPO", f"{_map(layer)}, D = {layer.bond_dim}{bias}")
     _truncation(canvas, layer.max_bond)
@@ -112,15 +117,16 @@ def _truncation(canvas: _Canvas, max_bond: int) -> None:
     y = canvas.y - 0.5 * _GAP
     x0, x1 = -0.45, canvas.right + 0.45
     canvas.axis.plot((x0, x1), (y, y), "--", color=INK, lw=1.0, dashes=(4, 2.5), zorder=5)
-    _right(canvas, f"truncate to χ = {max_bond}", y)
+    _right(canvas, f"truncate to χ ≤ {max_bond}", y)
     canvas.y -= _GAP
-    _sites(canvas, MPS_FILL, "circle", sign="")
+    canvas.bond = max_bond
+    _sites(canvas, MPS_FILL, "circle", max_bond)
 
 
 def _core_functions(canvas: _Canvas, layer: Layer) -> None:
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, CORE_FILL, "circle", sign="φ")
+    _sites(canvas, CORE_FILL, "circle", canvas.bond, sign="φ")
     _left(canvas, type(layer).__name__, f"{_map(layer)}, on every core".lstrip(", "))
 
 
@@ -148,7 +154,7 @@ def _bar(canvas: _Canvas, name: str) -> None:
 def _readout(canvas: _Canvas, layer: Readout) -> None:
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, READOUT_FILL, "square", sign="")
+    _sites(canvas, READOUT_FILL, "square", layer.bond_dim)
     _left(canvas, "readout MPS", f"D = {layer.bond_dim}")
     x = canvas.columns.index(layer.center) * _GAP
     arrow = FancyArrowPatch(
@@ -180,8 +186,9 @@ def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
     near, far = canvas.right + 0.36, canvas.right + 0.66
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, MPS_FILL, "circle", sign="+")
-    _left(canvas, "residual sum", f"truncate to χ = {max_bond}")
+    canvas.bond = max_bond
+    _sites(canvas, MPS_FILL, "circle", max_bond, sign="+")
+    _left(canvas, "residual sum", f"truncate to χ ≤ {max_bond}")
     canvas.axis.plot((near, far, far), (top, top, canvas.y), color=INK, lw=1.4, zorder=1)
     arrow = FancyArrowPatch(
         (far, canvas.y),
@@ -196,11 +203,12 @@ def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
     canvas.axis.add_patch(arrow)
 
 
-def _sites(canvas: _Canvas, color: str, shape: str, sign: str) -> None:
+def _sites(canvas: _Canvas, color: str, shape: str, bond: int, sign: str = "") -> None:
     """One row of cores with the bonds between them, at the height of the canvas."""
     axis, y = canvas.axis, canvas.y
     canvas.state_y = y
-    axis.plot((0, canvas.right), (y, y), color=INK, lw=2.6, zorder=1)
+    if bond > 1:
+        axis.plot((0, canvas.right), (y, y), color=INK, lw=2.6, zorder=1)
     for n, site in enumerate(canvas.columns):
         x = n * _GAP
         if site is None:

@@ -15,8 +15,10 @@ The sketch is a gauge. :math:`Y_k` is the tensor T, its left legs contracted wit
 and its right legs with the isometries found before: nothing in it knows how the bonds of T were
 gauged. With fixed test matrices and a positive-diagonal QR the cores are functions of T alone.
 
-Both sweeps run at unit scale. A sketched row may be scaled freely (Q does not see it), and so
-may R once the logarithm of its norm is kept; the total is spread evenly over the output cores.
+Both sweeps run at unit scale. Each row of E is scaled to norm 1, in each term; the logarithm of
+the scale weighs the terms against each other where they meet, in Y, whose columns may be scaled
+freely (Q does not see it). R is scaled to norm 1 per sample; the logarithm of that is kept and
+the total is spread evenly over the output cores.
 """
 
 from math import prod
@@ -69,14 +71,14 @@ def compress_src(
     one = do("ones_like", terms[0].sites[0][-1].array[:1, :1, :1, 0])  # (1, 1, 1)
 
     like = terms[0].sites[0][0].array
-    envs: list[list[Array]] = [[]]  # envs[k][t]: (batch, s, w) at the cut left of site k
-    env = [do("ones", (batch, max(bonds), 1), like=like)] * len(terms)
+    envs: list[list[tuple[Array, Array]]] = [[]]  # envs[k][t]: E and its log scale, left of site k
+    env = [(do("ones", (batch, max(bonds), 1), like=like), 0.0)] * len(terms)
     for k in range(L - 1):
         size = max(bonds[k + 1 :])  # later cuts need no more rows than this
-        omega = omegas[k][:size]
-        env = [t.extend_left(e[:, :size], k, omega) for t, e in zip(terms, env, strict=True)]
-        scale = unit_scale(env, 2)[:, :, None]
-        env = [e / scale for e in env]
+        env = [
+            _unit_rows(t.extend_left(e[:, :size], k, omegas[k][:size]), log, size)
+            for t, (e, log) in zip(terms, env, strict=True)
+        ]
         envs.append(env)
 
     cores: list[Array] = [None] * L
@@ -85,8 +87,8 @@ def compress_src(
     for k in range(L - 1, 0, -1):
         sites = [t.absorb_right(k, r) for t, r in zip(terms, rights, strict=True)]
         sites = [do("reshape", m, (batch, m.shape[1], -1)) for m in sites]  # (batch, w, out*r)
-        sketch = sum(e[:, : bonds[k]] @ m for e, m in zip(envs[k], sites, strict=True))
-        q = orthonormalize(permute(sketch, 0, 2, 1))  # (batch, out*r, s)
+        sketch, magnitude = _sketch(envs[k], sites, bonds[k])  # (batch, s, out*r), (batch, s)
+        q = orthonormalize(permute(sketch, 0, 2, 1), magnitude)  # (batch, out*r, s)
         cores[k] = do("reshape", permute(q, 0, 2, 1), (batch, bonds[k], dims[k], bonds[k + 1]))
         rights = [m @ do("conj", q) for m in sites]  # (batch, w, s)
         scale = unit_scale(rights, 1)
@@ -97,3 +99,32 @@ def compress_src(
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     cores[0] = first / norm[:, None, None, None]
     return spread(cores, log_scale + do("log", norm))
+
+
+def _unit_rows(env: Array, log: Array, size: int) -> tuple[Array, Array]:
+    scale = unit_scale([env], 2)  # (batch, s)
+    before = log if isinstance(log, float) else log[:, :size]
+    return env / scale[:, :, None], before + do("log", scale)
+
+
+def _sketch(
+    envs: list[tuple[Array, Array]], sites: list[Array], bond: int
+) -> tuple[Array, Array]:
+    """Sum of E M over the terms, and the size of the numbers that went into each of its rows.
+
+    A row is scaled so that its largest term has size 1: with sum_t e^(a_t) E_t M_t and unit E_t
+    the terms have sizes e^(a_t) |M_t|.
+    """
+    norms = [unit_scale([m], 1)[:, None] for m in sites]  # (batch, 1)
+    if len(sites) == 1:
+        return envs[0][0][:, :bond] @ sites[0], norms[0]
+    sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(envs, norms, strict=True)]
+    peak = sizes[0]
+    for other in sizes[1:]:
+        peak = do("where", other > peak, other, peak)
+    sketch = magnitude = 0.0
+    for (env, log), site, size in zip(envs, sites, sizes, strict=True):
+        weight = do("exp", log[:, :bond] - peak)[:, :, None]
+        sketch = sketch + (env[:, :bond] * weight) @ site
+        magnitude = magnitude + do("exp", size - peak)
+    return sketch, magnitude

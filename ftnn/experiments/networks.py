@@ -1,0 +1,49 @@
+"""The network of the shipped image experiments."""
+
+import numpy as np
+
+from ..encoding import Encoder
+from ..layer import Layer
+from ..layers import Linear, Readout, Sequential, calibrate
+from ..nonlinear import KAN, RMSNorm
+from .base import Config
+
+
+def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_classes: int) -> Layer:
+    """Patches as sites, an embedding, ``depth`` entangling layers, and a readout.
+
+    The embedding is a Linear of bond dimension 1: every patch gets its own matrix. Each
+    entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of its input,
+    truncated to ``max_bond``. A KAN on cores follows each, and an RMS norm the last of every
+    block, so that the readout sees entries of order one.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Fitted to the training images.
+    config : Config
+        ``phys``, ``bond_dim``, ``max_bond``, ``depth``, ``readout_bond`` and ``seed`` are read.
+    images : array (batch, height, width)
+        Training images by which the initial scales are set.
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        float64, on NumPy.
+    """
+    dims, hidden = encoder.phys_dims, (config.phys,) * len(encoder.phys_dims)
+    seed = 10 * config.seed
+    layers: list[Layer] = [
+        Linear(dims, hidden, bond_dim=1, max_bond=1, seed=seed),
+        KAN(hidden, share=True, seed=seed),
+    ]
+    for n in range(1, config.depth + 1):
+        layers += [
+            Linear(hidden, hidden, config.bond_dim, config.max_bond, seed=seed + n),
+            KAN(hidden, share=True, seed=seed + n),
+            RMSNorm(),
+        ]
+    model = Sequential(*layers, Readout(hidden, num_classes, config.readout_bond, seed=seed))
+    calibrate(model, encoder.encode(images.astype(np.float64)))
+    return model

@@ -1,0 +1,346 @@
+"""The command line: a run from end to end, and one clear line for everything wrong."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import ftnn
+from ftnn.cli import app
+from ftnn.experiments import EXPERIMENTS, get_experiment
+from ftnn.experiments.base import Config, from_dict, resolve
+from ftnn.experiments.run import load_run, new_run_dir, predict
+
+pytest.importorskip("torch")
+ROOT = Path(ftnn.__file__).parents[1]
+TINY = ("--limit", "100", "--epochs", "1", "--max-bond", "3", "--threads", "1")
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def good(*args):
+    result = invoke(*args)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def refused(*args):
+    """The one line told for a wrong input."""
+    result = invoke(*args)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("ftnn: error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny run, and what was printed; never changed by a test."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    return folder, good("train", "digits", "--out", folder, *TINY)
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    """A copy of the tiny run, to spoil."""
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+# ---- end to end ---------------------------------------------------------------------------------
+
+
+def test_train_leaves_a_complete_run_folder(finished):
+    folder, printed = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "checkpoint.json",
+        "summary.json",
+        "curves.png",
+        "confusion.png",
+        "bonds.png",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("experiment") == "digits"
+    assert set(config) == {option.name for option in fields(Config)}
+    assert (config["limit"], config["epochs"], config["max_bond"]) == (100, 1, 3)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["num_params"] == ftnn.load(folder / "model.safetensors").num_params()
+    assert np.sum(summary["confusion"]) == summary["test_samples"] == 450
+    assert summary["test_accuracy"] == np.trace(summary["confusion"]) / 450
+    for words in ("test accuracy", "parameters", "compression", "training time", "samples/s"):
+        assert words in printed
+    assert f"{summary['test_accuracy']:.2%}" in printed
+    assert max(len(line) for line in printed.splitlines()) <= max(80, len(str(folder)) + 12)
+
+
+def test_evaluate_finds_the_same_on_numpy_and_torch(finished):
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    for backend in ("numpy", "torch"):
+        printed = good("evaluate", folder, "--backend", backend)
+        assert f"accuracy {summary['test_accuracy']:.2%}" in printed
+        loss = float(re.search(r"loss ([\d.]+)", printed)[1])
+        assert abs(loss - summary["test_loss"]) < 2e-3
+    assert "135 images" in good("evaluate", folder, "--split", "val")
+
+
+def test_logits_agree_between_backends(finished):
+    run = load_run(finished[0])
+    images, labels = get_experiment("digits").load(run.config).split("test")
+    by_numpy = predict(run.model, run.encoder, images, labels)
+    by_torch = predict(run.model.to("torch"), run.encoder, images, labels)
+    scale = np.abs(by_numpy.logits).max()
+    np.testing.assert_allclose(by_numpy.logits, by_torch.logits, atol=1e-3 * scale)
+    assert np.array_equal(by_numpy.logits.argmax(1) == labels, by_torch.logits.argmax(1) == labels)
+
+
+def test_inspect_fits_80_columns(finished):
+    printed = good("inspect", finished[0])
+    for words in (
+        "Linear",
+        "Readout",
+        "parameters",
+        "compression",
+        "trunc. error",
+        "FLOPs",
+        "nats",
+    ):
+        assert words in printed
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    assert "…" not in "".join(line for line in printed.splitlines() if "Linear" in line)
+
+
+def test_plot_draws_every_figure_again(run_dir):
+    for picture in run_dir.glob("*.png"):
+        picture.unlink()
+    printed = good("plot", run_dir).split()
+    names = {Path(path).name for path in printed}
+    assert names == {"curves.png", "confusion.png", "bonds.png", "network.png"}
+    assert all(Path(path).stat().st_size > 5000 for path in printed)
+
+
+def test_plot_of_an_unfinished_run(run_dir):
+    for name in ("summary.json", "confusion.png"):
+        (run_dir / name).unlink()
+    assert "confusion" not in good("plot", run_dir)
+
+
+def test_quiet_prints_the_result_only(tmp_path):
+    printed = good("train", "digits", "--quiet", "--out", tmp_path / "run", *TINY)
+    assert "test accuracy" in printed
+    assert "batch_size" not in printed
+    assert "val loss" not in printed
+
+
+def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    strike = []
+
+    def augment(images, rng):
+        if strike:
+            os.kill(os.getpid(), strike.pop())
+        return images + rng.standard_normal(images.shape).astype(images.dtype) / 100
+
+    experiment = replace(get_experiment("digits"), augment=augment)
+    monkeypatch.setattr("ftnn.experiments.digits.EXPERIMENT", experiment)
+    options = ("--quiet", "--augment", *TINY, "--epochs", "2")
+    good("train", "digits", "--out", whole, *options)
+    strike.append(signal.SIGINT)
+    result = invoke("train", "digits", "--out", cut, *options)
+    assert result.exit_code == 130
+    assert result.stderr == (
+        f"ftnn: interrupted: checkpoint in {cut}; go on with `ftnn train --resume {cut}`\n"
+    )
+    good("train", "--resume", cut, "--quiet")
+    first, second = (json.loads((path / "summary.json").read_text()) for path in (whole, cut))
+    assert first["test_loss"] == second["test_loss"]
+    assert first["confusion"] == second["confusion"]
+
+
+# ---- wrong inputs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["train"], "missing EXPERIMENT; choose one of digits, fashion-mnist"),
+        (["train", "mnist"], "no experiment 'mnist'"),
+        (["train", "digits", "--epoch", "3"], "--epoch"),
+        (["train", "digits", "--epochs", "many"], "--epochs"),
+        (["train", "digits", "--epochs", "0"], "epochs is 0, expected an integer >= 1"),
+        (["train", "digits", "--lr", "nan"], "lr is nan, expected a number > 0"),
+        (["train", "digits", "--label-smoothing", "1"], "expected a number >= 0 and < 1"),
+        (["train", "digits", "--schedule", "linear"], "one of constant, cosine, onecycle"),
+        (["train", "digits", "--device", "tpu"], "device is 'tpu'"),
+        (["train", "digits", "--device", "cuda:99"], "cuda:99"),
+        (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["train", "--resume", "nowhere"], "no run folder nowhere"),
+        (["train", "--resume", "nowhere", "--out", "x"], "--resume takes neither --out"),
+        (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
+        (["evaluate"], "RUN"),
+        (["evaluate", "nowhere"], "no run folder nowhere"),
+        (["inspect", "nowhere"], "no run folder nowhere"),
+        (["plot", "nowhere"], "no run folder nowhere"),
+        (["evaluate", "nowhere", "--backend", "tensorflow"], "choose one of numpy, torch"),
+        (["evaluate", "nowhere", "--split", "train"], "expected test or val"),
+    ],
+)
+def test_one_line_for_wrong_words(args, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(*args)
+    assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", "unknown key 'epoch'"),
+        ("epochs = 'three'", "epochs is 'three', expected an integer >= 1"),
+        ("epochs = 2.5", "epochs is 2.5"),
+        ("augment = 1", "augment is 1, expected true or false"),
+        ("seed = true", "seed is True"),
+        ("dtype = 'float16'", "one of float32, float64"),
+        ("epochs 3", "not a TOML file"),
+        ("[train]\nepochs = 3", "unknown key 'train'"),
+    ],
+)
+def test_one_line_for_wrong_files(text, words, tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    line = refused("train", "digits", "--config", file, "--out", tmp_path / "run")
+    assert words in line
+    assert str(file) in line
+
+
+def test_one_line_for_spoiled_runs(run_dir, tmp_path):
+    model = run_dir / "model.safetensors"
+    whole = model.read_bytes()
+    for raw, words in (
+        (whole[:-100], str(model)),
+        (b"", str(model)),
+        (b"\x89PNG" * 99, str(model)),
+    ):
+        model.write_bytes(raw)
+        for command in ("evaluate", "inspect", "plot"):
+            assert words in refused(command, run_dir)
+    model.unlink()
+    assert "no model yet" in refused("inspect", run_dir)
+    model.write_bytes(whole)
+    config = run_dir / "config.json"
+    for text, words in (
+        ("{", "not a JSON file"),
+        ("[]", "names no experiment"),
+        ('{"experiment": "mnist"}', "no experiment 'mnist'"),
+        ('{"experiment": "digits", "lr": -1}', "lr is -1.0"),
+    ):
+        config.write_text(text)
+        assert words in refused("evaluate", run_dir)
+    config.unlink()
+    assert "no config.json" in refused("evaluate", run_dir)
+    assert "not installed" in refused("evaluate", tmp_path, "--backend", _absent())
+
+
+def _absent():
+    from importlib.util import find_spec
+
+    missing = [name for name in ("cupy", "jax") if find_spec(name) is None]
+    return missing[0] if missing else pytest.skip("every backend is installed")
+
+
+def test_nothing_saved_is_overwritten(run_dir):
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    line = refused("train", "digits", "--out", run_dir, *TINY)
+    assert f"--resume {run_dir}" in line
+    assert "(now 0.5)" in refused("train", "--resume", run_dir, "--lr", "0.5", "--quiet")
+    assert "not of fashion-mnist" in refused("train", "fashion-mnist", "--resume", run_dir)
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+    (run_dir / "checkpoint.json").unlink()
+    assert "no checkpoint.json" in refused("train", "--resume", run_dir)
+    assert "is a file" in refused("train", "digits", "--out", run_dir / "config.json")
+
+
+def test_errors_of_ours_are_told_as_such(run_dir, monkeypatch):
+    def broken(*args):
+        raise KeyError("seed")
+
+    monkeypatch.setattr("ftnn.experiments.run.load_encoder", broken)
+    assert "internal, KeyError" in refused("evaluate", run_dir)
+    monkeypatch.setenv("FTNN_DEBUG", "1")
+    assert isinstance(invoke("evaluate", run_dir).exception, KeyError)
+
+
+# ---- configuration ------------------------------------------------------------------------------
+
+
+def test_flags_override_the_file_which_overrides_defaults(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text("epochs = 7\nlr = 1\nmax_bond = 5\naugment = true")
+    flags = {"max_bond": 6, "augment": False, "seed": None}
+    found = resolve(Config(batch_size=17), file, flags)
+    assert (found.batch_size, found.epochs, found.max_bond, found.augment) == (17, 7, 6, False)
+    assert found.lr == 1.0
+    assert isinstance(found.lr, float)
+    assert from_dict(found.to_dict(), "here") == found
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_complete(name):
+    experiment = get_experiment(name)
+    assert experiment.name == name
+    assert experiment.description
+    assert "\n" not in experiment.description
+
+
+def test_every_option_has_a_flag():
+    printed = good("train", "--help")
+    for option in fields(Config):
+        assert f"--{option.name.replace('_', '-')}" in printed
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "inspect", "plot"])
+def test_help(command):
+    printed = good(*command.split(), "--help")
+    assert "Usage" in printed
+    assert "ftnn train" in printed or f"ftnn {command}" in printed
+
+
+def test_run_folders_get_new_names(tmp_path):
+    first = new_run_dir("digits", tmp_path)
+    first.mkdir()
+    assert new_run_dir("digits", tmp_path) != first
+    assert first.parent == tmp_path
+
+
+def test_as_a_program():
+    command = [sys.executable, "-X", "importtime", "-m", "ftnn"]
+    result = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "Usage" in result.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    slow = {"torch", "sklearn", "quimb", "matplotlib", "scipy", "numba"}
+    assert not slow & {name.split(".")[0] for name in loaded}
+    result = subprocess.run(
+        [*command[:1], "-m", "ftnn", "train", "digits", "--epochs", "-1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "ftnn: error: epochs is -1, expected an integer >= 1\n"
