@@ -5,6 +5,7 @@ entries a sample, bond dimension 8, batch 32): forward, backward, update. Prints
 memory of the whole process, torch included, in GiB.
 """
 
+import itertools
 import resource
 
 import torch
@@ -28,7 +29,7 @@ def main() -> None:
     edges = [1] + [BOND] * (SITES - 1) + [1]
     cores = tuple(
         torch.randn(BATCH, left, PHYS, right) / left**0.5
-        for left, right in zip(edges[:-1], edges[1:], strict=True)
+        for left, right in itertools.pairwise(edges)
     )
     model.to("torch", "float32")
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,6 @@ def concat(arrays: list[Array], axis: int) -> Array:
     return do("concatenate", arrays, axis=axis)
 
 
-def dims_product(dims: tuple[int, ...]) -> int:
+def dims_product(dims: Iterable[int]) -> int:
     """Product of ``dims`` as an exact Python integer (4**100 does not overflow)."""
     return math.prod(int(d) for d in dims)

@@ -287,7 +287,7 @@ class ProductEncoder(Encoder):
         if not scale > 0.0:
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         self.order, self.features, self.scale = order, features, scale
-        self.grid = tuple(s // p for s, p in zip(self.image_shape, self.patch, strict=True))
+        self.grid = (self.image_shape[0] // self.patch[0], self.image_shape[1] // self.patch[1])
         self._index = site_order(*self.grid, order)
         self.phys_dims = (pixels + 1,) * len(self._index)
 

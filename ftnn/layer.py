@@ -63,9 +63,7 @@ class Layer(ABC):
         MPS, or the dense output (batch, num_outputs) of a readout
         """
         if not isinstance(x, MPS):
-            raise TypeError(
-                f"x is a {type(x).__name__}, expected an ftnn.MPS; see ftnn.encoding"
-            )
+            raise TypeError(f"x is a {type(x).__name__}, expected an ftnn.MPS; see ftnn.encoding")
         if self.in_dims is not None and x.phys_dims != self.in_dims:
             raise ValueError(
                 f"x has phys_dims {x.phys_dims}, but {type(self).__name__} takes {self.in_dims}"
@@ -113,7 +111,7 @@ class Layer(ABC):
 
     @final
     def num_params(self) -> int:
-        """Number of trainable entries."""
+        """Count the trainable entries."""
         total = 0
         for array in self.named_params().values():
             size = 1
@@ -124,7 +122,7 @@ class Layer(ABC):
 
     @final
     def walk(self, path: str = "") -> Iterator[tuple[str, "Layer"]]:
-        """This layer and all inside it, each with its dotted path prefix."""
+        """Yield this layer and all inside it, each with its dotted path prefix."""
         yield path, self
         for name, child in self.children.items():
             yield from child.walk(f"{path}{name}.")

@@ -62,6 +62,9 @@ class Linear(Layer):
     ((5, 5, 5), (5, 5))
     """
 
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+
     def __init__(
         self,
         in_dims: Sequence[int],
@@ -75,8 +78,7 @@ class Linear(Layer):
         in_dims, out_dims = check_dims(in_dims, "in_dims"), check_dims(out_dims, "out_dims")
         if len(in_dims) != len(out_dims):
             raise ValueError(
-                f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; "
-                "both need the same"
+                f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
             )
         check_positive(bond_dim, "bond_dim")
         check_positive(max_bond, "max_bond")
@@ -91,7 +93,7 @@ class Linear(Layer):
         self.buffers |= _named("omega", _layer_test_matrices(out_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """The exact output as a lazy chain, before truncation."""
+        """Return the exact output as a lazy chain, before truncation."""
         product = Term(Apply(_collect(self.params, "weight"), State(cores)))
         if not self.bias:
             return (product,)
@@ -140,6 +142,8 @@ class Readout(Layer):
     (6, 10)
     """
 
+    in_dims: tuple[int, ...]
+
     def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
         in_dims = check_dims(in_dims, "in_dims")
         check_positive(bond_dim, "bond_dim")
@@ -163,7 +167,7 @@ class Readout(Layer):
         return out * do("exp", log_scale)[:, None]
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
-        """Outputs in log scale: ``out * exp(log_scale)[:, None]``, safe for any length."""
+        """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
         weights = _collect(self.params, "weight")
         center, batch = self.center, cores[0].shape[0]
         left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
@@ -226,7 +230,7 @@ class Residual(Layer):
         self.buffers |= _named("omega", _layer_test_matrices(layer.in_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """The exact output as a lazy chain, before truncation."""
+        """Return the exact output as a lazy chain, before truncation."""
         return (Term(State(cores)), Term(State(self.children["layer"].apply(cores))))
 
     def apply(self, cores: Cores) -> Cores:

@@ -4,7 +4,6 @@
 several tensors a site. :func:`ftnn.compress` turns it back into an :class:`ftnn.MPS`.
 """
 
-import numbers
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,7 +13,7 @@ from quimb.tensor.tn1d.core import TensorNetwork1DVector
 from quimb.utils import oset
 
 from .backend import Array, as_like, concat, dims_product
-from .chain import Hadamard, State, Term
+from .chain import Hadamard, Term
 
 BATCH_IND = "batch"
 
@@ -26,7 +25,7 @@ class BatchedVector(TensorNetwork1DVector):
     and quimb contraction that keeps the batch index.
     """
 
-    _EXTRA_PROPS = ("_site_tag_id", "_site_ind_id", "_L", "_batch_ind")
+    _EXTRA_PROPS: tuple[str, ...] = ("_site_tag_id", "_site_ind_id", "_L", "_batch_ind")
 
     @property
     def batch_ind(self) -> str:
@@ -109,14 +108,14 @@ class BatchedVector(TensorNetwork1DVector):
                     for b in other.terms
                 )
             )
-        if isinstance(other, numbers.Number):
+        if isinstance(other, (int, float, complex, np.number)):
             return Lazy(tuple(Term(t.node, t.scale * other) for t in self.terms))
         return NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, other):
-        if isinstance(other, numbers.Number):
+        if isinstance(other, (int, float, complex, np.number)):
             return self * (1.0 / other)
         return NotImplemented
 

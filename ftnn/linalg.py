@@ -43,9 +43,9 @@ def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
 
     With upstream gradient :math:`\bar Q` (and none on R) the gradient of a QR factorization is
     :math:`\bar Y = (\bar Q - Q\,\mathrm{sym}(\bar Q^\dagger Q))R^{-\dagger}`, where
-    :math:`\mathrm{sym}(M) = \mathrm{tril}(M,-1) + \mathrm{tril}(M,-1)^\dagger + \Re\,\mathrm{diag}\,M`
-    (Walter, Lehmann, Lamour, "On evaluating higher-order derivatives of the QR decomposition",
-    2012). The triangular solve is Tikhonov-regularized: the diagonal :math:`\rho` of the column
+    :math:`\mathrm{sym}(M) = \mathrm{tril}(M,-1) + \mathrm{tril}(M,-1)^\dagger
+    + \Re\,\mathrm{diag}\,M` (Walter, Lehmann, Lamour, "On evaluating higher-order derivatives of
+    the QR decomposition", 2012). The triangular solve is Tikhonov-regularized: the diagonal :math:`\rho` of the column
     scaled R is replaced by :math:`\rho + \epsilon/\rho`, so that the gradient of a nearly null
     direction, :math:`\propto 1/\rho`, is damped to zero once :math:`\rho < \sqrt\epsilon`.
 
@@ -210,7 +210,9 @@ def _fix_signs(u: Array, vh: Array) -> tuple[Array, Array]:
     pivot = do("take_along_axis", u, index, 1)  # (batch, 1, k)
     modulus = do("abs", pivot)
     one = do("ones_like", pivot)
-    phase = do("where", modulus > 0, pivot / do("where", modulus > 0, pivot * 0 + modulus, one), one)
+    phase = do(
+        "where", modulus > 0, pivot / do("where", modulus > 0, pivot * 0 + modulus, one), one
+    )
     return u * do("conj", phase), vh * permute(phase, 0, 2, 1)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .layers import Linear, Readout, Residual, Sequential
 from .nonlinear import KAN, RMSNorm
 
 FORMAT = "ftnn-model-1"
-_LAYERS: dict[str, type[Layer]] = {
+_LAYERS: dict[str, Callable[..., Layer]] = {
     cls.__name__: cls for cls in (Linear, Readout, Residual, Sequential, KAN, RMSNorm)
 }
 _ENCODERS: dict[str, type[Encoder]] = {
@@ -76,7 +77,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
         raise FileNotFoundError(f"{path} does not exist")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is not a readable safetensors file ({error}); it may be cut off: "

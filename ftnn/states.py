@@ -233,9 +233,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
             May overflow for very long chains; :meth:`log_norm` does not.
         """
         if other.phys_dims != self.phys_dims:
-            raise ValueError(
-                f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}"
-            )
+            raise ValueError(f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}")
         value, log_scale = overlap(self.cores, other.cores)
         return value * do("exp", log_scale)
 

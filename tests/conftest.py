@@ -12,6 +12,8 @@ settings.register_profile(
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=500)
+settings.register_profile(
+    "nightly", settings.get_profile("ci"), derandomize=False, max_examples=500
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 torch.set_num_threads(1)

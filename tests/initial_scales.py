@@ -1,5 +1,6 @@
 """Scales at the start of training, measured: `python tests/initial_scales.py` prints the table."""
 
+import itertools
 import math
 
 import numpy as np
@@ -24,7 +25,7 @@ def random_states(L, phys=4, bond=6, batch=64):
     edges = (1, *[bond] * (L - 1), 1)
     return tuple(
         rng.standard_normal((batch, a, phys, b)) / math.sqrt(a)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     )
 
 
@@ -58,7 +59,9 @@ def measure(states, L, depth, calibrated=True):
 
 def main():
     """Print the table in Markdown."""
-    print("| inputs | L | depth | Linear, before | Linear, calibrated | logits, before | calibrated |")
+    print(
+        "| inputs | L | depth | Linear, before | Linear, calibrated | logits, before | calibrated |"
+    )
     print("|---|---|---|---|---|---|---|")
     for states in STATES:
         for depth in DEPTHS:

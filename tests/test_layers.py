@@ -37,7 +37,7 @@ def names(layer):
 
 def network(dims, kind, seed=0):
     """Networks whose every layer is covered, by kind."""
-    L, wide = len(dims), tuple(d + 1 for d in dims)
+    _L, wide = len(dims), tuple(d + 1 for d in dims)
     if kind == "linear":
         return ftnn.Linear(dims, wide, 2, 3, seed=seed)
     if kind == "norm":
@@ -147,9 +147,7 @@ def test_law_6_numpy_is_torch(chain, kind):
     assert_close(b, a, condition=1e7, scale=1 + np.linalg.norm(a))
 
 
-@given(
-    chains(max_sites=5, kinds=KINDS), layer_kinds, st.sampled_from(["float32", "float64"])
-)
+@given(chains(max_sites=5, kinds=KINDS), layer_kinds, st.sampled_from(["float32", "float64"]))
 def test_law_7_gradients_are_finite_for_every_input(chain, kind, dtype):
     module = TorchModule(network(chain.dims, kind), dtype)
     cores = [torch.from_numpy(core.astype(dtype)).requires_grad_() for core in chain.cores()]
@@ -213,7 +211,9 @@ def test_a_network_with_enough_bond_equals_the_dense_torch_network():
     outs = module(x), reference(torch.from_numpy(dense(x)))
     assert_close(outs[0].detach(), outs[1].detach(), condition=1e6)
     grads = [
-        torch.autograd.grad(torch.nn.functional.cross_entropy(o, labels), tuple(module.parameters()))
+        torch.autograd.grad(
+            torch.nn.functional.cross_entropy(o, labels), tuple(module.parameters())
+        )
         for o in outs
     ]
     for a, b in zip(*grads, strict=True):

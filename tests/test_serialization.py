@@ -43,7 +43,8 @@ def test_the_encoder_travels_with_the_model(tmp_path):
     ftnn.save(model(), tmp_path / "m", encoder.fit(images))
     again = ftnn.load_encoder(tmp_path / "m")
     assert again.config() == encoder.config()
-    assert all((a == b).all() for a, b in zip(again.encode(images), encoder.encode(images)))
+    for a, b in zip(again.encode(images), encoder.encode(images), strict=True):
+        assert (a == b).all()
 
 
 def test_bad_files_are_named_and_left_alone(tmp_path):
@@ -58,11 +59,11 @@ def test_bad_files_are_named_and_left_alone(tmp_path):
             ftnn.load(path)
         assert path.read_bytes() == whole[:cut]
     save_file({"a": np.ones(2)}, path)
-    with pytest.raises(ValueError, match="not a model saved by ftnn.save"):
+    with pytest.raises(ValueError, match="not a model saved by"):
         ftnn.load(path)
     about = {"format": "ftnn-model-1", "model": {"type": "os.system", "config": {}, "children": {}}}
     save_file({"a": np.ones(2)}, path, {"ftnn": json.dumps(about)})
-    with pytest.raises(ValueError, match="unknown layer type 'os.system'"):
+    with pytest.raises(ValueError, match="unknown layer type 'os"):
         ftnn.load(path)
     about["model"] = {
         "type": "Readout",

@@ -24,7 +24,9 @@ def test_dense_norm_and_inner_agree_with_dense_vectors(chain, dtype, backend):
     assert_close(x.to_dense(), dx)
     assert_close(x.norm(), np.linalg.norm(dx, axis=1), condition=1e5)
     inner = np.sum(dx.conj() * dy, axis=1)
-    assert_close(x.inner(y), inner, condition=1e5, scale=1 + np.linalg.norm(dx) * np.linalg.norm(dy))
+    assert_close(
+        x.inner(y), inner, condition=1e5, scale=1 + np.linalg.norm(dx) * np.linalg.norm(dy)
+    )
 
 
 @given(chains(), dtypes)
@@ -87,9 +89,7 @@ def test_quimb_contracts_and_draws_networks(dtype):
     tensor = lazy.contract()
     assert tensor.inds == ("batch", "k0", "k1", "k2")
     assert_close(tensor.data.reshape(3, -1), expected, condition=1e4)
-    overlap = (x.H.reindex({"batch": "other"}) & x).contract(
-        all, output_inds=("other", "batch")
-    )
+    overlap = (x.H.reindex({"batch": "other"}) & x).contract(all, output_inds=("other", "batch"))
     assert_close(overlap.data, dense(x).conj() @ dense(x).T, condition=1e4)
     for network in (x, w, lazy):
         figure = network.draw(return_fig=True, color=["I0", "I1", "I2"])
@@ -139,8 +139,14 @@ GOOD = [np.ones((2, 1, 2, 3)), np.ones((2, 3, 2, 1))]
         (lambda: ftnn.MPO.random((2,), (2,), 0), ValueError, "bond_dim is 0"),
         (lambda: ftnn.MPO.random((2,), (3,), 1) @ ftnn.MPS(GOOD), ValueError, "in_dims"),
         (lambda: ftnn.MPS(GOOD) + ftnn.MPS([np.ones((2, 1, 2, 1))]), ValueError, "phys_dims"),
-        (lambda: ftnn.MPS(GOOD) * ftnn.MPS(GOOD)[:1] + ftnn.MPS([g[[0, 0, 0]] for g in [
-            np.ones((1, 1, 2, 1)), np.ones((1, 1, 2, 1))]]), ValueError, "batches of 2 and 3"),
+        (
+            lambda: (
+                ftnn.MPS(GOOD) * ftnn.MPS(GOOD)[:1]
+                + ftnn.MPS([g[[0, 0, 0]] for g in [np.ones((1, 1, 2, 1)), np.ones((1, 1, 2, 1))]])
+            ),
+            ValueError,
+            "batches of 2 and 3",
+        ),
         (lambda: ftnn.compress("x"), TypeError, "expected an MPS"),
     ],
 )

@@ -1,5 +1,6 @@
 """Truncation as laws: exactness, batching, gauge, padding, optimality, gradients, long chains."""
 
+import itertools
 from unittest import mock
 
 import numpy as np
@@ -153,14 +154,21 @@ def torch_problem(chain, max_bond, dtype=torch.float64):
     w = [torch.tensor(c) for c in random_operator(chain.dims, chain.dims, 2, chain.seed)]
     x = [torch.tensor(c) for c in chain.cores()]
     omegas = tuple(torch.tensor(o).to(dtype) for o in test_matrices(chain.dims, max_bond, 1))
-    return [a.to(dtype).requires_grad_() for a in w], [a.to(dtype).requires_grad_() for a in x], omegas
+    return (
+        [a.to(dtype).requires_grad_() for a in w],
+        [a.to(dtype).requires_grad_() for a in x],
+        omegas,
+    )
 
 
 @given(chains(kinds=KINDS), st.integers(1, 5), st.sampled_from([torch.float32, torch.float64]))
 def test_law_7_gradients_are_finite_for_every_input(chain, max_bond, dtype):
     w, x, omegas = torch_problem(chain, max_bond, dtype)
     cores = src_of(w, x, max_bond, omegas)
-    loss = sum((core * torch.linspace(-1, 1, core.numel(), dtype=dtype).view_as(core)).sum() for core in cores)
+    loss = sum(
+        (core * torch.linspace(-1, 1, core.numel(), dtype=dtype).view_as(core)).sum()
+        for core in cores
+    )
     for gradient in torch.autograd.grad(loss, [*w, *x], allow_unused=True):
         assert gradient is None or bool(torch.isfinite(gradient).all())
 
@@ -200,7 +208,10 @@ def test_quimb_issue_355_padded_product_states_have_correct_gradients(L, batch, 
         return out.flatten(1)
 
     compressed = full(src_of(w, x, 32, omegas))
-    products = [torch.einsum("loir,bxiy->blxory", a, c).flatten(1, 2).flatten(-2) for a, c in zip(w, x, strict=True)]
+    products = [
+        torch.einsum("loir,bxiy->blxory", a, c).flatten(1, 2).flatten(-2)
+        for a, c in zip(w, x, strict=True)
+    ]
     reference = full(products)
     assert_close(compressed.detach(), reference.detach(), condition=1e4)
     got = torch.autograd.grad((compressed * target).sum(), w)
@@ -235,7 +246,7 @@ def test_law_9_thousand_sites_in_float32(backend, scale):
     edges = [1] + [3] * (L - 1) + [1]
     cores = [
         (scale * rng.standard_normal((2, a, 2, b))).astype("float32")
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]
     w = [c.astype("float32") for c in ftnn.MPO.random((2,) * L, (2,) * L, 2, seed=1).cores]
     x = mps(cores, backend)

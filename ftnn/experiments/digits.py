@@ -8,7 +8,7 @@ from .networks import patch_network
 
 
 def load(config: Config) -> Data:
-    """The three splits; nothing is downloaded."""
+    """Load the three splits; nothing is downloaded."""
     return load_digits(config.seed).limited(config.limit)
 
 

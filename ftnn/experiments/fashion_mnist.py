@@ -10,7 +10,7 @@ from .networks import patch_network
 
 
 def load(config: Config) -> Data:
-    """The three splits, from ``config.data`` or one of the usual places."""
+    """Load the three splits, from ``config.data`` or one of the usual places."""
     return load_fashion_mnist(config.data, config.seed).limited(config.limit)
 
 

@@ -63,6 +63,9 @@ class KAN(Layer):
     (3, 3, 3)
     """
 
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+
     def __init__(
         self,
         phys_dims: Sequence[int],
@@ -107,7 +110,7 @@ class KAN(Layer):
         return do("stack", values, axis=-1)
 
     def functions(self, u: Array, site: int = 0) -> Array:
-        """The fitted functions of one site, to read or plot.
+        """Evaluate the fitted functions of one site, to read or plot.
 
         Parameters
         ----------

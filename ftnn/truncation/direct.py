@@ -83,9 +83,7 @@ def _block_diagonal(blocks: list[Array], first: bool, last: bool) -> Array:
     rows = []
     for t, block in enumerate(blocks):
         row = [
-            block
-            if t == u
-            else do("zeros", (*block.shape[:3], other.shape[3]), like=block)
+            block if t == u else do("zeros", (*block.shape[:3], other.shape[3]), like=block)
             for u, other in enumerate(blocks)
         ]
         rows.append(do("concatenate", row, axis=3))

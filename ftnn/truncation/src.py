@@ -68,7 +68,7 @@ def compress_src(
     batch = max(term.batch_size for term in terms)
     dims = terms[0].phys_dims
     bonds = output_bonds(terms, max_bond)
-    one = do("ones_like", terms[0].sites[0][-1].array[:1, :1, :1, 0])  # (1, 1, 1)
+    do("ones_like", terms[0].sites[0][-1].array[:1, :1, :1, 0])  # (1, 1, 1)
 
     like = terms[0].sites[0][0].array
     envs: list[list[tuple[Array, Array]]] = [[]]  # envs[k][t]: E and its log scale, left of site k
@@ -107,9 +107,7 @@ def _unit_rows(env: Array, log: Array, size: int) -> tuple[Array, Array]:
     return env / scale[:, :, None], before + do("log", scale)
 
 
-def _sketch(
-    envs: list[tuple[Array, Array]], sites: list[Array], bond: int
-) -> tuple[Array, Array]:
+def _sketch(envs: list[tuple[Array, Array]], sites: list[Array], bond: int) -> tuple[Array, Array]:
     """Sum of E M over the terms, and the size of the numbers that went into each of its rows.
 
     A row is scaled so that its largest term has size 1: with sum_t e^(a_t) E_t M_t and unit E_t
