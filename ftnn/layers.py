@@ -48,7 +48,7 @@ class Linear(Layer):
     .. math:: W_k[l, o, i, r] = \delta_{lr}\, A_k[o, i] + \eta\, N_k[l, o, i, r],
 
     the identity on the bond, with :math:`A_k` semi-orthogonal and keeping channel 0, plus
-    Gaussian noise whose weight :math:`\eta = \min(1, 2/\sqrt L)` does not grow with L; the
+    Gaussian noise whose weight :math:`\eta = \min(1, 2/L)` sums to a constant over the chain; the
     whole is scaled, in log scale and evenly over the cores, to :math:`\|W\|_F^2 = \prod_k o_k`,
     which keeps the mean square entry of an isotropic input.
 
@@ -327,7 +327,7 @@ def _scale_weight(layer: Layer, log_factor: float) -> None:
 
 
 def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
-    scale = unit_scale([env], 1)
+    scale = unit_scale(env, 1)
     return env / scale[:, None, None], log_scale + do("log", scale)
 
 

@@ -77,18 +77,16 @@ def qr_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
     null : bool array (..., s)
         Which columns are null.
     scale : array (..., s)
-        Norm of each column of ``y`` (1 for a zero column).
+        Norm of each column of ``y``, kept off zero.
     """
-    norms = do("sqrt", do("sum", abs2(y), axis=-2))  # (..., s)
+    norms = do("linalg.norm", y, axis=-2)  # (..., s)
     magnitude = norms if magnitude is None else magnitude
-    zero = norms <= tiny(y) ** 0.5
-    scale = do("where", zero, do("ones_like", norms), norms)
+    scale = norms + tiny(y) ** 0.5  # a zero column stays zero
     q, r = do("linalg.qr", y / scale[..., None, :])
     diag = do("diagonal", r, axis1=-2, axis2=-1)  # (..., s)
     size = do("abs", diag)
-    null = zero | (size * norms <= NULL_FACTOR * eps(y) * magnitude)
-    safe = do("where", null, do("ones_like", size), size)
-    phase = do("where", null, do("zeros_like", diag), diag / safe)  # Q and R share it: QR = Y
+    null = size * norms <= NULL_FACTOR * eps(y) * magnitude
+    phase = do("where", null, do("zeros_like", diag), diag / (size + tiny(y)))
     return q * phase[..., None, :], do("conj", phase)[..., :, None] * r, null, scale
 
 
@@ -108,19 +106,14 @@ def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
     return do("where", positive, root, do("zeros_like", square))
 
 
-def unit_scale(arrays: list[Array], keep: int) -> Array:
-    """Joint norm of ``arrays`` over all but their first ``keep`` axes, as a constant.
+def unit_scale(x: Array, keep: int) -> Array:
+    """Norm of ``x`` over all but its first ``keep`` axes, as a constant, kept off zero.
 
-    Zero norms come back as 1, so that dividing by the result is always safe. Sweeps divide by
-    it and put it back in log scale; the product is unchanged, hence its gradient may be dropped.
+    Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
+    gradient may be dropped.
     """
-    total = None
-    for x in arrays:
-        x = stop_gradient(x)
-        part = do("sum", abs2(x), axis=tuple(range(keep, x.ndim)))
-        total = part if total is None else total + part
-    norm = do("sqrt", total)
-    return do("where", norm > 0, norm, do("ones_like", norm))
+    flat = do("reshape", stop_gradient(x), (*x.shape[:keep], -1))
+    return do("linalg.norm", flat, axis=keep) + tiny(x) ** 0.5
 
 
 def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:

@@ -272,7 +272,7 @@ def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Arra
         new = do("reshape", new, (batch, -1, right))  # (batch, bra left * phys, right)
         a = do("conj", do("reshape", a, (-1, a.shape[1] * phys, a.shape[3])))
         env = permute(a, 0, 2, 1) @ new
-        scale = unit_scale([env], 1)
+        scale = unit_scale(env, 1)
         env = env / scale[:, None, None]
         log_scale = log_scale + do("log", scale)
     return env[:, 0, 0], log_scale

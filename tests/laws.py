@@ -1,5 +1,6 @@
 """What the property tests share: drawn chains, transformations of them, one rule of tolerance."""
 
+import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,25 @@ import ftnn
 from ftnn.backend import convert, to_numpy
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
+
+
+def _others():
+    """Backends to compare with NumPy: torch, and JAX and CuPy where they can run."""
+    found = ["torch"]
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        found.append("jax")
+    if importlib.util.find_spec("cupy"):
+        import cupy
+
+        if cupy.cuda.is_available():
+            found.append("cupy")
+    return found
+
+
+OTHERS = _others()
 KINDS = ("generic", "padded", "deficient", "repeated", "product", "zero")
 
 

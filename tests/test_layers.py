@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import (
     KINDS,
+    OTHERS,
     Chain,
     assert_close,
     chains,
@@ -140,11 +141,12 @@ def test_law_4_residual_equals_dense(chain, seed, backend):
 
 
 @given(chains(max_sites=4, kinds=("generic", "product")), layer_kinds)
-def test_law_6_numpy_is_torch(chain, kind):
+def test_law_6_backends_agree(chain, kind):
     layer = with_bias(network(chain.dims, kind))
     a = run(layer, chain.cores(), "numpy")
-    b = run(layer, chain.cores(), "torch")
-    assert_close(b, a, condition=1e7, scale=1 + np.linalg.norm(a))
+    for backend in OTHERS:
+        b = run(layer, chain.cores(), backend)
+        assert_close(b, a, condition=1e7, scale=1 + np.linalg.norm(a))
 
 
 @given(chains(max_sites=5, kinds=KINDS), layer_kinds, st.sampled_from(["float32", "float64"]))

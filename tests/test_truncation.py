@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from laws import (
     KINDS,
+    OTHERS,
     Chain,
     assert_close,
     chains,
@@ -137,13 +138,14 @@ def test_src_is_an_orthogonal_projection(chain, max_bond):
 
 
 @given(chains(kinds=("generic", "repeated")), dtypes, methods, st.integers(1, 4))
-def test_law_6_numpy_is_torch(chain, dtype, method, max_bond):
+def test_law_6_backends_agree(chain, dtype, method, max_bond):
     w_cores = random_operator(chain.dims, chain.dims, 2, chain.seed, dtype)
     outs = []
-    for backend in ("numpy", "torch"):
+    for backend in ("numpy", *OTHERS):
         x = chain.mps(dtype, backend)
         outs.append(dense(ftnn.compress(mpo(w_cores, backend) @ x, max_bond, method, seed=3)))
-    assert_close(outs[1], outs[0], dtype, 1e5, scale=1e-3 + np.linalg.norm(outs[0]))
+    for other in outs[1:]:
+        assert_close(other, outs[0], dtype, 1e5, scale=1e-3 + np.linalg.norm(outs[0]))
 
 
 def src_of(w_cores, cores, max_bond, omegas):

@@ -14,8 +14,9 @@ def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_clas
 
     The embedding is a Linear of bond dimension 1: every patch gets its own matrix. Each
     entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of its input,
-    truncated to ``max_bond``. A KAN on cores follows each, and an RMS norm the last of every
-    block, so that the readout sees entries of order one.
+    truncated to ``max_bond``; it needs no bias, since the constant channel reaches it. A KAN on
+    cores follows every Linear, and an RMS norm every entangling layer, so that the readout sees
+    entries of order one.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_clas
     ]
     for n in range(1, config.depth + 1):
         layers += [
-            Linear(hidden, hidden, config.bond_dim, config.max_bond, seed=seed + n),
+            Linear(hidden, hidden, config.bond_dim, config.max_bond, bias=False, seed=seed + n),
             KAN(hidden, share=True, seed=seed + n),
             RMSNorm(),
         ]

@@ -44,8 +44,7 @@ class KAN(Layer):
     *Zero padding.* :math:`\psi_g(0) = 0`, so a bond padded with zeros stays so. Scaling is by
     norms, which padding does not change, never by means over entries.
 
-    *Basis.* Bounded, smooth and cheap: one tanh and two operations a polynomial. A Gaussian
-    radial basis of the same size took four times as long and was no more accurate.
+    *Basis.* Bounded, smooth and cheap: one tanh and two operations a polynomial.
 
     *Why odd.* The sketch gauge fixes the cores as a function of the tensor, but where the
     pivot of a bond direction passes through zero its sign jumps. A jump multiplies row

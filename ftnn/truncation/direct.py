@@ -35,7 +35,7 @@ def compress_direct(
         flat = do("reshape", cores[k], (batch, left, out * right))
         q, r = do("linalg.qr", permute(flat, 0, 2, 1))  # (batch, out*right, n), (batch, n, left)
         cores[k] = do("reshape", permute(q, 0, 2, 1), (batch, -1, out, right))
-        scale = unit_scale([r], 1)
+        scale = unit_scale(r, 1)
         r = permute(r / scale[:, None, None], 0, 2, 1)  # (batch, left, n)
         log_scale = log_scale + do("log", scale)
         before = cores[k - 1]
@@ -53,7 +53,7 @@ def compress_direct(
         after = do("reshape", cores[k + 1], (batch, right, -1))
         shape = (batch, u.shape[2], *cores[k + 1].shape[2:])
         cores[k + 1] = do("reshape", (s[:, :, None] * vh) @ after, shape)
-    scale = unit_scale([cores[-1]], 1)
+    scale = unit_scale(cores[-1], 1)
     cores[-1] = cores[-1] / scale[:, None, None, None]
     return spread(cores, log_scale + do("log", scale))
 

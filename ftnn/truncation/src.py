@@ -17,7 +17,8 @@ gauged. With fixed test matrices and a positive-diagonal QR the cores are functi
 
 Both sweeps run at unit scale. Each row of E is scaled to norm 1, in each term; the logarithm of
 the scale weighs the terms against each other where they meet, in Y, whose columns may be scaled
-freely (Q does not see it). R is scaled to norm 1 per sample; the logarithm of that is kept and
+freely (Q does not see it). R is scaled per sample so that the
+largest term has norm 1; the logarithm of that is kept and
 the total is spread evenly over the output cores.
 """
 
@@ -25,7 +26,7 @@ from math import prod
 
 from autoray import do
 
-from ..backend import Array, permute
+from ..backend import Array, is_complex, permute
 from ..chain import Term
 from ..linalg import orthonormalize, safe_norm, spread, unit_scale
 
@@ -71,12 +72,13 @@ def compress_src(
     do("ones_like", terms[0].sites[0][-1].array[:1, :1, :1, 0])  # (1, 1, 1)
 
     like = terms[0].sites[0][0].array
+    weighed = len(terms) > 1
     envs: list[list[tuple[Array, Array]]] = [[]]  # envs[k][t]: E and its log scale, left of site k
     env = [(do("ones", (batch, max(bonds), 1), like=like), 0.0)] * len(terms)
     for k in range(L - 1):
         size = max(bonds[k + 1 :])  # later cuts need no more rows than this
         env = [
-            _unit_rows(t.extend_left(e[:, :size], k, omegas[k][:size]), log, size)
+            _unit_rows(t.extend_left(e[:, :size], k, omegas[k][:size]), log, weighed)
             for t, (e, log) in zip(terms, env, strict=True)
         ]
         envs.append(env)
@@ -90,8 +92,12 @@ def compress_src(
         sketch, magnitude = _sketch(envs[k], sites, bonds[k])  # (batch, s, out*r), (batch, s)
         q = orthonormalize(permute(sketch, 0, 2, 1), magnitude)  # (batch, out*r, s)
         cores[k] = do("reshape", permute(q, 0, 2, 1), (batch, bonds[k], dims[k], bonds[k + 1]))
-        rights = [m @ do("conj", q) for m in sites]  # (batch, w, s)
-        scale = unit_scale(rights, 1)
+        q = do("conj", q) if is_complex(q) else q
+        rights = [m @ q for m in sites]  # (batch, w, s)
+        scale = unit_scale(rights[0], 1)
+        for other in rights[1:]:
+            more = unit_scale(other, 1)
+            scale = do("where", more > scale, more, scale)
         rights = [r / scale[:, None, None] for r in rights]
         log_scale = log_scale + do("log", scale)
     first = sum(t.absorb_right(0, r) for t, r in zip(terms, rights, strict=True))
@@ -101,10 +107,11 @@ def compress_src(
     return spread(cores, log_scale + do("log", norm))
 
 
-def _unit_rows(env: Array, log: Array, size: int) -> tuple[Array, Array]:
-    scale = unit_scale([env], 2)  # (batch, s)
-    before = log if isinstance(log, float) else log[:, :size]
-    return env / scale[:, :, None], before + do("log", scale)
+def _unit_rows(env: Array, log: Array, weighed: bool) -> tuple[Array, Array]:
+    scale = unit_scale(env, 2)  # (batch, s)
+    if weighed:
+        log = do("log", scale) + (log if isinstance(log, float) else log[:, : env.shape[1]])
+    return env / scale[:, :, None], log
 
 
 def _sketch(envs: list[tuple[Array, Array]], sites: list[Array], bond: int) -> tuple[Array, Array]:
@@ -113,7 +120,7 @@ def _sketch(envs: list[tuple[Array, Array]], sites: list[Array], bond: int) -> t
     A row is scaled so that its largest term has size 1: with sum_t e^(a_t) E_t M_t and unit E_t
     the terms have sizes e^(a_t) |M_t|.
     """
-    norms = [unit_scale([m], 1)[:, None] for m in sites]  # (batch, 1)
+    norms = [unit_scale(m, 1)[:, None] for m in sites]  # (batch, 1)
     if len(sites) == 1:
         return envs[0][0][:, :bond] @ sites[0], norms[0]
     sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(envs, norms, strict=True)]
