@@ -77,7 +77,8 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
         raise FileNotFoundError(f"{path} does not exist")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file}, file.metadata() or {}
+            names = file.keys()  # a handle is no mapping: it cannot be iterated over
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is not a readable safetensors file ({error}); it may be cut off: "

@@ -28,6 +28,7 @@ EXPERIMENT = Experiment(
         weight_decay=0.05,
         label_smoothing=0.05,
         ema_decay=0.98,
+        threads=1,
         clip_norm=1.0,
         schedule="onecycle",
         warmup=0.2,
