@@ -1,12 +1,15 @@
 """The figures of the README: every experiment with three seeds, through the command line.
 
 `python benchmarks/figures.py digits fashion-mnist` trains (skipping runs that are complete in
-runs/figures), evaluates each test set once a run, and writes docs/figures.md.
+runs/figures), evaluates each test set once a run, and writes the table to docs/figures.md and to
+the README, and the pictures of the first seed of the last experiment to docs/images.
 """
 
 import argparse
 import json
 import os
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -57,6 +60,14 @@ def main() -> None:
     ]
     table = "\n".join(lines) + "\n"
     (ROOT / "docs" / "figures.md").write_text(table)
+    readme = ROOT / "README.md"
+    marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.DOTALL)
+    readme.write_text(marked.sub(lambda m: f"{m[1]}{table}{m[2]}", readme.read_text()))
+    images = ROOT / "docs" / "images"
+    images.mkdir(exist_ok=True)
+    source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
+    for name in ("network", "curves", "confusion", "bonds"):
+        shutil.copy(source / f"{name}.png", images / f"{name}.png")
     print(table)
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import encoding, nonlinear
+    from . import analysis, encoding, nonlinear, plotting, training
     from .layer import Layer
     from .layers import Linear, Readout, Residual, Sequential, calibrate
     from .operators import MPO
@@ -27,16 +27,19 @@ __all__ = [
     "Readout",
     "Residual",
     "Sequential",
+    "analysis",
     "calibrate",
     "compress",
     "encoding",
     "load",
     "load_encoder",
     "nonlinear",
+    "plotting",
     "save",
+    "training",
 ]
 
-_MODULES = ("encoding", "nonlinear")
+_MODULES = ("analysis", "encoding", "nonlinear", "plotting", "training")
 _HOMES = {
     "MPO": "operators",
     "MPS": "states",

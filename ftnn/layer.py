@@ -151,16 +151,16 @@ class Layer(ABC):
         return self
 
     def _check_placement(self, x: MPS) -> None:
-        for array in self.named_arrays().values():
-            core = x.cores[0]
-            if infer_backend(array) != infer_backend(core):
-                raise ValueError(
-                    f"x lives on {infer_backend(core)}, the layer on {infer_backend(array)}; "
-                    f"use layer.to({infer_backend(core)!r})"
-                )
-            if array.dtype != core.dtype:
-                raise ValueError(
-                    f"x has dtype {core.dtype}, the layer {array.dtype}; "
-                    "use layer.to(backend, dtype=...)"
-                )
+        array, core = next(iter(self.named_arrays().values()), None), x.cores[0]
+        if array is None:
             return
+        if infer_backend(array) != infer_backend(core):
+            raise ValueError(
+                f"x lives on {infer_backend(core)}, the layer on {infer_backend(array)}; "
+                f"use layer.to({infer_backend(core)!r})"
+            )
+        if array.dtype != core.dtype:
+            raise ValueError(
+                f"x has dtype {core.dtype}, the layer {array.dtype}; "
+                "use layer.to(backend, dtype=...)"
+            )

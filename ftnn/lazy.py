@@ -27,6 +27,8 @@ class BatchedVector(TensorNetwork1DVector):
 
     _EXTRA_PROPS: tuple[str, ...] = ("_site_tag_id", "_site_ind_id", "_L", "_batch_ind")
 
+    __array_ufunc__ = None  # numpy scalars leave arithmetic to the methods below
+
     @property
     def batch_ind(self) -> str:
         """Name of the batch hyper-index."""

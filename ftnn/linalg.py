@@ -45,9 +45,10 @@ def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
     :math:`\bar Y = (\bar Q - Q\,\mathrm{sym}(\bar Q^\dagger Q))R^{-\dagger}`, where
     :math:`\mathrm{sym}(M) = \mathrm{tril}(M,-1) + \mathrm{tril}(M,-1)^\dagger
     + \Re\,\mathrm{diag}\,M` (Walter, Lehmann, Lamour, "On evaluating higher-order derivatives of
-    the QR decomposition", 2012). The triangular solve is Tikhonov-regularized: the diagonal :math:`\rho` of the column
-    scaled R is replaced by :math:`\rho + \epsilon/\rho`, so that the gradient of a nearly null
-    direction, :math:`\propto 1/\rho`, is damped to zero once :math:`\rho < \sqrt\epsilon`.
+    the QR decomposition", 2012). The triangular solve is Tikhonov-regularized: the diagonal
+    :math:`\rho` of the column scaled R is replaced by :math:`\rho + \epsilon/\rho`, so that the
+    gradient of a nearly null direction, :math:`\propto 1/\rho`, is damped to zero once
+    :math:`\rho < \sqrt\epsilon`.
 
     Examples
     --------

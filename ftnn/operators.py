@@ -95,6 +95,33 @@ class MPO(qtn.MatrixProductOperator):
         )
 
     @classmethod
+    def from_quimb(cls, operator: qtn.MatrixProductOperator) -> "MPO":
+        """Take over a quimb operator; its upper indices are the outputs.
+
+        Parameters
+        ----------
+        operator : quimb MatrixProductOperator
+            Open boundary conditions.
+
+        Returns
+        -------
+        MPO
+
+        Examples
+        --------
+        >>> import quimb.tensor as qtn
+        >>> MPO.from_quimb(qtn.MPO_ham_heis(4)).bond_dims
+        (5, 5, 5)
+        """
+        if not isinstance(operator, qtn.MatrixProductOperator):
+            raise TypeError(
+                f"operator is a {type(operator).__name__}, expected a MatrixProductOperator"
+            )
+        if operator.cyclic:
+            raise ValueError("operator is cyclic; only open boundaries are supported")
+        return cls(_layout(operator))
+
+    @classmethod
     def random(
         cls,
         out_dims: Sequence[int],
@@ -128,17 +155,7 @@ class MPO(qtn.MatrixProductOperator):
     @property
     def cores(self) -> tuple[Array, ...]:
         """Core arrays in the layout ``(left, out, in, right)``."""
-        cores = []
-        for k in range(self.L):
-            inds = [self.upper_ind(k), self.lower_ind(k)]
-            if k > 0:
-                inds.insert(0, self.bond(k - 1, k))
-            if k < self.L - 1:
-                inds.append(self.bond(k, k + 1))
-            data = self[k].transpose(*inds).data
-            data = data[None] if k == 0 else data
-            cores.append(data[..., None] if k == self.L - 1 else data)
-        return tuple(cores)
+        return _layout(self)
 
     @property
     def out_dims(self) -> tuple[int, ...]:
@@ -175,6 +192,20 @@ class MPO(qtn.MatrixProductOperator):
             )
         cores = self.cores
         return Lazy(tuple(Term(Apply(cores, t.node), t.scale) for t in other.terms))
+
+
+def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
+    L, cores = operator.L, []
+    for k in range(L):
+        inds = [operator.upper_ind(k), operator.lower_ind(k)]
+        if k > 0:
+            inds.insert(0, operator.bond(k - 1, k))
+        if k < L - 1:
+            inds.append(operator.bond(k, k + 1))
+        data = operator[k].transpose(*inds).data
+        data = data[None] if k == 0 else data
+        cores.append(data[..., None] if k == L - 1 else data)
+    return tuple(cores)
 
 
 def weight_bonds(

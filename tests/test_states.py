@@ -72,6 +72,23 @@ def test_operators(L, bond_dim, seed, dtype):
     assert_close(w.copy().to_dense(), matrix)
 
 
+def test_operators_of_quimb_are_taken_over():
+    theirs = qtn.MPO_rand(4, 3, phys_dim=2, seed=0)
+    ours = ftnn.MPO.from_quimb(theirs)
+    assert_close(ours.to_dense(), theirs.to_dense())
+    with pytest.raises(TypeError, match="expected a MatrixProductOperator"):
+        ftnn.MPO.from_quimb(3)
+    with pytest.raises(ValueError, match="cyclic"):
+        ftnn.MPO.from_quimb(qtn.MPO_rand(4, 3, cyclic=True, seed=0))
+
+
+def test_scalars_of_numpy_multiply_from_both_sides():
+    x = Chain(2, (2, 3), (2,), "generic", 0).mps()
+    assert_close((np.float64(2.0) * x).to_dense(), 2 * dense(x))
+    assert_close((x * np.float32(2.0)).to_dense(), 2 * dense(x))
+    assert_close((-x / 4).to_dense(), -dense(x) / 4)
+
+
 def test_random_operator_has_the_stated_variance():
     entries = [ftnn.MPO.random((3,) * 4, (2,) * 4, 6, seed=s).to_dense() for s in range(200)]
     assert np.mean(np.square(entries)) == pytest.approx(1 / 16, rel=0.1)

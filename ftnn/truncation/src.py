@@ -69,8 +69,6 @@ def compress_src(
     batch = max(term.batch_size for term in terms)
     dims = terms[0].phys_dims
     bonds = output_bonds(terms, max_bond)
-    do("ones_like", terms[0].sites[0][-1].array[:1, :1, :1, 0])  # (1, 1, 1)
-
     like = terms[0].sites[0][0].array
     weighed = len(terms) > 1
     envs: list[list[tuple[Array, Array]]] = [[]]  # envs[k][t]: E and its log scale, left of site k
