@@ -4,7 +4,7 @@ from ..encoding import Encoder, ProductEncoder
 from ..layer import Layer
 from .base import Config, Data, Experiment
 from .data import load_digits
-from .networks import patch_network
+from .networks import image_network
 
 
 def load(config: Config) -> Data:
@@ -15,7 +15,8 @@ def load(config: Config) -> Data:
 def build(config: Config, data: Data) -> tuple[Encoder, Layer]:
     """16 patches of 2 x 2 pixels, as sites of dimension 5."""
     encoder = ProductEncoder((8, 8), patch=(2, 2)).fit(data.train_images)
-    return encoder, patch_network(encoder, config, data.train_images[:256], num_classes=10)
+    model = image_network(encoder, config, data.train_images[:256], num_classes=10, embed=True)
+    return encoder, model
 
 
 EXPERIMENT = Experiment(

@@ -9,14 +9,15 @@ from ..nonlinear import KAN, RMSNorm
 from .base import Config
 
 
-def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_classes: int) -> Layer:
-    """Patches as sites, an embedding, ``depth`` entangling layers, and a readout.
+def image_network(
+    encoder: Encoder, config: Config, images: np.ndarray, num_classes: int, embed: bool
+) -> Layer:
+    """Build an optional embedding, ``depth`` entangling layers, and a readout.
 
-    The embedding is a Linear of bond dimension 1: every patch gets its own matrix. Each
-    entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of its input,
-    truncated to ``max_bond``; it needs no bias, since the constant channel reaches it. A KAN on
-    cores follows every Linear, and an RMS norm every entangling layer, so that the readout sees
-    entries of order one.
+    The embedding is a Linear of bond dimension 1, with a bias: every patch gets its own affine
+    map. Each entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of
+    its input, truncated to ``max_bond``. A KAN on cores follows every Linear, and an RMS norm
+    every entangling layer, so that the readout sees entries of order one.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_clas
     images : array (batch, height, width)
         Training images by which the initial scales are set.
     num_classes : int
+    embed : bool
+        Put an embedding first, as product states of patches need it.
 
     Returns
     -------
@@ -35,13 +38,16 @@ def patch_network(encoder: Encoder, config: Config, images: np.ndarray, num_clas
     """
     dims, hidden = encoder.phys_dims, (config.phys,) * len(encoder.phys_dims)
     seed = 10 * config.seed
-    layers: list[Layer] = [
-        Linear(dims, hidden, bond_dim=1, max_bond=1, seed=seed),
-        KAN(hidden, share=True, seed=seed),
-    ]
-    for n in range(1, config.depth + 1):
+    layers: list[Layer] = []
+    if embed:
         layers += [
-            Linear(hidden, hidden, config.bond_dim, config.max_bond, bias=False, seed=seed + n),
+            Linear(dims, hidden, bond_dim=1, max_bond=1, seed=seed),
+            KAN(hidden, share=True, seed=seed),
+        ]
+    for n in range(1, config.depth + 1):
+        inputs = hidden if layers else dims
+        layers += [
+            Linear(inputs, hidden, config.bond_dim, config.max_bond, bias=False, seed=seed + n),
             KAN(hidden, share=True, seed=seed + n),
             RMSNorm(),
         ]
