@@ -62,7 +62,7 @@ def main() -> None:
     (ROOT / "docs" / "figures.md").write_text(table)
     readme = ROOT / "README.md"
     marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.DOTALL)
-    readme.write_text(marked.sub(lambda m: f"{m[1]}{table}{m[2]}", readme.read_text()))
+    readme.write_text(marked.sub(lambda m: f"{m[1]}\n{table}\n{m[2]}", readme.read_text()))
     images = ROOT / "docs" / "images"
     images.mkdir(exist_ok=True)
     source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
