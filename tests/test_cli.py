@@ -344,3 +344,21 @@ def test_as_a_program():
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == "ftnn: error: epochs is -1, expected an integer >= 1\n"
+
+
+def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 400), ("t10k", 40)):
+        pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        header = bytes([0, 0, 8, 3]) + b"".join(d.to_bytes(4, "big") for d in pixels.shape)
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        labels = np.arange(n, dtype=np.uint8) % 10
+        header = bytes([0, 0, 8, 1]) + n.to_bytes(4, "big")
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    run = tmp_path / "run"
+    flags = ("--data", tmp_path, "--limit", 60, "--epochs", 1, "--augment", "--threads", 1)
+    good("train", "fashion-mnist", *flags, "--out", run)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test_samples"] == 40
+    assert summary["num_params"] <= 60_000
+    assert ftnn.load(run / "model.safetensors").in_dims == (4,) * 5

@@ -122,7 +122,7 @@ def test_law_4_and_8_linear_and_readout_equal_dense_layers(chain, bias):
     assert_close(readout(x), dense(x) @ matrix.T, condition=1e5, scale=1 + np.linalg.norm(matrix))
 
 
-@given(chains(max_sites=4), st.sampled_from([1e-6, 0.1]))
+@given(chains(max_sites=4, kinds=("generic", "padded", "repeated")), st.sampled_from([0.0, 0.1]))
 def test_law_8_rms_norm_equals_torch(chain, eps):
     x = chain.mps()
     vectors = torch.from_numpy(dense(x))
@@ -157,6 +157,20 @@ def test_law_7_gradients_are_finite_for_every_input(chain, kind, dtype):
     out = out if isinstance(out, tuple) else (out,)
     loss = sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() for o in out)
     loss.backward()
+    for tensor in (*cores, *module.parameters()):
+        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("state", KINDS)
+def test_law_7_outputs_and_gradients_of_every_kind_of_state_are_finite(kind, state):
+    chain = Chain(3, (2, 3, 2), (3, 3), state, 1)
+    module = TorchModule(network(chain.dims, kind))
+    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
+    out = module.apply_cores(tuple(cores))
+    out = out if isinstance(out, tuple) else (out,)
+    assert all(bool(torch.isfinite(o).all()) for o in out)
+    sum(o.square().sum() for o in out).backward()
     for tensor in (*cores, *module.parameters()):
         assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
 

@@ -77,12 +77,16 @@ def test_law_1_batched_is_stacked(chain, backend, method, max_bond):
 
 @given(chains(kinds=("generic",)), backends, st.integers(1, 4))
 def test_law_2_src_output_cores_do_not_depend_on_the_gauge(chain, backend, max_bond):
-    cores = chain.cores()
-    w = mpo(random_operator(chain.dims, chain.dims, 2, chain.seed), backend)
-    plain = ftnn.compress(w @ mps(cores, backend), max_bond)
-    gauged = ftnn.compress(w @ mps(insert_gauges(cores, chain.seed), backend), max_bond)
-    for a, b in zip(plain.cores, gauged.cores, strict=True):  # cores, not only tensors
-        assert_close(a, b, condition=1e8)
+    # of the state and of the weight: the sketch must be a contraction of the product tensor
+    cores, weights = chain.cores(), random_operator(chain.dims, chain.dims, 2, chain.seed)
+    flat = [w.reshape(1, w.shape[0], -1, w.shape[3]) for w in weights]
+    regauged = [g.reshape(w.shape) for g, w in zip(insert_gauges(flat, 1), weights, strict=True)]
+    plain = ftnn.compress(mpo(weights, backend) @ mps(cores, backend), max_bond)
+    gauged_state = mps(insert_gauges(cores, chain.seed), backend)
+    for lazy in (mpo(weights, backend) @ gauged_state, mpo(regauged, backend) @ gauged_state):
+        gauged = ftnn.compress(lazy, max_bond)
+        for a, b in zip(plain.cores, gauged.cores, strict=True):  # cores, not only tensors
+            assert_close(a, b, condition=1e8)
 
 
 @given(chains(kinds=("generic", "padded", "product", "deficient", "zero")), backends, methods)
@@ -261,6 +265,20 @@ def test_law_9_thousand_sites_in_float32(backend, scale):
     exact = mps([c.astype("float64") for c in cores])
     merged = ftnn.compress(mpo([c.astype("float64") for c in w]) @ exact, 6, "direct")
     assert_close(to_numpy(y.log_norm()).astype("float64"), merged.log_norm(), "float32", 100)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("scales", [(1e-5, 1e-5), (1e5, 1e5), (1.0, 1e-3), (1e3, 1e-2)])
+def test_the_scale_of_a_sum_may_vary_along_the_chain(backend, scales):
+    # the left half of each term is scaled per site, the right half back: the tensors are the same
+    chains_ = [Chain(2, (3,) * 6, (4,) * 5, "generic", seed) for seed in (0, 1)]
+    scaled = [
+        [core * np.float32(s if k < 3 else 1 / s) for k, core in enumerate(c.cores("float32"))]
+        for c, s in zip(chains_, scales, strict=True)
+    ]
+    total = ftnn.compress(mps(scaled[0], backend) + mps(scaled[1], backend))
+    expected = sum(dense(c.mps()) for c in chains_)
+    assert_close(dense(total), expected.astype("float32"), "float32", 1e3)
 
 
 def test_law_9_same_seed_same_result():
