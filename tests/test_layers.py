@@ -276,6 +276,13 @@ def test_initial_scales_are_of_order_one_for_any_length_and_depth(L, depth, stat
     assert 0.5 < logits < 2.0, logits
 
 
+@pytest.mark.parametrize("L", initial_scales.LENGTHS)
+@pytest.mark.parametrize("states", initial_scales.STATES)
+def test_a_layer_keeps_the_scale_of_its_input_even_without_calibration(L, states):
+    (scale,), _ = initial_scales.measure(states, L, depth=1, calibrated=False)
+    assert 0.5 < scale < 2.0
+
+
 @pytest.mark.parametrize("L", [5, 20, 100])
 def test_isotropic_inputs_keep_their_scale_without_calibration(L):
     # ||W||_F^2 = prod(out_dims), checked through random product inputs for short chains
