@@ -65,6 +65,15 @@ def check_floating(x: Array, argument: str) -> None:
         )
 
 
+def check_alike(arrays: Iterable[Array], argument: str) -> None:
+    """Raise ``ValueError`` unless all arrays live on one backend, in one dtype."""
+    kinds = {f"{infer_backend(x)} {get_dtype_name(x)}" for x in arrays}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{argument} mix {' and '.join(sorted(kinds))}; bring all to one backend and dtype"
+        )
+
+
 def check_finite(x: Array, argument: str) -> None:
     """Raise ``ValueError`` if ``x`` holds a NaN or an infinity."""
     if not bool(do("all", do("isfinite", x))):

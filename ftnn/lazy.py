@@ -12,7 +12,7 @@ from quimb.tensor import Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DVector
 from quimb.utils import oset
 
-from .backend import Array, as_like, concat, dims_product
+from .backend import Array, as_like, check_alike, concat, dims_product, is_complex
 from .chain import Hadamard, Term
 
 BATCH_IND = "batch"
@@ -111,6 +111,13 @@ class BatchedVector(TensorNetwork1DVector):
                 )
             )
         if isinstance(other, (int, float, complex, np.number)):
+            if isinstance(other, (complex, np.complexfloating)) and not is_complex(
+                self.terms[0].sites[0][0].array
+            ):
+                raise TypeError(
+                    f"cannot multiply real cores by the complex number {other}; "
+                    "convert the cores to complex64 or complex128 first"
+                )
             return Lazy(tuple(Term(t.node, t.scale * other) for t in self.terms))
         return NotImplemented
 
@@ -163,9 +170,11 @@ class Lazy(BatchedVector):
         return self._terms
 
 
-def check_terms(terms: Iterable[Term]) -> None:
+def check_terms(terms: tuple[Term, ...]) -> None:
     """Raise ``ValueError`` unless the terms of a sum have the same sites, dims and batch."""
     first, *others = terms
+    arrays = (leg.array for term in terms for legs in term.sites for leg in legs)
+    check_alike(arrays, "the operands")
     for term in (first, *others):
         _check_tree(term)
     for term in others:

@@ -6,7 +6,7 @@ import numpy as np
 import quimb.tensor as qtn
 from autoray import do
 
-from .backend import Array, check_finite, check_floating, dims_product, permute
+from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
 from .chain import Apply, Term
 from .lazy import BatchedVector, Lazy
 from .linalg import tt_svd
@@ -243,5 +243,6 @@ def _check_cores(cores: tuple[Array, ...]) -> None:
         left = cores[k - 1].shape[3] if k else 1
         if core.shape[0] != left:
             raise ValueError(f"cores[{k}] has left bond {core.shape[0]}, expected {left}")
+    check_alike(cores, "cores")
     if cores[-1].shape[3] != 1:
         raise ValueError(f"the last core has right bond {cores[-1].shape[3]}, expected 1")

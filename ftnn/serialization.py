@@ -47,6 +47,8 @@ def save(model: Layer, path: str | os.PathLike, encoder: Encoder | None = None) 
     >>> ftnn.load(path).num_params()
     16
     """
+    if not isinstance(model, Layer):
+        raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
     tensors = {f"model.{name}": to_numpy(a) for name, a in model.named_arrays().items()}
     about: dict[str, Any] = {"format": FORMAT, "model": describe(model)}
     if encoder is not None:
@@ -74,7 +76,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     """Tensors and metadata of a safetensors file, or a clear error."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} does not exist, or is no file")
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()  # a handle is no mapping: it cannot be iterated over

@@ -1,5 +1,6 @@
 """MPS: a batch of matrix product states."""
 
+import operator
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from quimb.tensor import Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DFlat
 from quimb.utils import oset
 
-from .backend import Array, check_finite, check_floating, dims_product, permute
+from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
 from .chain import State, Term
 from .lazy import BATCH_IND, BatchedVector
 from .linalg import tt_svd, unit_scale
@@ -232,6 +233,9 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         array (batch,)
             May overflow for very long chains; :meth:`log_norm` does not.
         """
+        if not isinstance(other, MPS):
+            raise TypeError(f"other is a {type(other).__name__}, expected an MPS")
+        check_alike((self.cores[0], other.cores[0]), "the two states")
         if other.phys_dims != self.phys_dims:
             raise ValueError(f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}")
         value, log_scale = overlap(self.cores, other.cores)
@@ -281,7 +285,7 @@ def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Arra
 def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
     """Return ``dims`` as a tuple of positive integers or raise ``ValueError``."""
     try:
-        dims = tuple(int(d) for d in dims)
+        dims = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(f"{argument} must be a sequence of integers, got {dims!r}") from None
     if not dims or min(dims) < 1:
@@ -325,6 +329,7 @@ def check_cores(cores: tuple[Array, ...]) -> None:
                 f"cores[{k}] has left bond {core.shape[1]}, expected {left}"
                 + (f", the right bond of cores[{k - 1}]" if k else " at the left end")
             )
+    check_alike(cores, "cores")
     if cores[-1].shape[3] != 1:
         raise ValueError(
             f"cores[{len(cores) - 1}] has right bond {cores[-1].shape[3]}, expected 1 at the end"

@@ -48,7 +48,7 @@ def metrics(epochs, **more):
     ]
 
 
-def picture(path):
+def checked_picture(path):
     """Pixels of a figure: large enough to print, and not empty."""
     image = Image.open(path)
     assert image.format == "PNG"
@@ -73,13 +73,15 @@ def picture(path):
 )
 def test_curves(tmp_path, records):
     plot_curves(records, tmp_path / "curves.png")
-    picture(tmp_path / "curves.png")
+    checked_picture(tmp_path / "curves.png")
 
 
 def test_curves_show_the_numbers(tmp_path):
     plot_curves(metrics(5), tmp_path / "a.png")
     plot_curves(metrics(5, val_loss=0.5), tmp_path / "b.png")
-    assert not np.array_equal(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
+    assert not np.array_equal(
+        checked_picture(tmp_path / "a.png"), checked_picture(tmp_path / "b.png")
+    )
 
 
 def test_no_epoch_no_curves(tmp_path):
@@ -92,7 +94,7 @@ def test_confusion(tmp_path, names):
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 3, (len(names),) * 2) + 30 * np.eye(len(names), dtype=int)
     plot_confusion(matrix, names, tmp_path / "confusion.png")
-    picture(tmp_path / "confusion.png")
+    checked_picture(tmp_path / "confusion.png")
 
 
 def test_confusion_of_a_class_never_seen(tmp_path):
@@ -104,13 +106,13 @@ def test_confusion_of_a_class_never_seen(tmp_path):
 @pytest.mark.parametrize("L", [2, 5, 30])
 def test_bonds(tmp_path, L):
     plot_bonds(layer_report(model(L), cores(L)), tmp_path / "bonds.png")
-    picture(tmp_path / "bonds.png")
+    checked_picture(tmp_path / "bonds.png")
 
 
 def test_bonds_of_dead_states(tmp_path):
     dead = tuple(0.0 * core for core in cores(4))
     plot_bonds(layer_report(model(4), dead), tmp_path / "bonds.png")
-    picture(tmp_path / "bonds.png")
+    checked_picture(tmp_path / "bonds.png")
 
 
 def test_one_site_has_no_bonds(tmp_path):
@@ -122,7 +124,7 @@ def test_one_site_has_no_bonds(tmp_path):
 @pytest.mark.parametrize("residual", [True, False])
 def test_network(tmp_path, L, residual):
     plot_network(model(L, residual), tmp_path / "network.png")
-    picture(tmp_path / "network.png")
+    checked_picture(tmp_path / "network.png")
 
 
 def test_every_format_and_single_layers(tmp_path):

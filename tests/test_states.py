@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from laws import Chain, assert_close, chains, dense, dense_operator, mps, random_operator
 
 import ftnn
+from ftnn.training.module import TorchModule
 
 mpl.use("agg")
 dtypes = st.sampled_from(["float64", "complex128"])
@@ -165,6 +166,27 @@ GOOD = [np.ones((2, 1, 2, 3)), np.ones((2, 3, 2, 1))]
             "batches of 2 and 3",
         ),
         (lambda: ftnn.compress("x"), TypeError, "expected an MPS"),
+        (
+            lambda: ftnn.MPS([GOOD[0], torch.ones(2, 3, 2, 1)]),
+            ValueError,
+            "cores mix numpy float64",
+        ),
+        (lambda: ftnn.MPS(GOOD) + mps(GOOD, "torch"), ValueError, "operands mix numpy float64 and"),
+        (
+            lambda: ftnn.MPO.random((2, 2), (2, 2), 2, seed=0) @ mps(GOOD, "torch"),
+            ValueError,
+            "operands mix",
+        ),
+        (
+            lambda: ftnn.MPS(GOOD) + ftnn.MPS([g.astype("float32") for g in GOOD]),
+            ValueError,
+            "numpy float32 and numpy float64",
+        ),
+        (lambda: 1j * ftnn.MPS(GOOD), TypeError, "convert the cores to complex64"),
+        (lambda: ftnn.MPS(GOOD).inner(3), TypeError, "expected an MPS"),
+        (lambda: ftnn.MPS.from_dense(np.ones((2, 4)), (2.5, 2)), TypeError, "sequence of integers"),
+        (lambda: ftnn.save(3, "nowhere"), TypeError, "expected an ftnn.Layer"),
+        (lambda: TorchModule(3), TypeError, "expected an ftnn.Layer"),
     ],
 )
 def test_bad_input_is_named(call, error, words):

@@ -37,6 +37,8 @@ class TorchModule(torch.nn.Module):
 
     def __init__(self, model: Layer, dtype: str | None = None, device: str | None = None):
         super().__init__()
+        if not isinstance(model, Layer):
+            raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
         model.to("torch", dtype, device)
         self.model = model
         # torch forbids dots in names
