@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import analysis, encoding, nonlinear, plotting, training
+    from . import analysis, encoding, nonlinear, plotting, training, truncation
     from .layer import Layer
     from .layers import Linear, Readout, Residual, Sequential, calibrate
     from .operators import MPO
@@ -37,9 +37,10 @@ __all__ = [
     "plotting",
     "save",
     "training",
+    "truncation",
 ]
 
-_MODULES = ("analysis", "encoding", "nonlinear", "plotting", "training")
+_MODULES = ("analysis", "encoding", "nonlinear", "plotting", "training", "truncation")
 _HOMES = {
     "MPO": "operators",
     "MPS": "states",

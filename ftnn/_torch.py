@@ -44,3 +44,78 @@ class _Orthonormalize(torch.autograd.Function):
 def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
     """Torch version of :func:`ftnn.linalg.orthonormalize`, with its gradient."""
     return _Orthonormalize.apply(y, magnitude)[0]
+
+
+class _LeftSingular(torch.autograd.Function):
+    """Left singular vectors; see :func:`ftnn.svd.left_singular` for the derivation."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y):
+        return torch.linalg.svd(y, full_matrices=False)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        u, s, vh = output
+        ctx.mark_non_differentiable(s, vh)
+        ctx.save_for_backward(u, s, vh)
+
+    @staticmethod
+    def backward(ctx, grad_u, _s, _vh):
+        u, s, vh = ctx.saved_tensors
+        info = torch.finfo(u.dtype)
+        width = info.eps ** (4 / 3)
+        largest = torch.maximum(s[..., :, None], s[..., None, :]) + info.tiny**0.5
+        gap = (s[..., None, :] - s[..., :, None]) / largest  # [i, j] = (s_j - s_i) / max
+        # F S = s_j / ((s_j - s_i)(s_j + s_i)), all in units of the larger of the two
+        total = (s[..., None, :] + s[..., :, None]) / largest + info.tiny
+        factor = gap / (gap**2 + width) / total * (s[..., None, :] / largest)
+        factor = factor / largest
+        w = u.mH @ grad_u
+        inner = factor.to(u.dtype) * (w - w.mH)
+        top = s[..., :1] + info.tiny**0.5
+        share = s / top
+        inverse = share / (share**2 + width) / top
+        outer = (grad_u - u @ w) * inverse[..., None, :].to(u.dtype)
+        return (u @ inner + outer) @ vh
+
+
+def left_singular_torch(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Torch version of :func:`ftnn.svd.left_singular`, with its gradient."""
+    u, s, _ = _LeftSingular.apply(y)
+    return u, s
+
+
+class _HermitianVectors(torch.autograd.Function):
+    """Eigenvectors of Hermitian matrices, eigenvalues descending."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h):
+        values, vectors = torch.linalg.eigh(h)
+        return values.flip(-1), vectors.flip(-1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[0])
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx, _values, grad_u):
+        values, u = ctx.saved_tensors
+        info = torch.finfo(u.dtype)
+        size = values.abs()
+        largest = torch.maximum(size[..., :, None], size[..., None, :]) + info.tiny**0.5
+        gap = (values[..., None, :] - values[..., :, None]) / largest
+        factor = gap / (gap**2 + info.eps ** (4 / 3)) / largest
+        w = u.mH @ grad_u
+        grad = u @ (factor.to(u.dtype) * w) @ u.mH
+        return 0.5 * (grad + grad.mH)
+
+
+def hermitian_vectors_torch(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Torch version of :func:`ftnn.svd.hermitian_vectors`, with its gradient."""
+    values, vectors = _HermitianVectors.apply(h)
+    return vectors, values

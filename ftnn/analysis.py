@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cotengra as ctg
 import numpy as np
 from autoray import get_dtype_name
 from scipy.special import xlogy
 
 from .backend import Array, check_backend, convert, to_numpy
-from .chain import Cores, Term
+from .chain import Cores, Term, extend_overlap
 from .layer import Layer
 from .states import overlap
 
@@ -143,26 +142,13 @@ def _squared_norm(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _overlap_of_terms(bra: Term, ket: Term, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    env = np.ones((batch, *ket.widths(0), *bra.widths(0)))
+    env = np.ones((batch, 1, 1))
     log_scale = np.zeros(batch)
     for k in range(ket.L):
-        arrays, inputs, ends = [env], [], {"left": ["batch"], "right": ["batch"]}
-        for prefix, term in (("ket ", ket), ("bra ", bra)):
-            for leg in term.sites[k]:
-                array, roles = leg.array, leg.roles
-                if roles[0] == "batch" and array.shape[0] != batch:  # batch 1 broadcasts
-                    array, roles = array[0], roles[1:]
-                names = [r if r in ("batch", "out") else prefix + r for r in roles]
-                for end, found in ends.items():
-                    found += [name for name in names if name.startswith(prefix + end)]
-                arrays.append(array if prefix == "ket " else np.conj(array))
-                inputs.append(tuple(names))
-        env = ctg.array_contract(
-            arrays, [tuple(ends["left"]), *inputs], tuple(ends["right"]), optimize="auto"
-        )
-        norm = np.sqrt(np.sum(np.abs(env) ** 2, axis=tuple(range(1, env.ndim))))
+        env = extend_overlap(bra, ket, env, k)
+        norm = np.sqrt(np.sum(np.abs(env) ** 2, axis=(1, 2)))
         norm = np.where(norm > 0, norm, 1.0)
-        env = env / norm.reshape(-1, *[1] * (env.ndim - 1))
+        env = env / norm[:, None, None]
         log_scale += np.log(norm)
     return env.reshape(batch), log_scale
 

@@ -158,6 +158,59 @@ def permute(x: Array, *axes: int) -> Array:
     return do("transpose", x, axes)
 
 
+def transposed(x: Array) -> Array:
+    """Swap the last two axes of ``x``."""
+    return do("swapaxes", x, -2, -1)
+
+
+def in_single(x: Array) -> bool:
+    """Whether ``x`` has a dtype of single precision."""
+    return get_dtype_name(x) in ("float32", "complex64")
+
+
+def in_double(x: Array) -> Array:
+    """Return ``x`` in double precision."""
+    return do("astype", x, "complex128" if is_complex(x) else "float64")
+
+
+def log(x: Array) -> Array:
+    """Natural logarithm of positive numbers, in double precision where the backend has it.
+
+    Scales of a thousand sites add up to logarithms of thousands, whose rounding in single
+    precision would be an error of a per cent in the norm.
+    """
+    return do("log", in_double(x) if infer_backend(x) != "jax" else x)
+
+
+def as_dtype_of(x: Array, like: Array) -> Array:
+    """Return ``x`` in the dtype of ``like``."""
+    return do("astype", x, get_dtype_name(like))
+
+
+def cholesky(x: Array) -> Array:
+    """Lower Cholesky factor of a stack of positive definite matrices.
+
+    Matrices with NaN or infinite entries give NaN; nothing is raised, and nothing waits for the
+    device.
+    """
+    if infer_backend(x) == "torch":
+        import torch
+
+        return torch.linalg.cholesky_ex(x).L
+    good = do("all", do("isfinite", x), axis=(-2, -1))[..., None, None]
+    eye = do("eye", x.shape[-1], like=x)
+    return do("where", good, do("linalg.cholesky", do("where", good, x, eye)), math.nan)
+
+
+def solve_upper(y: Array, r: Array) -> Array:
+    """``y r^-1`` for a stack of upper triangular matrices ``r``."""
+    if infer_backend(y) == "torch":
+        import torch
+
+        return torch.linalg.solve_triangular(r, y, upper=True, left=False)
+    return y @ do("linalg.inv", r)
+
+
 def concat(arrays: list[Array], axis: int) -> Array:
     """Concatenate ``arrays`` along ``axis``."""
     return do("concatenate", arrays, axis=axis)

@@ -1,18 +1,22 @@
 """The lazy chain: what a truncation method compresses, site by site, without forming it.
 
 A batched vector in the tensor-network domain is a sum of terms, each a small expression tree
-over states, operators and elementwise products. A truncation method needs two contractions of
+over states, operators and elementwise products. A truncation method needs three contractions of
 a term, and is written once in terms of them:
 
 ``extend_left``   E (batch, s, w)          -> E' (batch, s, w')        absorbs site k, sketched
+``absorb_left``   E (batch, s, w)          -> (batch, s, out, w')      absorbs site k
 ``absorb_right``  R (batch, w', r)         -> M  (batch, w, out, r)    absorbs site k
 
-``w`` is the joint bond of all tensors of the term at a cut, in the order of ``Term.widths``.
+``w`` is the joint bond of all tensors of the term at a cut, in the order of ``Term.widths``:
+states before the operators that act on them, so that the state's bond is the slower one. In that
+order the contractions of an MPO-MPS product need no permutation of a large array.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from math import prod
 
 import cotengra as ctg
@@ -122,6 +126,32 @@ class Term:
         new = _contract([env, omega], inputs, legs, output, batch)
         return do("reshape", new, (batch, s, -1))
 
+    def absorb_left(self, k: int, env: Array) -> Array:
+        """Absorb site ``k`` into a left environment, its physical index open.
+
+        Parameters
+        ----------
+        env : array (batch, s, w)
+
+        Returns
+        -------
+        array (batch, s, out, w')
+        """
+        match self.node:
+            case State(cores):
+                _, left, out, right = cores[k].shape
+                new = env @ do("reshape", cores[k], (-1, left, out * right))
+                return do("reshape", new, (*env.shape[:2], out, right))
+            case Apply(weights, State(cores)):
+                return _open_product(env, weights[k], cores[k])
+        batch, s = env.shape[:2]
+        env = do("reshape", env, (batch, s, *self.widths(k)))
+        legs = self.sites[k]
+        inputs = [("batch", "s", *(f"left{n}" for n in range(len(legs))))]
+        output = ("batch", "s", "out", *(f"right{n}" for n in range(len(legs))))
+        new = _contract([env], inputs, legs, output, batch)
+        return do("reshape", new, (batch, s, self.phys_dims[k], -1))
+
     def absorb_right(self, k: int, env: Array) -> Array:
         """Absorb site ``k`` into a right environment.
 
@@ -166,32 +196,75 @@ def _absorb_state(core: Array, env: Array) -> Array:
 
 
 def _extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Array:
-    # w = (l, x): bond of the weight, bond of the state. The test matrix meets the weight once
-    # for the whole batch.
+    # The test matrix meets the weight once for the whole batch.
     wl, out, inn, wr = weight.shape
-    _, xl, _, xr = core.shape
+    xr = core.shape[3]
     batch, s, _ = env.shape
     flat = do("reshape", permute(weight, 1, 0, 2, 3), (out, wl * inn * wr))
-    sketched = do("reshape", omega @ flat, (s, wl * inn, wr))
-    new = do("reshape", env, (batch, s * wl, xl)) @ do("reshape", core, (-1, xl, inn * xr))
-    new = do("reshape", new, (batch, s, wl, inn, xr))
-    new = do("reshape", permute(new, 1, 0, 4, 2, 3), (s, batch * xr, wl * inn))
-    new = do("reshape", new @ sketched, (s, batch, xr, wr))
-    return do("reshape", permute(new, 1, 0, 3, 2), (batch, s, wr * xr))
+    sketched = do("reshape", omega @ flat, (1, s, wl * inn, wr))
+    new = _through_state(env, core, wl)  # (batch, s*wl, in*xr)
+    new = do("reshape", new, (batch, s, wl * inn, xr))
+    new = permute(new, 0, 1, 3, 2) @ sketched  # (batch, s, xr, wr)
+    return do("reshape", new, (batch, s, xr * wr))
+
+
+def _open_product(env: Array, weight: Array, core: Array) -> Array:
+    wl, out, inn, wr = weight.shape
+    xr = core.shape[3]
+    batch, s, _ = env.shape
+    new = do("reshape", _through_state(env, core, wl), (batch, s, wl * inn, xr))
+    flat = do("reshape", permute(weight, 0, 2, 1, 3), (1, 1, wl * inn, out * wr))
+    new = do("reshape", permute(new, 0, 1, 3, 2) @ flat, (batch, s, xr, out, wr))
+    return do("reshape", permute(new, 0, 1, 3, 2, 4), (batch, s, out, xr * wr))
+
+
+def _through_state(env: Array, core: Array, wl: int) -> Array:
+    """Environment (batch, s, xl*wl) times a state's core: (batch, s*wl, in*xr)."""
+    _, xl, inn, xr = core.shape
+    batch, s, _ = env.shape
+    env = permute(do("reshape", env, (batch, s, xl, wl)), 0, 1, 3, 2)
+    return do("reshape", env, (batch, s * wl, xl)) @ do("reshape", core, (-1, xl, inn * xr))
 
 
 def _absorb_product(weight: Array, core: Array, env: Array) -> Array:
     wl, out, inn, wr = weight.shape
     _, xl, _, xr = core.shape
     batch, _, r = env.shape
-    env = permute(do("reshape", env, (batch, wr, xr, r)), 0, 2, 1, 3)  # (batch, xr, wr, r)
     env = do("reshape", env, (batch, xr, wr * r))
     new = do("reshape", core, (-1, xl * inn, xr)) @ env  # (batch, xl*in, wr*r)
-    new = do("reshape", new, (batch, xl, inn, wr, r))
-    new = do("reshape", permute(new, 0, 1, 4, 2, 3), (batch * xl * r, inn * wr))
-    flat = do("reshape", permute(weight, 2, 3, 0, 1), (inn * wr, wl * out))
-    new = do("reshape", new @ flat, (batch, xl, r, wl, out))
-    return do("reshape", permute(new, 0, 3, 1, 4, 2), (batch, wl * xl, out, r))
+    new = do("reshape", new, (batch, xl, inn * wr, r))
+    flat = do("reshape", weight, (1, 1, wl * out, inn * wr))
+    return do("reshape", flat @ new, (batch, xl * wl, out, r))
+
+
+def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:
+    """Absorb site ``k`` of two terms into the environment of their overlap.
+
+    Parameters
+    ----------
+    bra, ket : Term
+        The bra is conjugated; scales are left out.
+    env : array (batch, w of the bra, w of the ket)
+    k : int
+
+    Returns
+    -------
+    array (batch, w' of the bra, w' of the ket)
+    """
+    batch = env.shape[0]
+    env = do("reshape", env, (batch, *bra.widths(k), *ket.widths(k)))
+    legs: list[Leg] = []
+    ends: dict[str, list[str]] = {"left": [], "right": []}
+    for side, term in (("bra ", bra), ("ket ", ket)):
+        for leg in term.sites[k]:
+            roles = tuple(r if r in ("batch", "out") else side + r for r in leg.roles)
+            array = do("conj", leg.array) if side == "bra " else leg.array
+            legs.append(Leg(array, roles))
+            for end, names in ends.items():
+                names += [name for name in roles if name.startswith(side + end)]
+    inputs = [("batch", *ends["left"])]
+    new = _contract([env], inputs, tuple(legs), ("batch", *ends["right"]), batch)
+    return do("reshape", new, (batch, bra.width(k + 1), ket.width(k + 1)))
 
 
 # ---- any other tree, by a cotengra plan ----------------------------------------------------------
@@ -247,20 +320,24 @@ def _outgoing(node: Node, k: int) -> int:
             return _outgoing(first, k)
 
 
-def _legs(node: Node, k: int, out: str = "out", count: list[int] | None = None) -> Iterator[Leg]:
-    count = [0] if count is None else count
-    n = count[0]
-    match node:
-        case State(cores):
-            count[0] += 1
-            yield Leg(cores[k], ("batch", f"left{n}", out, f"right{n}"))
-        case Apply(cores, child):
-            count[0] += 1
-            yield Leg(cores[k], (f"left{n}", out, f"inner{n}", f"right{n}"))
-            yield from _legs(child, k, f"inner{n}", count)
-        case Hadamard(first, second):
-            yield from _legs(first, k, out, count)
-            yield from _legs(second, k, out, count)
+def _legs(node: Node, k: int) -> Iterator[Leg]:
+    legs, inner = count(), count()
+
+    def walk(node: Node, out: str) -> Iterator[Leg]:
+        match node:
+            case State(cores):
+                n = next(legs)
+                yield Leg(cores[k], ("batch", f"left{n}", out, f"right{n}"))
+            case Apply(cores, child):  # the state first: see the top of this file
+                between = f"inner{next(inner)}"
+                yield from walk(child, between)
+                n = next(legs)
+                yield Leg(cores[k], (f"left{n}", out, between, f"right{n}"))
+            case Hadamard(first, second):
+                yield from walk(first, out)
+                yield from walk(second, out)
+
+    return walk(node, "out")
 
 
 def _left_axis(leg: Leg) -> int:

@@ -14,8 +14,8 @@ import numpy as np
 
 from .backend import Array, check_finite, check_floating, dims_product
 from .chain import Cores
-from .linalg import tt_svd
 from .states import MPS, check_dims, check_rank
+from .svd import tt_svd
 
 ORDERS = ("row-major", "snake", "quantics")
 STANDARDIZATIONS = ("none", "global", "pixel")

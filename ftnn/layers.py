@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from .backend import Array, permute, to_numpy
+from .backend import Array, as_dtype_of, log, permute, to_numpy
 from .chain import Apply, Cores, State, Term
 from .layer import Layer
 from .linalg import abs2, spread, test_matrices, unit_scale
@@ -164,7 +164,7 @@ class Readout(Layer):
     def apply(self, cores: Cores) -> Array:
         """Map cores ``(batch, left, in, right)`` to outputs ``(batch, num_outputs)``."""
         out, log_scale = self.contract(cores)
-        return out * do("exp", log_scale)[:, None]
+        return out * as_dtype_of(do("exp", log_scale), out)[:, None]
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
@@ -172,7 +172,7 @@ class Readout(Layer):
         center, batch = self.center, cores[0].shape[0]
         left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
         right = do("ones", (batch, 1, 1), like=cores[0])
-        log_scale = do("zeros_like", abs2(cores[0][:, 0, 0, 0]))
+        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
         for k in range(center):
             w, x = weights[k][:, 0], cores[k]  # (wl, in, wr), (batch, xl, in, xr)
             new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
@@ -328,7 +328,7 @@ def _scale_weight(layer: Layer, log_factor: float) -> None:
 
 def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
     scale = unit_scale(env, 1)
-    return env / scale[:, None, None], log_scale + do("log", scale)
+    return env / scale[:, None, None], log_scale + log(scale)
 
 
 def _named(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:

@@ -1,14 +1,24 @@
-"""Batched, gradient-safe orthogonalization, truncated factorizations and test matrices.
+"""Batched, gradient-safe orthogonalization, norms and test matrices.
 
 Everything acts on stacks of matrices, on whatever backend the arrays live on.
 """
 
-import math
-
 import numpy as np
 from autoray import do, infer_backend
 
-from .backend import Array, eps, is_complex, permute, stop_gradient, tiny
+from .backend import (
+    Array,
+    as_dtype_of,
+    cholesky,
+    eps,
+    in_double,
+    in_single,
+    is_complex,
+    solve_upper,
+    stop_gradient,
+    tiny,
+    transposed,
+)
 
 NULL_FACTOR = 64.0
 """A column is null if its new part is below this many eps of its magnitude."""
@@ -83,12 +93,38 @@ def qr_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
     norms = do("linalg.norm", y, axis=-2)  # (..., s)
     magnitude = norms if magnitude is None else magnitude
     scale = norms + tiny(y) ** 0.5  # a zero column stays zero
-    q, r = do("linalg.qr", y / scale[..., None, :])
+    unit = y / scale[..., None, :]
+    limit = NULL_FACTOR * eps(y) * magnitude
+    factors = _by_gram if in_single(y) and infer_backend(y) != "jax" else _by_householder
+    q, r, null = factors(unit, norms, limit)
+    return q, r, null, scale
+
+
+def _by_householder(unit: Array, norms: Array, limit: Array) -> tuple[Array, Array, Array]:
+    q, r = do("linalg.qr", unit)
     diag = do("diagonal", r, axis1=-2, axis2=-1)  # (..., s)
     size = do("abs", diag)
-    null = size * norms <= NULL_FACTOR * eps(y) * magnitude
-    phase = do("where", null, do("zeros_like", diag), diag / (size + tiny(y)))
-    return q * phase[..., None, :], do("conj", phase)[..., :, None] * r, null, scale
+    null = size * norms <= limit
+    phase = do("where", null, do("zeros_like", diag), diag / (size + tiny(unit)))
+    return q * phase[..., None, :], do("conj", phase)[..., :, None] * r, null
+
+
+def _by_gram(unit: Array, norms: Array, limit: Array) -> tuple[Array, Array, Array]:
+    # Cholesky factor of the Gram matrix, in double precision for single precision input: what
+    # squaring loses lies below the rounding of the input. Pivots of columns of norm 1 that are
+    # not null are above NULL_FACTOR * eps = 8e-6, their squares above 6e-11; the shift, which
+    # keeps the factorization of a rank-deficient matrix going, is far below that.
+    wide = in_double(unit)
+    s = wide.shape[-1]
+    eye = do("eye", s, like=wide)
+    gram = do("conj", transposed(wide)) @ wide + 4 * s * eps(wide) * eye
+    r = do("conj", transposed(cholesky(gram)))
+    diag = do("real", do("diagonal", r, axis1=-2, axis2=-1))  # (..., s)
+    null = diag * norms <= limit
+    live = 1.0 - do("astype", null, "float64")
+    solvable = r * (live[..., :, None] * live[..., None, :]) + (1.0 - live)[..., None, :] * eye
+    q = solve_upper(wide, solvable) * live[..., None, :]
+    return as_dtype_of(q, unit), as_dtype_of(r, unit), null
 
 
 def abs2(x: Array) -> Array:
@@ -127,7 +163,7 @@ def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
         Natural logarithm of the factor. Even spreading keeps a chain of a thousand sites
         representable in float32 though its norm is not.
     """
-    factor = do("exp", log_scale / len(cores))[:, None, None, None]
+    factor = as_dtype_of(do("exp", log_scale / len(cores)), cores[0])[:, None, None, None]
     return tuple(core * factor for core in cores)
 
 
@@ -159,85 +195,3 @@ def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarr
 
 
 test_matrices.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
-
-
-def truncated_svd(
-    matrix: Array, max_bond: int | None, budget: Array | None
-) -> tuple[Array, Array, Array]:
-    """Batched SVD cut to the smallest bond, common to the batch, that keeps to the budget.
-
-    Parameters
-    ----------
-    matrix : array (batch, m, n)
-    max_bond : int, optional
-    budget : array (batch,), optional
-        Squared error each sample may lose. By default only directions that are zero to
-        rounding are cut.
-
-    Returns
-    -------
-    u : array (batch, m, k)
-    s : array (batch, k)
-    vh : array (batch, k, n)
-        Directions that are null in one sample but not in the batch come as exact zeros; signs
-        are fixed by making the largest entry of each column of ``u`` positive.
-    """
-    u, s, vh = do("linalg.svd", matrix, full_matrices=False)
-    top = s[:, :1]
-    s = do("where", s > NULL_FACTOR * eps(matrix) * top, s, do("zeros_like", s))
-    tail = do("flip", do("cumsum", do("flip", s * s, (1,)), 1), (1,))  # tail[:, j] = sum_{i>=j}
-    limit = 0.0 if budget is None else budget[:, None]
-    keep = int(do("max", do("sum", do("astype", tail > limit, "int64"), axis=1)))
-    keep = max(1, keep if max_bond is None else min(keep, max_bond))
-    u, s, vh = u[:, :, :keep], s[:, :keep], vh[:, :keep]
-    u, vh = _fix_signs(u, vh)
-    live = do("astype", s > 0, str(s.dtype).replace("torch.", ""))
-    return u * live[:, None, :], s, vh * live[:, :, None]
-
-
-def _fix_signs(u: Array, vh: Array) -> tuple[Array, Array]:
-    size = do("abs", u)
-    # ties broken towards the first entry, up to rounding, so that backends agree
-    near = size >= (1 - 1e3 * eps(u)) * do("max", size, axis=1, keepdims=True)
-    first = do("argmax", do("astype", near, "int64"), axis=1)  # (batch, k)
-    index = do("reshape", first, (*first.shape[:1], 1, *first.shape[1:]))
-    pivot = do("take_along_axis", u, index, 1)  # (batch, 1, k)
-    modulus = do("abs", pivot)
-    one = do("ones_like", pivot)
-    phase = do(
-        "where", modulus > 0, pivot / do("where", modulus > 0, pivot * 0 + modulus, one), one
-    )
-    return u * do("conj", phase), vh * permute(phase, 0, 2, 1)
-
-
-def tt_svd(
-    array: Array, dims: tuple[int, ...], max_bond: int | None = None, rtol: float = 0.0
-) -> tuple[Array, ...]:
-    """Batched TT-SVD of dense vectors (Oseledets 2011, algorithm 1).
-
-    Parameters
-    ----------
-    array : array (batch, prod(dims))
-    dims : tuple of int
-    max_bond : int, optional
-    rtol : float
-        Relative error allowed in each sample; shared equally between the L - 1 cuts.
-
-    Returns
-    -------
-    tuple of array (batch, left, phys, right)
-        Left-canonical cores, one bond dimension for the whole batch; samples of lower rank are
-        padded with zeros.
-    """
-    batch, L = array.shape[0], len(dims)
-    budget = None
-    if rtol > 0:
-        budget = rtol**2 / max(1, L - 1) * do("sum", abs2(array), axis=1)
-    cores, left, rest = [], 1, array
-    for k, dim in enumerate(dims[:-1]):
-        rest = do("reshape", rest, (batch, left * dim, math.prod(dims[k + 1 :])))
-        u, s, vh = truncated_svd(rest, max_bond, budget)
-        cores.append(do("reshape", u, (batch, left, dim, u.shape[2])))
-        left, rest = u.shape[2], s[:, :, None] * vh
-    cores.append(do("reshape", rest, (batch, left, dims[-1], 1)))
-    return tuple(cores)

@@ -9,8 +9,8 @@ from autoray import do
 from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
 from .chain import Apply, Term
 from .lazy import BatchedVector, Lazy
-from .linalg import tt_svd
 from .states import check_dims, check_positive, check_rank
+from .svd import tt_svd
 
 
 class MPO(qtn.MatrixProductOperator):

@@ -10,10 +10,20 @@ from quimb.tensor import Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DFlat
 from quimb.utils import oset
 
-from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
+from .backend import (
+    Array,
+    as_dtype_of,
+    check_alike,
+    check_finite,
+    check_floating,
+    dims_product,
+    log,
+    permute,
+)
 from .chain import State, Term
 from .lazy import BATCH_IND, BatchedVector
-from .linalg import tt_svd, unit_scale
+from .linalg import unit_scale
+from .svd import tt_svd
 
 
 class MPS(BatchedVector, TensorNetwork1DFlat):
@@ -239,18 +249,19 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         if other.phys_dims != self.phys_dims:
             raise ValueError(f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}")
         value, log_scale = overlap(self.cores, other.cores)
-        return value * do("exp", log_scale)
+        return value * as_dtype_of(do("exp", log_scale), value)
 
     def norm(self) -> Array:
         """Euclidean norm of every vector, array ``(batch,)``."""
-        return do("exp", self.log_norm())
+        size = do("abs", self.cores[0][:1, 0, 0, 0])
+        return as_dtype_of(do("exp", self.log_norm()), size)
 
     def log_norm(self) -> Array:
-        """Natural logarithm of every norm, array ``(batch,)``; safe for any length."""
+        """Natural logarithm of every norm, array ``(batch,)``, in double precision."""
         value, log_scale = overlap(self.cores, self.cores)
         value = do("real", value) if "complex" in str(value.dtype) else value
         with np.errstate(divide="ignore"):
-            return 0.5 * (do("log", value) + log_scale)
+            return 0.5 * (log(value) + log_scale)
 
 
 def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -278,7 +289,7 @@ def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Arra
         env = permute(a, 0, 2, 1) @ new
         scale = unit_scale(env, 1)
         env = env / scale[:, None, None]
-        log_scale = log_scale + do("log", scale)
+        log_scale = log_scale + log(scale)
     return env[:, 0, 0], log_scale
 
 

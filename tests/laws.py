@@ -96,15 +96,22 @@ def mpo(cores, backend="numpy"):
     return ftnn.MPO([convert(core, backend) for core in cores])
 
 
+MAX_ENTRIES = 2**12
+"""Largest dense vector that a drawn chain may have."""
+
+
 @st.composite
-def chains(draw, min_sites=1, max_sites=6, kinds=KINDS, max_batch=4):
+def chains(draw, min_sites=1, max_sites=12, kinds=KINDS, max_batch=5, max_bond=8):
     L = draw(st.integers(min_sites, max_sites))
-    dims = tuple(draw(st.lists(st.integers(1, 4), min_size=L, max_size=L)))
-    bonds = tuple(draw(st.lists(st.integers(1, 5), min_size=L - 1, max_size=L - 1)))
+    dims, entries = [], 1
+    for _ in range(L):
+        dims.append(draw(st.integers(1, max(1, min(5, MAX_ENTRIES // entries)))))
+        entries *= dims[-1]
+    bonds = draw(st.lists(st.integers(1, max_bond), min_size=L - 1, max_size=L - 1))
     return Chain(
         draw(st.integers(1, max_batch)),
-        dims,
-        bonds,
+        tuple(dims),
+        tuple(bonds),
         draw(st.sampled_from(kinds)),
         draw(st.integers(0, 2**16)),
     )

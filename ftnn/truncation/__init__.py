@@ -1,5 +1,6 @@
 """Truncation of lazy chains."""
 
-from .compress import METHODS, compress
+from .compress import Truncation, compress, truncate
+from .methods import CLAIMS, METHODS, Method
 
-__all__ = ["METHODS", "compress"]
+__all__ = ["CLAIMS", "METHODS", "Method", "Truncation", "compress", "truncate"]

@@ -1,13 +1,14 @@
-"""``compress``: evaluate a lazy chain."""
+"""``compress`` and ``truncate``: evaluate a lazy chain, without and with an account of it."""
 
-from ..backend import Array, as_like
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backend import to_numpy
 from ..lazy import BatchedVector
-from ..linalg import test_matrices
 from ..states import MPS, check_rank
-from .direct import compress_direct
-from .src import compress_src, output_bonds
-
-METHODS = ("direct", "src")
+from .error import estimated_weights, ranks, relative_error
+from .methods import METHODS
 
 
 def compress(
@@ -25,23 +26,28 @@ def compress(
         What ``W @ x``, ``x + y``, ``x * y`` and ``2.0 * x`` give, in any combination.
     max_bond : int, optional
         Largest bond dimension; by default the exact one, cut to what the dimensions allow.
-    method : {"src", "direct"}
-        Successive randomized compression (arXiv:2504.06475), or SVDs of the merged chain.
+    method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
+        Successive randomized compression (arXiv:2504.06475) and its peers; docs/methods.md
+        compares them.
     rtol : float
-        Relative error allowed for each sample; for "direct" only.
+        0: bonds follow from shapes alone, and nothing waits for the device. Above 0: the
+        smallest bonds, common to the batch, for which the error that the method knows or
+        estimates is at most ``rtol`` times the norm, in every sample.
     seed : int
-        Seed of the test matrices of "src": the same numbers on every backend.
+        Seed of the test matrices of "src", "src-oversample" and "fit": the same numbers on
+        every backend.
 
     Returns
     -------
     MPS
+        Right-canonical up to a scale.
 
     Raises
     ------
     TypeError
         If ``lazy`` is not a batched vector.
     ValueError
-        If an option is out of range, or is not one of the chosen method.
+        If an option is out of range.
 
     Examples
     --------
@@ -51,22 +57,86 @@ def compress(
     >>> bool(np.allclose(y.to_dense(), 3 * x.to_dense())), y.bond_dims
     (True, (2, 4, 2))
     """
+    _check(lazy, max_bond, method, rtol, seed)
+    cores, _ = METHODS[method](lazy.terms, max_bond, rtol, seed)
+    return MPS(cores)
+
+
+@dataclass(frozen=True, eq=False)
+class Truncation:
+    """A compressed chain and what it lost.
+
+    Attributes
+    ----------
+    mps : MPS
+    error : float64 array (batch,)
+        Relative error ``|T - C| / |T|`` of every sample.
+    error_kind : {"exact", "estimate"}
+        Exact to rounding, from singular values; or estimated by random test vectors.
+    discarded : float64 array (batch, L - 1)
+        Relative squared weight discarded at every cut, of the same kind.
+    ranks : int array (batch, L - 1)
+        Bond directions of every sample that are not null.
+    """
+
+    mps: MPS
+    error: np.ndarray
+    error_kind: str
+    discarded: np.ndarray
+    ranks: np.ndarray
+
+
+def truncate(
+    lazy: BatchedVector,
+    max_bond: int | None = None,
+    method: str = "src",
+    rtol: float = 0.0,
+    seed: int = 0,
+) -> Truncation:
+    """Compress as :func:`compress` does, and tell what was lost.
+
+    Parameters
+    ----------
+    lazy, max_bond, method, rtol, seed
+        As of :func:`compress`.
+
+    Returns
+    -------
+    Truncation
+        "direct" and "dm" know their error. For the others it is estimated with 32 random
+        test vectors that the method has not used; that takes about as long as the compression.
+        For very long chains products of Gaussians have heavy tails, and estimates scatter.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((2, 64)), (4, 4, 4))
+    >>> found = ftnn.truncation.truncate(x, max_bond=2, method="direct")
+    >>> difference = np.linalg.norm(found.mps.to_dense() - x.to_dense(), axis=1)
+    >>> bool(np.allclose(found.error, difference / x.norm())), found.error_kind
+    (True, 'exact')
+    """
+    _check(lazy, max_bond, method, rtol, seed)
+    chosen = METHODS[method]
+    cores, discarded = chosen(lazy.terms, max_bond, rtol, seed)
+    if lazy.L == 1:
+        discarded = np.zeros((cores[0].shape[0], 0))
+    elif discarded is None:
+        discarded = estimated_weights(lazy.terms, cores, seed + 1)
+    return Truncation(
+        MPS(cores),
+        relative_error(discarded),
+        chosen.error,
+        to_numpy(discarded).astype(np.float64),
+        ranks(cores),
+    )
+
+
+def _check(lazy: BatchedVector, max_bond: int | None, method: str, rtol: float, seed: int) -> None:
     if not isinstance(lazy, BatchedVector):
         raise TypeError(f"lazy is a {type(lazy).__name__}, expected an MPS or a lazy network")
     check_rank(max_bond, rtol)
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
-    terms = lazy.terms
-    if method == "direct":
-        return MPS(compress_direct(terms, max_bond, rtol))
-    if rtol != 0.0:
-        raise ValueError(
-            f"method 'src' has a fixed bond and takes no rtol, got {rtol}; "
-            "give max_bond, or use method='direct'"
-        )
-    if max_bond is None:
-        max_bond = max(sum(term.width(k) for term in terms) for k in range(lazy.L + 1))
-    size = max(output_bonds(terms, max_bond))
-    like: Array = terms[0].sites[0][0].array
-    omegas = tuple(as_like(o, like) for o in test_matrices(lazy.phys_dims, size, seed))
-    return MPS(compress_src(terms, omegas, max_bond))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected an integer >= 0")

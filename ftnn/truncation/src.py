@@ -8,48 +8,38 @@ For a lazy chain T (a sum of terms) and test matrices :math:`\Omega_k` (s, out_k
    :math:`Y_k = E_k M_k` (out_k * r, s), :math:`Q_k = \mathrm{orth}(Y_k)`,
    core_k = :math:`Q_k^T`, :math:`R_k = M_k \bar Q_k`; core 0 is :math:`M_0`.
 
-Every step replaces T by its orthogonal projection onto span(Q_k), so the squared errors of the
-steps add up: :math:`\|T - C\|^2 = \|T\|^2 - \|C\|^2`.
-
 The sketch is a gauge. :math:`Y_k` is the tensor T, its left legs contracted with fixed vectors
 and its right legs with the isometries found before: nothing in it knows how the bonds of T were
 gauged. With fixed test matrices and a positive-diagonal QR the cores are functions of T alone.
 
 Both sweeps run at unit scale. Each row of E is scaled to norm 1, in each term; the logarithm of
 the scale weighs the terms against each other where they meet, in Y, whose columns may be scaled
-freely (Q does not see it). R is scaled per sample so that the
-largest term has norm 1; the logarithm of that is kept and
-the total is spread evenly over the output cores.
+freely (Q does not see it).
 """
-
-from math import prod
 
 from autoray import do
 
-from ..backend import Array, is_complex, permute
+from ..backend import Array, as_dtype_of, as_like, stop_gradient, to_numpy, transposed
 from ..chain import Term
-from ..linalg import orthonormalize, safe_norm, spread, unit_scale
+from ..linalg import orthonormalize, qr_positive, test_matrices, unit_scale
+from .sweep import Blocks, Sum, output_bonds, sweep
+
+BLOCK = 8
+"""Test vectors by which the adaptive sketch grows."""
+
+Omegas = tuple[Array, ...]
+Rows = tuple[tuple[Array, Array], ...]
+"""Sketched left environments: a term's E (batch, s, w_t), and its log scale (batch, s)."""
 
 
-def output_bonds(terms: tuple[Term, ...], max_bond: int) -> tuple[int, ...]:
-    """Bond dimension left of every site (1 at both ends), from shapes alone.
-
-    Each is the smallest of ``max_bond``, the exact bond of the chain, the number of entries to
-    its left, and the number of entries of the core to its right.
-    """
-    dims = terms[0].phys_dims
-    L = len(dims)
-    bonds = [1] * (L + 1)
-    for k in range(L - 1, 0, -1):
-        exact = sum(term.width(k) for term in terms)
-        bonds[k] = min(max_bond, exact, prod(dims[:k]), dims[k] * bonds[k + 1])
-    return tuple(bonds)
+def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
+    """Test matrices for these bonds, on the backend of the terms."""
+    like = terms[0].sites[0][0].array
+    return tuple(as_like(o, like) for o in test_matrices(terms[0].phys_dims, max(bonds), seed))
 
 
-def compress_src(
-    terms: tuple[Term, ...], omegas: tuple[Array, ...], max_bond: int
-) -> tuple[Array, ...]:
-    """Compress a sum of terms to bond dimension ``max_bond``.
+def compress_src(terms: tuple[Term, ...], omegas: Omegas, max_bond: int) -> tuple[Array, ...]:
+    """Compress a sum of terms to bond dimension ``max_bond``; shapes are static.
 
     Parameters
     ----------
@@ -65,69 +55,155 @@ def compress_src(
         Right-canonical up to a scale per sample, the same on every core; directions beyond the
         rank of a sample are zero.
     """
-    L = terms[0].L
-    batch = max(term.batch_size for term in terms)
-    dims = terms[0].phys_dims
+    total = Sum.plain(terms)
     bonds = output_bonds(terms, max_bond)
-    like = terms[0].sites[0][0].array
-    weighed = len(terms) > 1
-    envs: list[list[tuple[Array, Array]]] = [[]]  # envs[k][t]: E and its log scale, left of site k
-    env = [(do("ones", (batch, max(bonds), 1), like=like), 0.0)] * len(terms)
-    for k in range(L - 1):
-        size = max(bonds[k + 1 :])  # later cuts need no more rows than this
-        env = [
-            _unit_rows(t.extend_left(e[:, :size], k, omegas[k][:size]), log, weighed)
-            for t, (e, log) in zip(terms, env, strict=True)
-        ]
-        envs.append(env)
+    # a cut needs no more rows than the largest bond from there on
+    rows = sketched_rows(total, omegas, [max(bonds[k:]) for k in range(total.L)])
 
-    cores: list[Array] = [None] * L
-    rights = [do("ones", (batch, 1, 1), like=like) * term.scale for term in terms]
-    log_scale = 0.0
-    for k in range(L - 1, 0, -1):
-        sites = [t.absorb_right(k, r) for t, r in zip(terms, rights, strict=True)]
-        sites = [do("reshape", m, (batch, m.shape[1], -1)) for m in sites]  # (batch, w, out*r)
-        sketch, magnitude = _sketch(envs[k], sites, bonds[k])  # (batch, s, out*r), (batch, s)
-        q = orthonormalize(permute(sketch, 0, 2, 1), magnitude)  # (batch, out*r, s)
-        cores[k] = do("reshape", permute(q, 0, 2, 1), (batch, bonds[k], dims[k], bonds[k + 1]))
-        q = do("conj", q) if is_complex(q) else q
-        rights = [m @ q for m in sites]  # (batch, w, s)
-        scale = unit_scale(rights[0], 1)
-        for other in rights[1:]:
-            more = unit_scale(other, 1)
-            scale = do("where", more > scale, more, scale)
-        rights = [r / scale[:, None, None] for r in rights]
-        log_scale = log_scale + do("log", scale)
-    first = sum(t.absorb_right(0, r) for t, r in zip(terms, rights, strict=True))
-    norm = safe_norm(first, (1, 2, 3))  # (batch,)
-    norm = do("where", norm > 0, norm, do("ones_like", norm))
-    cores[0] = first / norm[:, None, None, None]
-    return spread(cores, log_scale + do("log", norm))
+    def basis(k: int, sites: Blocks) -> tuple[Array, None]:
+        y, magnitude, _ = sketch(rows[k], sites, bonds[k])
+        return orthonormalize(transposed(y), magnitude), None
+
+    return sweep(total, basis)[0]
 
 
-def _unit_rows(env: Array, log: Array, weighed: bool) -> tuple[Array, Array]:
-    scale = unit_scale(env, 2)  # (batch, s)
-    if weighed:
-        log = do("log", scale) + (log if isinstance(log, float) else log[:, : env.shape[1]])
-    return env / scale[:, :, None], log
+def compress_src_adaptive(
+    terms: tuple[Term, ...], max_bond: int | None, rtol: float, seed: int
+) -> tuple[Array, ...]:
+    r"""Compress a sum of terms to the smallest bonds whose estimated error is below ``rtol``.
+
+    Parameters
+    ----------
+    terms : tuple of Term
+    max_bond : int, optional
+    rtol : float
+        Relative error allowed in each sample; shared equally between the L - 1 cuts.
+    seed : int
+        Of the test matrices.
+
+    Returns
+    -------
+    tuple of array (batch, left, out, right)
+        As of :func:`compress_src`; bonds are common to the batch.
+
+    Notes
+    -----
+    The sketch grows by blocks of rows; rows that were made stay. At each cut the error of s
+    columns is estimated by leaving out one at a time (Epperly, Tropp, SIAM J. Sci. Comput. 46,
+    A508, 2024): with :math:`Y = QR`, the part of column j outside the span of the others has norm
+    :math:`1/\|(R^{-1})_{j,:}\|`. As :math:`R^{-1}` is triangular, one of them gives the estimates
+    for all smaller numbers of columns, too.
+    """
+    total = Sum.plain(terms)
+    bonds = output_bonds(terms, max_bond)
+    cuts = total.L - 1
+    rows: list[Rows] = [()] * total.L
+
+    def grow(k: int) -> None:
+        """Add a block of rows to the environments of cuts 0 ... k."""
+        have = rows[0][0][0].shape[1] if rows[0] else 0
+        more = test_matrices(total.dims, have + BLOCK, seed)
+        new = _edge(total, BLOCK)
+        for cut in range(k + 1):
+            if cut:
+                omega = as_like(more[cut - 1][have:], total.like)
+                new = _extended(total, cut - 1, new, omega)
+            rows[cut] = _appended(rows[cut], new)
+
+    def basis(k: int, sites: Blocks) -> tuple[Array, None]:
+        while True:
+            have = rows[k][0][0].shape[1] if rows[k] else 0
+            size = min(have, bonds[k])
+            if size:
+                y, magnitude, peak = sketch(rows[k], sites, size)
+                found = _estimates(transposed(y), magnitude, peak)  # (size,), worst of batch
+                good = [j + 1 for j, d in enumerate(found) if d <= rtol**2 / max(cuts, 1)]
+                if good or size == bonds[k]:
+                    bond = good[0] if good else size
+                    return orthonormalize(transposed(y[:, :bond]), magnitude[:, :bond]), None
+            grow(k)
+
+    return sweep(total, basis)[0]
 
 
-def _sketch(envs: list[tuple[Array, Array]], sites: list[Array], bond: int) -> tuple[Array, Array]:
-    """Sum of E M over the terms, and the size of the numbers that went into each of its rows.
+def sketched_rows(total: Sum, omegas: Omegas, sizes: list[int]) -> list[Rows]:
+    """Sketched left environments of every cut; that left of site k has ``sizes[k]`` rows."""
+    rows = [_edge(total, sizes[0])]
+    for k in range(total.L - 1):
+        rows.append(_extended(total, k, rows[-1], omegas[k][: sizes[k + 1]]))
+    return rows
+
+
+def _edge(total: Sum, size: int) -> Rows:
+    ones = do("ones", (1, size, 1), like=total.like)
+    envs = (edge * ones for edge in total.left_edge())
+    return tuple((env, do("zeros_like", do("abs", env[:, :, 0]))) for env in envs)
+
+
+def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
+    size = omega.shape[0]
+    new = []
+    for term, (env, log) in zip(total.terms, rows, strict=True):
+        env = term.extend_left(env[:, :size], k, omega)
+        scale = unit_scale(env, 2)  # (batch, s)
+        new.append((env / scale[:, :, None], log[:, :size] + do("log", scale)))
+    return tuple(new)
+
+
+def _appended(old: Rows, new: Rows) -> Rows:
+    if not old:
+        return new
+    return tuple(
+        (do("concatenate", (e, f), axis=1), do("concatenate", (a, b), axis=1))
+        for (e, a), (f, b) in zip(old, new, strict=True)
+    )
+
+
+def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
+    """Sum of E M over the terms, with rows of size one.
 
     A row is scaled so that its largest term has size 1: with sum_t e^(a_t) E_t M_t and unit E_t
     the terms have sizes e^(a_t) |M_t|.
+
+    Returns
+    -------
+    sketch : array (batch, bond, out*r)
+    magnitude : array (batch, bond)
+        Size of the numbers that went into each row.
+    peak : array (batch, bond)
+        Logarithm of what each row was divided by.
     """
     norms = [unit_scale(m, 1)[:, None] for m in sites]  # (batch, 1)
     if len(sites) == 1:
-        return envs[0][0][:, :bond] @ sites[0], norms[0]
-    sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(envs, norms, strict=True)]
+        ((env, log),) = rows
+        log = log[:, :bond]
+        return env[:, :bond] @ sites[0], do("broadcast_to", norms[0], log.shape), log
+    sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(rows, norms, strict=True)]
     peak = sizes[0]
     for other in sizes[1:]:
         peak = do("where", other > peak, other, peak)
-    sketch = magnitude = 0.0
-    for (env, log), site, size in zip(envs, sites, sizes, strict=True):
+    total = magnitude = 0.0
+    for (env, log), site, size in zip(rows, sites, sizes, strict=True):
         weight = do("exp", log[:, :bond] - peak)[:, :, None]
-        sketch = sketch + (env[:, :bond] * weight) @ site
+        total = total + (env[:, :bond] * weight) @ site
         magnitude = magnitude + do("exp", size - peak)
-    return sketch, magnitude
+    return total, magnitude, peak
+
+
+def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:
+    """Estimated relative squared error of the first 1, 2, ... columns, worst of the batch."""
+    _, r, null, scale = qr_positive(stop_gradient(y), magnitude)
+    live = as_dtype_of(do("logical_not", null), scale)
+    eye = do("eye", r.shape[-1], like=r)
+    r = r * live[:, :, None] * live[:, None, :] + (1.0 - live)[:, None, :] * eye
+    inverse = do("abs", do("linalg.inv", r)) ** 2  # (batch, row j, column)
+    outside = 1.0 / (do("cumsum", inverse, 2) + 1e-30)  # of row j, seen by columns up to c
+    upper = do("triu", do("ones_like", outside))
+    log = peak + do("log", scale)
+    weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))  # (batch, row)
+    found = do("sum", weight[:, :, None] * outside * upper, axis=1)
+    found = found / do("cumsum", weight, 1)  # (batch, columns)
+    # once a column is null the ones before it span everything
+    spanned = do("cumsum", 1.0 - live, 1) > 0
+    found = do("where", spanned, do("zeros_like", found), found)
+    return to_numpy(do("max", found, axis=0)).tolist()

@@ -1,0 +1,204 @@
+"""Truncated singular value decompositions, batched; dominant subspaces with safe gradients."""
+
+import math
+
+from autoray import do, infer_backend
+
+from .backend import Array, eps, in_single, permute, stop_gradient
+from .linalg import NULL_FACTOR, abs2
+
+
+def truncated_svd(
+    matrix: Array, max_bond: int | None, budget: Array | None
+) -> tuple[Array, Array, Array]:
+    """Batched SVD cut to the smallest bond, common to the batch, that keeps to the budget.
+
+    Parameters
+    ----------
+    matrix : array (batch, m, n)
+    max_bond : int, optional
+    budget : array (batch,), optional
+        Squared error each sample may lose. By default only directions that are zero to
+        rounding are cut.
+
+    Returns
+    -------
+    u : array (batch, m, k)
+    s : array (batch, k)
+    vh : array (batch, k, n)
+        Directions that are null in one sample but not in the batch come as exact zeros; signs
+        are fixed by making the largest entry of each column of ``u`` positive.
+    """
+    u, s, vh = do("linalg.svd", matrix, full_matrices=False)
+    top = s[:, :1]
+    s = do("where", s > NULL_FACTOR * eps(matrix) * top, s, do("zeros_like", s))
+    tail = do("flip", do("cumsum", do("flip", s * s, (1,)), 1), (1,))  # tail[:, j] = sum_{i>=j}
+    limit = 0.0 if budget is None else budget[:, None]
+    keep = int(do("max", do("sum", do("astype", tail > limit, "int64"), axis=1)))
+    keep = max(1, keep if max_bond is None else min(keep, max_bond))
+    u, s, vh = u[:, :, :keep], s[:, :keep], vh[:, :keep]
+    u, vh = _fix_signs(u, vh)
+    live = do("astype", s > 0, _real_name(u))
+    return u * live[:, None, :], s, vh * live[:, :, None]
+
+
+def _fix_signs(u: Array, vh: Array) -> tuple[Array, Array]:
+    phase = _pivot_phase(u)  # (batch, 1, k)
+    return u * do("conj", phase), vh * permute(phase, 0, 2, 1)
+
+
+def _pivot_phase(u: Array) -> Array:
+    """Phase (batch, 1, k) of the largest entry of every column of ``u`` (batch, n, k)."""
+    size = do("abs", stop_gradient(u))
+    # ties broken towards the first entry, up to rounding, so that backends agree
+    near = size >= (1 - 1e3 * eps(u)) * do("max", size, axis=1, keepdims=True)
+    first = do("argmax", do("astype", near, "int64"), axis=1)  # (batch, k)
+    index = do("reshape", first, (*first.shape[:1], 1, *first.shape[1:]))
+    pivot = do("take_along_axis", u, index, 1)  # (batch, 1, k)
+    modulus = do("abs", pivot)
+    one = do("ones_like", pivot)
+    dead = modulus == 0
+    return do("where", dead, one, pivot / do("where", dead, do("ones_like", modulus), modulus))
+
+
+def tt_svd(
+    array: Array, dims: tuple[int, ...], max_bond: int | None = None, rtol: float = 0.0
+) -> tuple[Array, ...]:
+    """Batched TT-SVD of dense vectors (Oseledets 2011, algorithm 1).
+
+    Parameters
+    ----------
+    array : array (batch, prod(dims))
+    dims : tuple of int
+    max_bond : int, optional
+    rtol : float
+        Relative error allowed in each sample; shared equally between the L - 1 cuts.
+
+    Returns
+    -------
+    tuple of array (batch, left, phys, right)
+        Left-canonical cores, one bond dimension for the whole batch; samples of lower rank are
+        padded with zeros.
+    """
+    batch, L = array.shape[0], len(dims)
+    budget = None
+    if rtol > 0:
+        budget = rtol**2 / max(1, L - 1) * do("sum", abs2(array), axis=1)
+    cores, left, rest = [], 1, array
+    for k, dim in enumerate(dims[:-1]):
+        rest = do("reshape", rest, (batch, left * dim, math.prod(dims[k + 1 :])))
+        u, s, vh = truncated_svd(rest, max_bond, budget)
+        cores.append(do("reshape", u, (batch, left, dim, u.shape[2])))
+        left, rest = u.shape[2], s[:, :, None] * vh
+    cores.append(do("reshape", rest, (batch, left, dims[-1], 1)))
+    return tuple(cores)
+
+
+def left_singular(y: Array) -> tuple[Array, Array]:
+    r"""Left singular vectors and singular values of a stack of matrices.
+
+    Parameters
+    ----------
+    y : array (batch, n, m)
+
+    Returns
+    -------
+    u : array (batch, n, p), p = min(n, m)
+        The largest entry of every column is real and positive.
+    s : array (batch, p)
+        Descending. On torch they carry no gradient.
+
+    Notes
+    -----
+    With :math:`W = U^\dagger \bar U` the gradient on torch is
+
+    .. math:: \bar Y = U\,\bigl(F \circ (W - W^\dagger)\bigr)\,S V^\dagger
+              + (1 - U U^\dagger)\,\bar U S^{-1} V^\dagger, \qquad
+              F_{ij} = \frac{1}{s_j^2 - s_i^2}.
+
+    Derivation: :math:`dU = U\Omega + (1-UU^\dagger)\,dY\,V S^{-1}` with
+    :math:`\Omega_{ij} = F_{ij}(dP_{ij} s_j + s_i \overline{dP_{ji}})` and
+    :math:`dP = U^\dagger dY V`; collecting the terms of :math:`\Re\,\mathrm{tr}(\bar U^\dagger dU)`
+    gives the formula. Both denominators are broadened: with :math:`x` the relative gap
+    :math:`(s_j - s_i) / \max(s_i, s_j)`, :math:`1/x` becomes :math:`x/(x^2 + \epsilon^{4/3})`, so
+    that gradients stay finite where singular values are equal, and are exact to
+    :math:`\epsilon^{4/3}/x^2` where they are not. Functions of the subspace alone, such as the
+    truncated tensor, do not see the terms between two vectors that are both kept.
+    """
+    if infer_backend(y) == "torch":
+        from ._torch import left_singular_torch
+
+        u, s = left_singular_torch(y)
+    else:
+        u, s, _ = do("linalg.svd", y, full_matrices=False)
+    return u * do("conj", _pivot_phase(u)), s
+
+
+def leading(u: Array, s: Array, bond: int) -> Array:
+    """First ``bond`` columns of ``u`` (batch, n, p); those that are null are exact zeros."""
+    live = do("astype", s > NULL_FACTOR * eps(u) * s[:, :1], _real_name(u))
+    return u[:, :, :bond] * live[:, None, :bond]
+
+
+def smallest_bond(s: Array, rtol: float, cuts: int, max_bond: int) -> int:
+    """Smallest bond, common to the batch, that keeps every sample within its tolerance.
+
+    Parameters
+    ----------
+    s : array (batch, p)
+        Singular values, descending.
+    rtol : float
+        Relative error allowed for the whole chain; each of its ``cuts`` gets an equal share of
+        the square.
+    cuts, max_bond : int
+
+    Returns
+    -------
+    int
+        At least 1. Waits for the device.
+    """
+    lost = discarded_weight(s)  # (batch, p)
+    enough = do("all", lost <= rtol**2 / max(cuts, 1), axis=0)  # (p,): keeping j + 1 is enough
+    keep = s.shape[1] - int(do("sum", do("astype", enough, "int64"))) + 1
+    return max(1, min(keep, max_bond))
+
+
+def discarded_weight(s: Array) -> Array:
+    """Relative squared weight lost by keeping 1, 2, ... p singular values, (batch, p)."""
+    square = s * s
+    tail = do("flip", do("cumsum", do("flip", square, (1,)), 1), (1,)) - square
+    total = do("sum", square, axis=1)[:, None]
+    return tail / do("where", total > 0, total, do("ones_like", total))
+
+
+def _real_name(x: Array) -> str:
+    return "float32" if in_single(x) else "float64"
+
+
+def hermitian_vectors(h: Array) -> tuple[Array, Array]:
+    r"""Eigenvectors of a stack of Hermitian matrices, and eigenvalues in descending order.
+
+    Parameters
+    ----------
+    h : array (batch, n, n)
+
+    Returns
+    -------
+    u : array (batch, n, n)
+        The largest entry of every column is real and positive.
+    values : array (batch, n)
+        On torch they carry no gradient.
+
+    Notes
+    -----
+    The gradient, :math:`\bar H = U (F \circ U^\dagger\bar U) U^\dagger` made Hermitian, with
+    :math:`F_{ij} = 1/(\lambda_j - \lambda_i)`, is broadened as that of :func:`left_singular`.
+    """
+    if infer_backend(h) == "torch":
+        from ._torch import hermitian_vectors_torch
+
+        u, values = hermitian_vectors_torch(h)
+    else:
+        values, u = do("linalg.eigh", h)
+        values, u = do("flip", values, (1,)), do("flip", u, (2,))
+    return u * do("conj", _pivot_phase(u)), values

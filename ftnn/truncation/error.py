@@ -1,0 +1,74 @@
+r"""What a truncation lost: exactly where the method knows, by random test vectors elsewhere.
+
+Every method is a sequence of orthogonal projections (see :mod:`ftnn.truncation.sweep`), so the
+relative squared weight :math:`\delta_k` discarded at each cut tells the whole error,
+:math:`\|T-C\|^2/\|T\|^2 = 1 - \prod_k(1-\delta_k)`. For a random vector :math:`\omega` with
+:math:`E\,\omega\omega^\dagger = 1`, :math:`E\,|\langle\omega, v\rangle|^2 = \|v\|^2`; with fresh
+Khatri-Rao rows, which the basis has not seen,
+
+.. math:: \delta_k \approx \frac{\|(1 - Q_k Q_k^\dagger)\, Y_k\|^2}{\|Y_k\|^2}, \qquad
+          Y_k = (E_k M_k)^T .
+"""
+
+import numpy as np
+from autoray import do
+
+from ..backend import Array, stop_gradient, to_numpy, transposed
+from ..chain import Term
+from ..linalg import abs2
+from .fit import columns
+from .src import seeded, sketch, sketched_rows
+from .sweep import Blocks, Sum, sweep
+
+ROWS = 32
+"""Test vectors of an estimate."""
+
+
+def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: int) -> Array:
+    """Estimate the relative squared weight discarded at every cut.
+
+    Parameters
+    ----------
+    terms : tuple of Term
+        The exact chain.
+    cores : tuple of array (batch, left, out, right)
+        What a method made of it, right-canonical.
+    seed : int
+        Of the test vectors; other ones than those of the method.
+
+    Returns
+    -------
+    array (batch, L - 1)
+    """
+    total = Sum.plain(terms)
+    omegas = seeded(terms, (ROWS,), seed)
+    rows = sketched_rows(total, omegas, [ROWS] * total.L)
+
+    def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
+        q = columns(cores[k])
+        y, _, log = sketch(rows[k], sites, ROWS)  # (batch, s, out*r), (batch, s)
+        y = transposed(y)
+        outside = y - q @ (do("conj", transposed(q)) @ y)
+        weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))
+        lost = do("sum", do("sum", abs2(outside), axis=1) * weight, axis=1)
+        whole = do("sum", do("sum", abs2(y), axis=1) * weight, axis=1)
+        return q, lost / do("where", whole > 0, whole, do("ones_like", whole))
+
+    discarded = sweep(total, basis)[1]
+    assert discarded is not None
+    return stop_gradient(discarded)
+
+
+def relative_error(discarded: Array | np.ndarray) -> np.ndarray:
+    """Relative error (batch,) from the weights (batch, L - 1) discarded at the cuts."""
+    lost = np.clip(to_numpy(discarded).astype(np.float64), 0.0, 1.0)
+    return np.sqrt(-np.expm1(np.sum(np.log1p(-np.minimum(lost, 1.0 - 1e-16)), axis=1)))
+
+
+def ranks(cores: tuple[Array, ...]) -> np.ndarray:
+    """Directions of every bond that are not null, int array (batch, L - 1)."""
+    found = [
+        np.any(to_numpy(core).reshape(*core.shape[:2], -1) != 0, axis=2).sum(axis=1)
+        for core in cores[1:]
+    ]
+    return np.stack(found, axis=1) if found else np.zeros((cores[0].shape[0], 0), dtype=np.int64)

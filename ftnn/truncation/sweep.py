@@ -1,0 +1,301 @@
+r"""What the truncation methods share: a sum of terms in blocks, and the sweep that projects it.
+
+Every method here has the same second half. From right to left, with :math:`M_k` the site k of
+the chain T times the right environment :math:`R_{k+1}`, it chooses an orthonormal basis
+:math:`Q_k` (out * right, bond), keeps core_k = :math:`Q_k^T`, and goes on with
+:math:`R_k = M_k \bar Q_k`; core 0 is :math:`M_0`. Step k replaces T by its orthogonal projection
+onto span(Q_k) at the cut left of site k, inside what the steps before left of it. So whatever
+the bases are,
+
+.. math:: \|T - C\|^2 = \|T\|^2 - \|C\|^2, \qquad
+          \|C\|^2 / \|T\|^2 = \prod_k (1 - \delta_k),
+
+with :math:`\delta_k` the relative squared weight discarded at cut k. The methods differ in the
+left environment by which they choose the basis:
+
+===============  ============================================================================
+zipup            none: the operands are brought to left-canonical form instead
+direct           the exact one, as the triangular factor of a QR decomposition
+dm               the exact one, as its Gram (density) matrix
+sdc              the exact one, truncated by SVD from site to site
+src              contracted with random vectors
+fit              contracted with the approximation of the sweep before
+===============  ============================================================================
+
+With several terms an environment is a tuple of blocks, one a term: the joint bond of the sum is
+the direct sum of theirs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from autoray import do
+
+from ..backend import Array, as_dtype_of, as_like, is_complex, log, permute, transposed
+from ..chain import Apply, Hadamard, Node, State, Term
+from ..linalg import orthonormalize, safe_norm, spread, unit_scale
+
+Blocks = tuple[Array, ...]
+"""An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
+
+Basis = Callable[[int, Blocks], tuple[Array, Array | None]]
+"""Given k and M_k, blocks (batch, w_t, out * r): Q_k (batch, out * r, s), and the relative
+squared weight (batch,) that it discards, if the method knows it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A sum of terms, times ``exp(log_scale)``.
+
+    Attributes
+    ----------
+    terms : tuple of Term
+        Same sites and physical dimensions; batch sizes equal or 1. Their scales are ignored.
+    weights : tuple of (float or array (batch,))
+        Factor of every term.
+    log_scale : float or array (batch,)
+    """
+
+    terms: tuple[Term, ...]
+    weights: tuple[Array, ...]
+    log_scale: Array
+
+    @classmethod
+    def plain(cls, terms: tuple[Term, ...]) -> "Sum":
+        """Take the terms as they are."""
+        return cls(terms, tuple(term.scale for term in terms), 0.0)
+
+    @classmethod
+    def prepared(cls, terms: tuple[Term, ...], canonical: str | None = None) -> "Sum":
+        """Scale the cores of all states and operators to norm 1, and weigh the terms instead.
+
+        Parameters
+        ----------
+        terms : tuple of Term
+        canonical : {"left", "right"}, optional
+            Also bring every state and every operator to this canonical form.
+        """
+        nodes, logs = zip(*(_prepared(term.node, canonical) for term in terms), strict=True)
+        peak = logs[0]
+        for other in logs[1:]:
+            peak = do("where", other > peak, other, peak)
+        like = terms[0].sites[0][0].array
+        weights = tuple(
+            as_dtype_of(do("exp", one - peak), like) * term.scale
+            for one, term in zip(logs, terms, strict=True)
+        )
+        return cls(tuple(Term(node) for node in nodes), weights, peak)
+
+    @property
+    def L(self) -> int:
+        """Number of sites."""
+        return self.terms[0].L
+
+    @property
+    def batch(self) -> int:
+        """Number of samples."""
+        return max(term.batch_size for term in self.terms)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Outgoing physical dimension of every site."""
+        return self.terms[0].phys_dims
+
+    @property
+    def like(self) -> Array:
+        """Some array, for backend, dtype and device."""
+        return self.terms[0].sites[0][0].array
+
+    def left_edge(self) -> Blocks:
+        """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
+        ones = do("ones", (self.batch, 1, 1), like=self.like)
+        return tuple(
+            ones * (w if isinstance(w, (int, float, complex)) else do("reshape", w, (-1, 1, 1)))
+            for w in self.weights
+        )
+
+    def right_edge(self) -> Blocks:
+        """Right environments of the last site, (batch, 1, 1)."""
+        return (do("ones", (self.batch, 1, 1), like=self.like),) * len(self.terms)
+
+    def absorb_left(self, k: int, left: Blocks) -> Blocks:
+        """Blocks (batch, s, w_t) to blocks (batch, s * out, w'_t)."""
+        found = (t.absorb_left(k, e) for t, e in zip(self.terms, left, strict=True))
+        return tuple(do("reshape", a, (a.shape[0], -1, a.shape[3])) for a in found)
+
+    def absorb_right(self, k: int, right: Blocks) -> Blocks:
+        """Blocks (batch, w'_t, r) to blocks (batch, w_t, out * r)."""
+        found = (t.absorb_right(k, r) for t, r in zip(self.terms, right, strict=True))
+        return tuple(do("reshape", m, (m.shape[0], m.shape[1], -1)) for m in found)
+
+
+def output_bonds(terms: tuple[Term, ...], max_bond: int | None) -> tuple[int, ...]:
+    """Bond dimension left of every site (1 at both ends), from shapes alone.
+
+    Each is the smallest of ``max_bond``, the exact bond of the chain, and what the sites to its
+    left and to its right can carry.
+    """
+    dims = terms[0].phys_dims
+    L = len(dims)
+    bonds = [1] * (L + 1)
+    for k in range(1, L):
+        exact = sum(term.width(k) for term in terms)
+        bonds[k] = min(exact, bonds[k - 1] * dims[k - 1])
+    for k in range(L - 1, 0, -1):
+        bonds[k] = min(bonds[k], dims[k] * bonds[k + 1], max_bond or bonds[k])
+    return tuple(bonds)
+
+
+def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
+    """Project a sum of terms from right to left; see the top of this file.
+
+    Parameters
+    ----------
+    total : Sum
+    basis : callable
+        Chooses Q_k; called for k = L - 1 ... 1.
+
+    Returns
+    -------
+    cores : tuple of array (batch, left, out, right)
+        Right-canonical up to a scale per sample, the same on every core.
+    discarded : array (batch, L - 1) or None
+        Relative squared weight discarded at every cut, if ``basis`` tells.
+    """
+    L, batch, dims = total.L, total.batch, total.dims
+    cores: list[Array] = [None] * L
+    discarded: list[Array] = []
+    rights, log_scale = total.right_edge(), total.log_scale
+    for k in range(L - 1, 0, -1):
+        sites = total.absorb_right(k, rights)  # (batch, w, out*r)
+        q, lost = basis(k, sites)  # (batch, out*r, s)
+        cores[k] = do("reshape", transposed(q), (batch, q.shape[2], dims[k], -1))
+        if lost is not None:
+            discarded.insert(0, lost)
+        rights, scale = unit_blocks(project(sites, q))
+        log_scale = log_scale + log(scale)
+    first = join(total.left_edge(), total.absorb_right(0, rights))  # (batch, 1, out*r)
+    norm = safe_norm(first, (1, 2))  # (batch,)
+    norm = do("where", norm > 0, norm, do("ones_like", norm))
+    cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
+    known = len(discarded) == L - 1 and L > 1
+    return (
+        spread(cores, log_scale + log(norm)),
+        do("stack", discarded, axis=1) if known else None,
+    )
+
+
+def project(sites: Blocks, q: Array) -> Blocks:
+    """``M conj(Q)``, block by block: (batch, w_t, s)."""
+    q = do("conj", q) if is_complex(q) else q
+    return tuple(m @ q for m in sites)
+
+
+def join(left: Blocks, right: Blocks) -> Array:
+    """Contract the joint bond: the sum of the products of the blocks."""
+    return sum(e @ m for e, m in zip(left, right, strict=True))
+
+
+def stack(blocks: Blocks, axis: int) -> Array:
+    """Blocks as one array."""
+    return blocks[0] if len(blocks) == 1 else do("concatenate", blocks, axis=axis)
+
+
+def unstack(array: Array, like: Blocks) -> Blocks:
+    """Split the last axis of ``array`` as ``like`` is."""
+    if len(like) == 1:
+        return (array,)
+    ends = np.cumsum([0] + [block.shape[-1] for block in like])
+    return tuple(array[..., a:b] for a, b in pairwise(ends))
+
+
+def unit_blocks(blocks: Blocks) -> tuple[Blocks, Array]:
+    """Scale so that the largest block of every sample has norm 1; the scale is (batch,)."""
+    scale = unit_scale(blocks[0], 1)
+    for block in blocks[1:]:
+        other = unit_scale(block, 1)
+        scale = do("where", other > scale, other, scale)
+    return tuple(block / scale[:, None, None] for block in blocks), scale
+
+
+# ---- preparation of the operands -----------------------------------------------------------------
+
+
+def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
+    match node:
+        case State(cores):
+            cores, own = _prepare_cores(cores, canonical)
+            return State(cores), own
+        case Apply(cores, child):
+            # an operator is prepared as the state with its two physical indices fused
+            fused = tuple(do("reshape", c, (1, c.shape[0], -1, c.shape[3])) for c in cores)
+            fused, own = _prepare_cores(fused, canonical)
+            weights = tuple(
+                do("reshape", f, (f.shape[1], *c.shape[1:3], f.shape[3]))
+                for f, c in zip(fused, cores, strict=True)
+            )
+            child, more = _prepared(child, canonical)
+            return Apply(weights, child), own + more
+        case Hadamard(first, second):
+            first, own = _prepared(first, canonical)
+            second, more = _prepared(second, canonical)
+            return Hadamard(first, second), own + more
+
+
+def _prepare_cores(
+    cores: tuple[Array, ...], canonical: str | None
+) -> tuple[tuple[Array, ...], Array]:
+    if canonical == "left":
+        return left_canonical(cores)
+    if canonical == "right":
+        mirrored, own = left_canonical(tuple(permute(c, 0, 3, 2, 1) for c in cores[::-1]))
+        return tuple(permute(c, 0, 3, 2, 1) for c in mirrored[::-1]), own
+    scales = [unit_scale(core, 1) for core in cores]
+    scaled = (c / s[:, None, None, None] for c, s in zip(cores, scales, strict=True))
+    return tuple(scaled), sum(log(scale) for scale in scales)
+
+
+def left_canonical(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+    """Bring a chain to left-canonical form with its last core of norm 1.
+
+    Returns
+    -------
+    cores : tuple of array (batch, left, phys, right)
+    log_scale : array (batch,)
+        Logarithm of the norm.
+    """
+    batch = cores[0].shape[0]
+    carried, log_scale, out = None, 0.0, []
+    for k, core in enumerate(cores):
+        if carried is not None:
+            flat = carried @ do("reshape", core, (batch, core.shape[1], -1))
+            core = do("reshape", flat, (batch, -1, *core.shape[2:]))
+        (core,), scale = unit_blocks((do("reshape", core, (batch, -1, core.shape[3])),))
+        log_scale = log_scale + log(scale)
+        phys = cores[k].shape[2]
+        if k == len(cores) - 1:
+            out.append(do("reshape", core, (batch, -1, phys, 1)))
+            break
+        q, carried = isometry(core)
+        out.append(do("reshape", q, (batch, -1, phys, q.shape[2])))
+    return tuple(out), log_scale
+
+
+def isometry(y: Array) -> tuple[Array, Array]:
+    """Orthonormal basis Q (batch, n, m') of the columns of ``y`` (batch, n, m), and Q^H Y.
+
+    The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
+    columns, is then so in the last ones, where :func:`ftnn.linalg.orthonormalize` finds it.
+    """
+    n, m = y.shape[1:]
+    mixer = np.random.default_rng(m).standard_normal((m, min(n, m))) / m**0.5
+    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None], (y.shape[0], min(n, m)))
+    q = orthonormalize(y @ as_like(mixer, y), magnitude)
+    return q, do("conj", transposed(q)) @ y
+
+
+def exact_bond(terms: tuple[Term, ...]) -> int:
+    """Largest bond dimension that the chain can need."""
+    return max(output_bonds(terms, None))
