@@ -16,11 +16,11 @@ stale = $(if $(shell [ "`cat $(1) 2>/dev/null`" = "$(CURDIR)" ] && $(USABLE) && 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help train test lint docs clean FORCE
+.PHONY: help train test lint docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'ARGS="..." is passed on to train and test; PYTHON=... chooses the interpreter of a new .venv.'
+	@echo 'ARGS="..." is passed on to train, test and bench; PYTHON=... chooses the interpreter of a new .venv.'
 
 train: $(RUNTIME)  ## train a fully tensorized network on handwritten digits
 	$(VENV)/bin/ftnn train digits $(ARGS)
@@ -37,6 +37,9 @@ docs: $(DEV)  ## build docs/_build/html and run the examples of the pages
 	$(PY) -m sphinx -q -W --keep-going -E -b html -d docs/_build/doctrees docs docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b doctest -d docs/_build/doctrees docs docs/_build/doctest
 	@echo 'docs/_build/html/index.html is up to date'
+
+bench: $(DEV)  ## time truncation against quimb, its floor and itself
+	$(PY) benchmarks/ratios.py $(ARGS)
 
 clean:  ## remove .venv, caches and built files; runs/ stays
 	rm -rf $(VENV) build dist docs/_build *.egg-info

@@ -2,47 +2,48 @@
 
 import torch
 
-from .linalg import qr_positive
+from .backend import invert_lower
+from .linalg import lq_positive
 
 
 class _Orthonormalize(torch.autograd.Function):
-    """Q of a positive-diagonal QR; see :func:`ftnn.linalg.orthonormalize` for the derivation."""
+    """Q of a positive-diagonal LQ; see :func:`ftnn.linalg.orthonormalize` for the derivation."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(y, magnitude):
-        q, r, null, scale = qr_positive(y, magnitude)
-        return q, r, null, scale
+        return lq_positive(y, magnitude)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        q, r, null, scale = output
-        ctx.mark_non_differentiable(r, null, scale)
-        ctx.save_for_backward(q, r, null, scale)
+        q, low, null, scale = output
+        ctx.mark_non_differentiable(low, null, scale)
+        ctx.save_for_backward(q, low, null, scale)
 
     @staticmethod
-    def backward(ctx, grad_q, _r, _null, _scale):
-        q, r, null, scale = ctx.saved_tensors
+    def backward(ctx, grad_q, _low, _null, _scale):
+        q, low, null, scale = ctx.saved_tensors
         eps = torch.finfo(q.dtype).eps
-        # null columns leave the system: no gradient in, identity rows and columns in R
+        # null rows leave the system: no gradient in, identity rows and columns in L
         live = (~null).to(q.dtype)
-        grad_q = grad_q * live[..., None, :]
-        r = r * live[..., :, None] * live[..., None, :]
-        diag = r.diagonal(dim1=-2, dim2=-1).real
+        grad_q = grad_q * live[..., None]
+        low = low * live[..., :, None] * live[..., None, :]
+        diag = low.diagonal(dim1=-2, dim2=-1).real
         damping = torch.where(null, 1.0, eps / torch.where(null, 1.0, diag))
-        r = r + torch.diag_embed(damping).to(q.dtype)
+        low = low + torch.diag_embed(damping).to(q.dtype)
 
-        m = grad_q.mH @ q  # (..., s, s)
-        low = m.tril(-1)
-        sym = low + low.mH + torch.diag_embed(m.diagonal(dim1=-2, dim2=-1).real).to(q.dtype)
-        grad = grad_q - q @ sym
-        grad = torch.linalg.solve_triangular(r.mH, grad, upper=False, left=False)
-        return grad / scale[..., None, :], None
+        m = grad_q @ q.mH  # (..., s, s)
+        lower = m.tril(-1)
+        sym = lower + lower.mH + torch.diag_embed(m.diagonal(dim1=-2, dim2=-1).real).to(q.dtype)
+        inverse = invert_lower(low) / scale[..., None, :]
+        return inverse.mH @ (grad_q - sym @ q), None
 
 
 def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
     """Torch version of :func:`ftnn.linalg.orthonormalize`, with its gradient."""
+    if not (torch.is_grad_enabled() and y.requires_grad):
+        return lq_positive(y, magnitude)[0]
     return _Orthonormalize.apply(y, magnitude)[0]
 
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,22 @@ def in_double(x: Array) -> Array:
     return do("astype", x, "complex128" if is_complex(x) else "float64")
 
 
+def diagonal(x: Array) -> Array:
+    """Diagonals of a stack of square matrices."""
+    if infer_backend(x) == "torch":
+        return x.diagonal(dim1=-2, dim2=-1)
+    return do("diagonal", x, axis1=-2, axis2=-1)
+
+
+def norm(x: Array, axes: tuple[int, ...]) -> Array:
+    """Euclidean norm over ``axes``; its gradient at zero is not defined."""
+    if infer_backend(x) == "torch":
+        import torch
+
+        return torch.linalg.vector_norm(x, dim=axes)
+    return do("sqrt", do("sum", do("abs", x) ** 2, axis=axes))
+
+
 def log(x: Array) -> Array:
     """Natural logarithm of positive numbers, in double precision where the backend has it.
 
@@ -202,18 +218,36 @@ def cholesky(x: Array) -> Array:
     return do("where", good, do("linalg.cholesky", do("where", good, x, eye)), math.nan)
 
 
-def solve_upper(y: Array, r: Array) -> Array:
-    """``y r^-1`` for a stack of upper triangular matrices ``r``."""
-    if infer_backend(y) == "torch":
+def invert_lower(x: Array) -> Array:
+    """Invert a stack of lower triangular matrices."""
+    if infer_backend(x) == "torch":
         import torch
 
-        return torch.linalg.solve_triangular(r, y, upper=True, left=False)
-    return y @ do("linalg.inv", r)
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        return torch.linalg.solve_triangular(x, eye.expand(x.shape), upper=False)
+    return do("linalg.inv", x)
 
 
-def concat(arrays: list[Array], axis: int) -> Array:
+# autoray translates the names of keyword arguments at every call, which torch.compile cannot
+# follow; the functions of the hot path therefore call torch by its own names.
+
+
+def concat(arrays: Sequence[Array], axis: int) -> Array:
     """Concatenate ``arrays`` along ``axis``."""
+    if infer_backend(arrays[0]) == "torch":
+        import torch
+
+        return torch.cat(list(arrays), axis)
     return do("concatenate", arrays, axis=axis)
+
+
+def stack(arrays: Sequence[Array], axis: int) -> Array:
+    """Stack ``arrays`` along a new ``axis``."""
+    if infer_backend(arrays[0]) == "torch":
+        import torch
+
+        return torch.stack(list(arrays), axis)
+    return do("stack", arrays, axis=axis)
 
 
 def dims_product(dims: Iterable[int]) -> int:

@@ -15,7 +15,6 @@ order the contractions of an MPO-MPS product need no permutation of a large arra
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import count
 from math import prod
 
@@ -71,31 +70,41 @@ class Term:
     node: Node
     scale: float | complex = 1.0
 
-    @cached_property
+    # cheap, and worked out anew each time: a lock behind a cached property would break the graph
+    # of torch.compile
+
+    @property
     def L(self) -> int:
         """Number of sites."""
         return len(_leaf(self.node).cores)
 
-    @cached_property
+    @property
     def batch_size(self) -> int:
         """Largest batch of the states below."""
         return max(state.cores[0].shape[0] for state in _states(self.node))
 
-    @cached_property
+    @property
     def phys_dims(self) -> tuple[int, ...]:
         """Outgoing physical dimension of every site."""
         return tuple(_outgoing(self.node, k) for k in range(self.L))
 
-    @cached_property
+    @property
+    def like(self) -> Array:
+        """Some array of the term, for backend, dtype and device."""
+        return _leaf(self.node).cores[0]
+
+    @property
     def sites(self) -> tuple[tuple[Leg, ...], ...]:
         """Tensors of every site, with the roles of their axes."""
-        return tuple(tuple(_legs(self.node, k)) for k in range(self.L))
+        return tuple(self.legs(k) for k in range(self.L))
+
+    def legs(self, k: int) -> tuple[Leg, ...]:
+        """Tensors of site ``k``, with the roles of their axes."""
+        return tuple(_legs(self.node, k))
 
     def widths(self, cut: int) -> tuple[int, ...]:
         """Bond dimension of each tensor at the cut left of site ``cut``."""
-        if cut == self.L:
-            return tuple(leg.array.shape[-1] for leg in self.sites[-1])
-        return tuple(leg.array.shape[_left_axis(leg)] for leg in self.sites[cut])
+        return tuple(_widths(self.node, cut))
 
     def width(self, cut: int) -> int:
         """Joint bond dimension at the cut left of site ``cut``."""
@@ -120,7 +129,7 @@ class Term:
                 return _extend_product(env, weights[k], cores[k], omega)
         batch, s = env.shape[:2]
         env = do("reshape", env, (batch, s, *self.widths(k)))
-        legs = self.sites[k]
+        legs = self.legs(k)
         inputs = [("batch", "s", *(f"left{n}" for n in range(len(legs)))), ("s", "out")]
         output = ("batch", "s", *(f"right{n}" for n in range(len(legs))))
         new = _contract([env, omega], inputs, legs, output, batch)
@@ -146,7 +155,7 @@ class Term:
                 return _open_product(env, weights[k], cores[k])
         batch, s = env.shape[:2]
         env = do("reshape", env, (batch, s, *self.widths(k)))
-        legs = self.sites[k]
+        legs = self.legs(k)
         inputs = [("batch", "s", *(f"left{n}" for n in range(len(legs))))]
         output = ("batch", "s", "out", *(f"right{n}" for n in range(len(legs))))
         new = _contract([env], inputs, legs, output, batch)
@@ -170,7 +179,7 @@ class Term:
                 return _absorb_product(weights[k], cores[k], env)
         batch, _, r = env.shape
         env = do("reshape", env, (batch, *self.widths(k + 1), r))
-        legs = self.sites[k]
+        legs = self.legs(k)
         inputs = [("batch", *(f"right{n}" for n in range(len(legs))), "r")]
         output = ("batch", *(f"left{n}" for n in range(len(legs))), "out", "r")
         new = _contract([env], inputs, legs, output, batch)
@@ -256,7 +265,7 @@ def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:
     legs: list[Leg] = []
     ends: dict[str, list[str]] = {"left": [], "right": []}
     for side, term in (("bra ", bra), ("ket ", ket)):
-        for leg in term.sites[k]:
+        for leg in term.legs(k):
             roles = tuple(r if r in ("batch", "out") else side + r for r in leg.roles)
             array = do("conj", leg.array) if side == "bra " else leg.array
             legs.append(Leg(array, roles))
@@ -340,5 +349,13 @@ def _legs(node: Node, k: int) -> Iterator[Leg]:
     return walk(node, "out")
 
 
-def _left_axis(leg: Leg) -> int:
-    return 1 if leg.roles[0] == "batch" else 0
+def _widths(node: Node, cut: int) -> Iterator[int]:
+    match node:
+        case State(cores):
+            yield cores[cut].shape[1] if cut < len(cores) else cores[-1].shape[3]
+        case Apply(cores, child):
+            yield from _widths(child, cut)
+            yield cores[cut].shape[0] if cut < len(cores) else cores[-1].shape[3]
+        case Hadamard(first, second):
+            yield from _widths(first, cut)
+            yield from _widths(second, cut)

@@ -199,6 +199,9 @@ def _train(
         from .tables import setup_line, setup_table
 
         console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
+    from .training.memory import keep_freed_memory
+
+    keep_freed_memory()
     with _resumable(folder):
         trainer, result = run.fit(setup, folder, resume is not None, quiet)
         if result.outcome == "stopped":

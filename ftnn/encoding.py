@@ -158,8 +158,8 @@ class AmplitudeEncoder(Encoder):
     ----------
     image_shape : (height, width)
     order : {"quantics", "row-major", "snake"}
-        For "quantics" the image is padded with zeros to a square whose side is a power of two,
-        and each site is a 2 x 2 block at one scale, coarse to fine.
+        For "quantics" the image is padded with zeros on all sides to a square whose side is a
+        power of two, and each site is a 2 x 2 block at one scale, coarse to fine.
     dims : sequence of int, optional
         Physical dimensions; by default (4, 4, ...) for "quantics" and the prime factors of
         height and width otherwise.
@@ -212,7 +212,8 @@ class AmplitudeEncoder(Encoder):
 
     def _encode(self, images: np.ndarray) -> Cores:
         height, width = self.image_shape
-        pad = ((0, 0), (0, self.padded[0] - height), (0, self.padded[1] - width))
+        more = (self.padded[0] - height, self.padded[1] - width)
+        pad = ((0, 0), *((m // 2, m - m // 2) for m in more))  # in the middle: mirrors stay images
         flat = np.pad(images, pad).reshape(len(images), -1)[:, self._index]
         return tt_svd(flat, self.phys_dims, self.max_bond, self.rtol)
 

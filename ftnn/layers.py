@@ -14,6 +14,7 @@ from .layer import Layer
 from .linalg import abs2, spread, test_matrices, unit_scale
 from .operators import weight_bonds
 from .states import check_dims, check_positive, overlap
+from .truncation.methods import METHODS
 from .truncation.src import compress_src
 
 
@@ -30,8 +31,9 @@ class Linear(Layer):
         Bond dimension of the output.
     bias : bool
         Add a product-state bias, which starts at zero.
-    method : {"src"}
-        Truncation method.
+    method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
+        Truncation method; see :func:`ftnn.compress`. After any but "src" the result is brought
+        to the gauge of the layer's sketch, without further loss.
     seed : int
         Seed of the weight and of the test matrices.
 
@@ -82,8 +84,8 @@ class Linear(Layer):
             )
         check_positive(bond_dim, "bond_dim")
         check_positive(max_bond, "max_bond")
-        if method != "src":
-            raise ValueError(f"method is {method!r}; layers take 'src'")
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed
@@ -101,8 +103,11 @@ class Linear(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
-        omegas = _collect(self.buffers, "omega")
-        return compress_src(self.terms(cores), omegas, self.max_bond)
+        omegas, terms = _collect(self.buffers, "omega"), self.terms(cores)
+        if self.method != "src":
+            found, _ = METHODS[self.method](terms, self.max_bond, 0.0, self.seed)
+            terms = (Term(State(found)),)
+        return compress_src(terms, omegas, self.max_bond)
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""

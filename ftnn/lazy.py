@@ -112,7 +112,7 @@ class BatchedVector(TensorNetwork1DVector):
             )
         if isinstance(other, (int, float, complex, np.number)):
             if isinstance(other, (complex, np.complexfloating)) and not is_complex(
-                self.terms[0].sites[0][0].array
+                self.terms[0].like
             ):
                 raise TypeError(
                     f"cannot multiply real cores by the complex number {other}; "

@@ -10,121 +10,140 @@ from .backend import (
     Array,
     as_dtype_of,
     cholesky,
+    diagonal,
     eps,
     in_double,
     in_single,
+    invert_lower,
     is_complex,
-    solve_upper,
+    log,
+    norm,
     stop_gradient,
     tiny,
     transposed,
 )
 
-NULL_FACTOR = 64.0
-"""A column is null if its new part is below this many eps of its magnitude."""
+NULL_FACTOR = 16.0
+"""A row is null if its new part is below this many times the rounding error it carries."""
 
 
 def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
-    r"""Orthonormal basis of the columns of ``y``, unique, with null columns exactly zero.
+    r"""Orthonormal basis of the rows of ``y``, unique, with null rows exactly zero.
 
-    The basis is the :math:`Q` of :math:`Y = QR` with a positive diagonal of :math:`R`: a
-    smooth, unique function of ``y`` wherever the columns are independent. Columns beyond the
-    rank of ``y`` (:math:`R_{jj} = 0` to rounding) become columns of zeros instead of arbitrary
+    The basis is the :math:`Q` of :math:`Y = LQ`, :math:`L` lower triangular with a positive
+    diagonal: a smooth, unique function of ``y`` wherever the rows are independent. Rows beyond
+    the rank of ``y`` (:math:`L_{jj} = 0` to rounding) become rows of zeros instead of arbitrary
     unit vectors, and receive no gradient.
 
     Parameters
     ----------
-    y : array (..., n, s)
-        Stack of matrices with ``s <= n``, real or complex, whose columns are in general
-        position as those of a random sketch are: if the rank is m, the first m columns span.
+    y : array (..., s, n)
+        Stack of matrices with ``s <= n``, real or complex, whose rows are in general
+        position as those of a random sketch are: if the rank is m, the first m rows span.
     magnitude : array (..., s), optional
-        Size of the numbers each column was computed from; its rounding error is eps times
-        that. By default the norm of the column, as if it were exact.
+        Size of the numbers each row was computed from; its rounding error is eps times
+        that. By default the norm of the row, as if it were exact.
 
     Returns
     -------
-    array (..., n, s)
-        The columns that are not zero are orthonormal.
+    array (..., s, n)
+        The rows that are not zero are orthonormal.
 
     Notes
     -----
-    Columns are scaled to norm 1 first: Q does not change (it only scales R), and products of
+    Rows count as scaled to norm 1: Q does not change (it only scales L), and products of
     Gaussians over many sites make raw sketches differ by many orders of magnitude.
 
-    With upstream gradient :math:`\bar Q` (and none on R) the gradient of a QR factorization is
-    :math:`\bar Y = (\bar Q - Q\,\mathrm{sym}(\bar Q^\dagger Q))R^{-\dagger}`, where
-    :math:`\mathrm{sym}(M) = \mathrm{tril}(M,-1) + \mathrm{tril}(M,-1)^\dagger
-    + \Re\,\mathrm{diag}\,M` (Walter, Lehmann, Lamour, "On evaluating higher-order derivatives of
-    the QR decomposition", 2012). The triangular solve is Tikhonov-regularized: the diagonal
-    :math:`\rho` of the column scaled R is replaced by :math:`\rho + \epsilon/\rho`, so that the
-    gradient of a nearly null direction, :math:`\propto 1/\rho`, is damped to zero once
-    :math:`\rho < \sqrt\epsilon`.
+    With upstream gradient :math:`\bar Q` (and none on L) the gradient is
+
+    .. math:: \bar Y = L^{-\dagger}\,(\bar Q - \mathrm{sym}(\bar Q Q^\dagger)\,Q), \qquad
+              \mathrm{sym}(M) = \mathrm{tril}(M, -1) + \mathrm{tril}(M, -1)^\dagger
+              + \Re\,\mathrm{diag}\,M,
+
+    the transpose of the rule for QR factorizations (Walter, Lehmann, Lamour, "On evaluating
+    higher-order derivatives of the QR decomposition", 2012). The triangular solve is
+    Tikhonov-regularized: the diagonal :math:`\rho` of the row scaled L is replaced by
+    :math:`\rho + \epsilon/\rho`, so that the gradient of a nearly null direction,
+    :math:`\propto 1/\rho`, is damped to zero once :math:`\rho < \sqrt\epsilon`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> y = np.array([[3.0, 0.0, 6.0], [4.0, 2.0, 8.0], [0.0, 0.0, 0.0]])
+    >>> y = np.array([[3.0, 4.0, 0.0], [0.0, 2.0, 0.0], [6.0, 8.0, 0.0]])
     >>> print(orthonormalize(y).round(3) + 0.0)
-    [[ 0.6 -0.8  0. ]
-     [ 0.8  0.6  0. ]
+    [[ 0.6  0.8  0. ]
+     [-0.8  0.6  0. ]
      [ 0.   0.   0. ]]
     """
     if infer_backend(y) == "torch":
         from ._torch import orthonormalize_torch
 
         return orthonormalize_torch(y, magnitude)
-    return qr_positive(y, magnitude)[0]
+    return lq_positive(y, magnitude)[0]
 
 
-def qr_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array, Array]:
+def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """Factors behind :func:`orthonormalize`.
 
     Returns
     -------
-    q : array (..., n, s)
-        Orthonormal columns; null columns are zero.
-    r : array (..., s, s)
-        Upper triangular factor of the column-scaled ``y``, with positive diagonal.
+    q : array (..., s, n)
+        Orthonormal rows; null rows are zero.
+    low : array (..., s, s)
+        Lower triangular factor of the row-scaled ``y``, with positive diagonal.
     null : bool array (..., s)
-        Which columns are null.
+        Which rows are null.
     scale : array (..., s)
-        Norm of each column of ``y``, kept off zero.
+        Norm of each row of ``y``, kept off zero.
     """
-    norms = do("linalg.norm", y, axis=-2)  # (..., s)
-    magnitude = norms if magnitude is None else magnitude
-    scale = norms + tiny(y) ** 0.5  # a zero column stays zero
-    unit = y / scale[..., None, :]
-    limit = NULL_FACTOR * eps(y) * magnitude
-    factors = _by_gram if in_single(y) and infer_backend(y) != "jax" else _by_householder
-    q, r, null = factors(unit, norms, limit)
-    return q, r, null, scale
+    if in_single(y) and infer_backend(y) != "jax":
+        return _by_gram(y, magnitude)
+    return _by_householder(y, magnitude)
 
 
-def _by_householder(unit: Array, norms: Array, limit: Array) -> tuple[Array, Array, Array]:
-    q, r = do("linalg.qr", unit)
-    diag = do("diagonal", r, axis1=-2, axis2=-1)  # (..., s)
-    size = do("abs", diag)
-    null = size * norms <= limit
-    phase = do("where", null, do("zeros_like", diag), diag / (size + tiny(unit)))
-    return q * phase[..., None, :], do("conj", phase)[..., :, None] * r, null
+def _by_householder(y: Array, magnitude: Array | None) -> tuple[Array, Array, Array, Array]:
+    norms = norm(y, (-1,))  # (..., s)
+    scale = norms + tiny(y) ** 0.5  # a zero row stays zero
+    q, r = do("linalg.qr", transposed(y / scale[..., None]))
+    diag = diagonal(r)  # (..., s)
+    phase = (diag / (do("abs", diag) + tiny(y)))[..., None]
+    low = transposed(do("conj", phase) * r)
+    # a pivot that is zero, or rounding, is far below those that are not null
+    eye = do("eye", low.shape[-1], like=low)
+    null = _null(invert_lower(low + eps(y) ** 1.5 * eye), norms, magnitude, eps(y))
+    live = as_dtype_of(do("logical_not", null), y)
+    # reflections leave rounding where a column of y is zero; a null bond of the core before it
+    used = as_dtype_of(norm(y, (-2,)) > 0, y)  # (..., n)
+    q = transposed(q) * (phase * live[..., None]) * used[..., None, :]
+    return q, low * live[..., None, :], null, scale
 
 
-def _by_gram(unit: Array, norms: Array, limit: Array) -> tuple[Array, Array, Array]:
+def _by_gram(y: Array, magnitude: Array | None) -> tuple[Array, Array, Array, Array]:
     # Cholesky factor of the Gram matrix, in double precision for single precision input: what
-    # squaring loses lies below the rounding of the input. Pivots of columns of norm 1 that are
-    # not null are above NULL_FACTOR * eps = 8e-6, their squares above 6e-11; the shift, which
+    # squaring loses lies below the rounding of the input. Pivots of rows of norm 1 that are
+    # not null are above NULL_FACTOR * eps = 2e-6, their squares above 4e-12; the shift, which
     # keeps the factorization of a rank-deficient matrix going, is far below that.
-    wide = in_double(unit)
-    s = wide.shape[-1]
+    wide = in_double(y)
+    s = wide.shape[-2]
+    gram = wide @ do("conj", transposed(wide))
+    norms = do("sqrt", do("real", diagonal(gram)))  # (..., s)
+    inverse = 1.0 / (norms + tiny(y) ** 0.5)
     eye = do("eye", s, like=wide)
-    gram = do("conj", transposed(wide)) @ wide + 4 * s * eps(wide) * eye
-    r = do("conj", transposed(cholesky(gram)))
-    diag = do("real", do("diagonal", r, axis1=-2, axis2=-1))  # (..., s)
-    null = diag * norms <= limit
-    live = 1.0 - do("astype", null, "float64")
-    solvable = r * (live[..., :, None] * live[..., None, :]) + (1.0 - live)[..., None, :] * eye
-    q = solve_upper(wide, solvable) * live[..., None, :]
-    return as_dtype_of(q, unit), as_dtype_of(r, unit), null
+    gram = gram * inverse[..., :, None] * inverse[..., None, :] + 4 * s * eps(wide) * eye
+    low = cholesky(gram)
+    null = _null(invert_lower(low), norms, magnitude, eps(y))
+    live = in_double(do("logical_not", null))
+    solvable = low * live[..., :, None] * live[..., None, :] + (1.0 - live)[..., None] * eye
+    q = (invert_lower(solvable) * (live * inverse)[..., None, :] * live[..., None]) @ wide
+    return as_dtype_of(q, y), as_dtype_of(low, y), null, as_dtype_of(1.0 / inverse, abs(y[..., 0]))
+
+
+def _null(inverse: Array, norms: Array, magnitude: Array | None, rounding: float) -> Array:
+    # Row j of Y is the combination c of the rows before it, plus a pivot. If every row carries a
+    # rounding error of eps times its magnitude, the pivot carries |(-c, 1)| of that; and row j of
+    # the inverse of L is (-c, 1) divided by the pivot.
+    noise = norm(inverse, (-1,)) * (NULL_FACTOR * rounding)  # (..., s)
+    return noise * (norms if magnitude is None else magnitude) >= norms
 
 
 def abs2(x: Array) -> Array:
@@ -136,6 +155,8 @@ def abs2(x: Array) -> Array:
 
 def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
     """Euclidean norm over ``axis`` whose gradient at zero is zero instead of NaN."""
+    if infer_backend(x) == "torch":
+        return norm(x, axis)  # torch takes the gradient at zero to be zero
     square = do("sum", abs2(x), axis=axis)
     positive = square > 0
     one = do("ones_like", square)
@@ -149,8 +170,7 @@ def unit_scale(x: Array, keep: int) -> Array:
     Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
     gradient may be dropped.
     """
-    flat = do("reshape", stop_gradient(x), (*x.shape[:keep], -1))
-    return do("linalg.norm", flat, axis=keep) + tiny(x) ** 0.5
+    return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
 
 
 def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
@@ -163,8 +183,12 @@ def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
         Natural logarithm of the factor. Even spreading keeps a chain of a thousand sites
         representable in float32 though its norm is not.
     """
-    factor = as_dtype_of(do("exp", log_scale / len(cores)), cores[0])[:, None, None, None]
-    return tuple(core * factor for core in cores)
+    L = len(cores)
+    factor = as_dtype_of(do("exp", log_scale / L), cores[0])
+    # the rounding of the factor would be repeated L times: the first core makes up for it
+    rest = as_dtype_of(do("exp", log_scale - L * log(factor)), cores[0])
+    factor = factor[:, None, None, None]
+    return (cores[0] * (factor * rest[:, None, None, None]), *(c * factor for c in cores[1:]))
 
 
 def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:

@@ -1,5 +1,6 @@
 """The command line: a run from end to end, and one clear line for everything wrong."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import cupy_standin
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -97,6 +99,15 @@ def test_evaluate_finds_the_same_on_numpy_and_torch(finished):
         loss = float(re.search(r"loss ([\d.]+)", printed)[1])
         assert abs(loss - summary["test_loss"]) < 2e-3
     assert "135 images" in good("evaluate", folder, "--split", "val")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_evaluate_takes_the_path_of_cupy(finished):
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    with cupy_standin.installed():
+        printed = good("evaluate", folder, "--backend", "cupy")
+    assert f"accuracy {summary['test_accuracy']:.2%}" in printed
 
 
 def test_logits_agree_between_backends(finished):

@@ -5,9 +5,13 @@ import struct
 
 import numpy as np
 import pytest
+import torch
+from laws import assert_close, dense
 
+from ftnn.encoding import AmplitudeEncoder
 from ftnn.experiments import data as module
 from ftnn.experiments.data import load_digits, load_fashion_mnist, read_idx
+from ftnn.experiments.fashion_mnist import mirror
 
 DASHED = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -219,3 +223,14 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
     assert [len(first.split(p)[1]) for p in ("train", "val", "test")] == [193, 17, 35]
     np.testing.assert_array_equal(first.train_images, second.train_images)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ftnn-fashion-mnist.npz"]
+
+
+def test_mirroring_a_quantics_state_is_mirroring_the_image():
+    images = np.random.default_rng(0).random((9, 28, 28))
+    encoder = AmplitudeEncoder((28, 28), "quantics")
+    cores = tuple(torch.from_numpy(core) for core in encoder.encode(images))
+    mirrored = dense(mirror(cores, np.random.default_rng(3)))
+    chosen = np.random.default_rng(3).random(9) < 0.5
+    expected = np.where(chosen[:, None, None], images[:, :, ::-1], images)
+    assert 0 < chosen.sum() < 9
+    assert_close(mirrored, dense(encoder.encode(expected)))

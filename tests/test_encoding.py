@@ -41,7 +41,8 @@ def test_amplitude_encoding_is_exact(height, width, order):
     encoder = AmplitudeEncoder((height, width), order)
     side = encoder.padded
     padded = np.zeros((3, *side))
-    padded[:, :height, :width] = x
+    top, left = (side[0] - height) // 2, (side[1] - width) // 2
+    padded[:, top : top + height, left : left + width] = x
     expected = padded.reshape(3, -1)[:, site_order(*side, order)]
     assert_close(dense(encoder(x)), expected, condition=1e4)
     assert int(np.prod(encoder.phys_dims)) == side[0] * side[1]

@@ -20,51 +20,51 @@ def matrix(shape, dtype, seed):
 
 
 @given(st.integers(1, 4), st.integers(1, 7), st.integers(1, 5), dtypes, st.integers(0, 999))
-def test_columns_are_orthonormal_span_the_input_and_have_positive_pivots(b, n, s, dtype, seed):
+def test_rows_are_orthonormal_span_the_input_and_have_positive_pivots(b, n, s, dtype, seed):
     n = max(n, s)
-    y = matrix((b, n, s), dtype, seed)
+    y = matrix((b, s, n), dtype, seed)
     q = orthonormalize(y)
-    r = np.swapaxes(q.conj(), 1, 2) @ y
-    assert_close(np.swapaxes(q.conj(), 1, 2) @ q, np.stack([np.eye(s)] * b), dtype, 100)
-    assert_close(q @ r, y, dtype, 100)
-    diag = np.diagonal(r, axis1=1, axis2=2)
+    low = y @ np.swapaxes(q.conj(), 1, 2)
+    assert_close(q @ np.swapaxes(q.conj(), 1, 2), np.stack([np.eye(s)] * b), dtype, 100)
+    assert_close(low @ q, y, dtype, 100)
+    diag = np.diagonal(low, axis1=1, axis2=2)
     assert (diag.real > 0).all()
     assert np.abs(diag.imag).max() <= 100 * EPS[dtype] * np.abs(diag).max()
     assert_close(orthonormalize(torch.from_numpy(y)), q, dtype, 1e5)
 
 
 @given(st.integers(3, 7), st.integers(1, 3), st.integers(1, 3), dtypes, st.integers(0, 999))
-def test_columns_beyond_the_rank_are_exact_zeros_without_gradient(n, rank, more, dtype, seed):
+def test_rows_beyond_the_rank_are_exact_zeros_without_gradient(n, rank, more, dtype, seed):
     rank = min(rank, n - 1)
     s = min(n, rank + more)
-    y = matrix((2, n, rank), dtype, seed) @ matrix((2, rank, s), dtype, seed + 1)
+    y = matrix((2, s, rank), dtype, seed) @ matrix((2, rank, n), dtype, seed + 1)
     q = orthonormalize(y)
-    assert not q[:, :, rank:].any()
-    assert_close(np.linalg.norm(q[:, :, :rank], axis=1), np.ones((2, rank)), dtype, 100)
+    assert not q[:, rank:].any()
+    assert_close(np.linalg.norm(q[:, :rank], axis=2), np.ones((2, rank)), dtype, 100)
     t = torch.from_numpy(y).requires_grad_()
     (gradient,) = torch.autograd.grad((orthonormalize(t).abs() ** 3).sum(), t)
     assert bool(torch.isfinite(gradient).all())
-    assert not bool(gradient[:, :, rank:].any())
+    assert not bool(gradient[:, rank:].any())
 
 
 @given(st.integers(1, 5), st.integers(1, 3), st.sampled_from([1e-5, 1e-3, 1e5]), st.integers(0, 99))
-def test_scaling_columns_does_not_change_the_basis(n, s, factor, seed):
+def test_scaling_rows_does_not_change_the_basis(n, s, factor, seed):
     n = max(n, s)
-    y = matrix((2, n, s), "float64", seed)
-    scale = factor ** np.linspace(0, 1, s)
+    y = matrix((2, s, n), "float64", seed)
+    scale = factor ** np.linspace(0, 1, s)[:, None]
     assert_close(orthonormalize(y * scale), orthonormalize(y), condition=1e4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_gradient_equals_finite_differences(dtype):
     torch.manual_seed(0)
-    y = torch.randn(3, 6, 4, dtype=dtype, requires_grad=True)
+    y = torch.randn(3, 4, 6, dtype=dtype, requires_grad=True)
     assert torch.autograd.gradcheck(orthonormalize, y)
 
 
 def test_functional_transforms():
     torch.manual_seed(0)
-    y = torch.randn(3, 5, 2, dtype=torch.float64)
+    y = torch.randn(3, 2, 5, dtype=torch.float64)
 
     def loss(m):
         return (orthonormalize(m) ** 3).sum()
@@ -74,12 +74,12 @@ def test_functional_transforms():
         assert_close(batched[n], torch.func.grad(loss)(y[n]))
 
 
-def test_gradient_of_nearly_null_columns_is_damped():
-    y = np.zeros((4, 2))
-    y[0] = 1.0
+def test_gradient_of_nearly_null_rows_is_damped():
+    y = np.zeros((2, 4))
+    y[:, 0] = 1.0
     y[1, 1] = 1e-11  # a pivot far below sqrt(eps), far above eps
     t = torch.tensor(y, requires_grad=True)
-    (gradient,) = torch.autograd.grad(orthonormalize(t)[2, 1], t)
+    (gradient,) = torch.autograd.grad(orthonormalize(t)[1, 2], t)
     assert float(gradient.abs().max()) < 1e6  # the true derivative is 1e11
 
 

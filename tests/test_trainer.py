@@ -341,6 +341,26 @@ def test_resume_with_augmentation(tmp_path, monkeypatch):
     assert same(arrays(whole.model), arrays(trainer.model))
 
 
+def test_resume_with_augmentation_of_states(tmp_path, monkeypatch):
+    def augment(cores, rng):
+        assert all(core.shape[0] == cores[0].shape[0] for core in cores)
+        return (cores[0] * float(rng.uniform(0.5, 2.0)), *cores[1:])
+
+    data = make_data()
+    whole = make_trainer(tmp_path / "whole")
+    whole.fit(data, augment_states=augment)
+    plain = make_trainer(tmp_path / "plain")
+    plain.fit(data)
+    assert not same(arrays(whole.model), arrays(plain.model))
+    trainer = make_trainer(tmp_path / "parts")
+    with monkeypatch.context() as patch:
+        stop_at(trainer, patch, 8)
+        trainer.fit(data, augment_states=augment)
+    trainer = make_trainer(tmp_path / "parts")
+    trainer.fit(data, augment_states=augment, resume=True)
+    assert same(arrays(whole.model), arrays(trainer.model))
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     data = make_data()
     trainer = make_trainer(tmp_path)

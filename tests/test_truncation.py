@@ -275,6 +275,7 @@ def test_law_7_gradients_of_the_tensor_equal_finite_differences(method, dtype, m
         arrays,
         atol=1e-5,
         rtol=1e-4,
+        fast_mode=True,  # one random direction: the methods are many
     )
 
 
@@ -285,7 +286,7 @@ def test_law_7_gradients_of_the_cores_equal_finite_differences(chain, max_bond):
     smallest = []
 
     def watched(y, magnitude):
-        unit = y.detach() / y.detach().norm(dim=1, keepdim=True)
+        unit = y.detach() / y.detach().norm(dim=2, keepdim=True)
         smallest.append(float(torch.linalg.svdvals(unit).min()))
         return orthonormalize(y, magnitude)
 
@@ -425,7 +426,8 @@ def test_errors_are_those_of_quimb_on_each_sample(method, factor, dtype):
         lazy = qtn.tensor_network_apply_op_vec(w, x[n], contract=False)
         peer = qtn.tensor_network_1d_compress(lazy, max_bond=4, cutoff=0.0, method=method)
         theirs = np.linalg.norm(peer.to_dense().ravel() - vectors[n])
-        assert theirs / (1 + 1e-4) <= mine[n] <= factor * theirs * (1 + 1e-4)
+        assert mine[n] <= factor * theirs * (1 + 1e-4)
+        assert method == "fit" or mine[n] >= theirs / (1 + 1e-4)
 
 
 @pytest.mark.parametrize(

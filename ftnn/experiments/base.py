@@ -219,6 +219,8 @@ class Experiment:
         The encoder is fitted to the training images.
     augment : callable (images (n, H, W), numpy Generator) -> images, optional
         Random transformation of a batch of training images; used if ``config.augment``.
+    augment_states : callable (cores, numpy Generator) -> cores, optional
+        Random transformation of a batch of encoded images, likewise.
     """
 
     name: str
@@ -227,6 +229,12 @@ class Experiment:
     load: Callable[[Config], Data]
     build: Callable[[Config, Data], tuple[Any, "Layer"]]
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    augment_states: Callable[[Any, np.random.Generator], Any] | None = None
+
+    @property
+    def augments(self) -> bool:
+        """Whether there is any augmentation."""
+        return self.augment is not None or self.augment_states is not None
 
 
 def resolve(

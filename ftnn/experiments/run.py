@@ -60,7 +60,7 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     names = [option.name for option in fields(TrainConfig)]
     train_config = TrainConfig(**{name: getattr(config, name) for name in names})
     resolve_device(config.device)
-    if config.augment and experiment.augment is None:
+    if config.augment and not experiment.augments:
         raise ValueError(f"augment is True, but experiment {experiment.name} has no augmentation")
     data = experiment.load(config)
     encoder, model = experiment.build(config, data)
@@ -97,8 +97,13 @@ def fit(
     about = {"experiment": setup.experiment.name} | setup.config.to_dict()
     if not resume:
         write_json(run_dir / "config.json", about)
-    augment = setup.experiment.augment if setup.config.augment else None
-    result = trainer.fit(setup.data, augment=augment, resume=resume)
+    on, chosen = setup.config.augment, setup.experiment
+    result = trainer.fit(
+        setup.data,
+        augment=chosen.augment if on else None,
+        augment_states=chosen.augment_states if on else None,
+        resume=resume,
+    )
     return trainer, result
 
 

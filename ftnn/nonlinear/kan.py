@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..backend import Array, is_complex, permute
+from ..backend import Array, is_complex, permute, stack
 from ..chain import Cores
 from ..layer import Layer
 from ..linalg import safe_norm
@@ -106,7 +106,7 @@ class KAN(Layer):
             before = values[-2]
         if not self.odd:  # T_n(0) = 0, -1, 0, 1, ...
             values = [v - (0.0, -1.0, 0.0, 1.0)[n % 4] for n, v in enumerate(values)]
-        return do("stack", values, axis=-1)
+        return stack(values, -1)
 
     def functions(self, u: Array, site: int = 0) -> Array:
         """Evaluate the fitted functions of one site, to read or plot.

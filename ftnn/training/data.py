@@ -17,6 +17,9 @@ CHUNK = 2048
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Random transformation of images (batch, height, width) to images of the same shape."""
 
+AugmentStates = Callable[[tuple[torch.Tensor, ...], np.random.Generator], tuple[torch.Tensor, ...]]
+"""Random transformation of a batch of cores (batch, left, phys, right)."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:

@@ -10,7 +10,7 @@ import torch
 from ..serialization import read_tensors
 from .checkpoint import JSON_NAME, REMEDY, load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .data import Augment, Samples
+from .data import Augment, AugmentStates, Samples
 from .metrics import read_metrics, rewrite_metrics
 from .progress import Display
 from .state import State, Sums
@@ -33,7 +33,7 @@ class Run:
         Training inputs as given.
     train, val : Samples
         With augmentation ``train`` holds one encoded sample and all labels.
-    augment : callable, optional
+    augment, augment_states : callable, optional
     updater : Updater
     display : Display
     state : State
@@ -47,6 +47,7 @@ class Run:
     train: Samples
     val: Samples | None
     augment: Augment | None
+    augment_states: AugmentStates | None
     updater: Updater
     display: Display
     state: State = field(default_factory=State)
@@ -145,4 +146,5 @@ class Run:
             # differs when labels change or are reordered
             "labels": int((labels * (torch.arange(len(labels)) % 9973 + 1)).sum()),
             "augment": self.augment is not None,
+            "augment_states": self.augment_states is not None,
         }

@@ -15,7 +15,7 @@ from ..layer import Layer
 from ..serialization import save
 from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
 from .config import TrainConfig, resolve_device
-from .data import Augment, Samples, batches, check_images, check_labels, encode
+from .data import Augment, AugmentStates, Samples, batches, check_images, check_labels, encode
 from .interrupt import graceful_interrupt
 from .metrics import METRICS_NAME, append_metrics, json_safe, rewrite_metrics
 from .module import TorchModule
@@ -110,6 +110,7 @@ class Trainer:
         augment: Augment | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        augment_states: AugmentStates | None = None,
     ) -> FitResult:
         """Train until the last epoch, early stop, or a request to stop.
 
@@ -119,6 +120,9 @@ class Trainer:
             Has train_images, train_labels, val_images, val_labels. Encoded once.
         augment : callable (images (n, height, width), numpy Generator) -> images, optional
             Applied to the training images afresh every epoch, before they are encoded.
+        augment_states : callable (cores, numpy Generator) -> cores, optional
+            Applied to every training batch, tensors (batch, left, phys, right): what can be done
+            to a state core by core, such as mirroring a quantics image, needs no new encoding.
         resume : bool
             Go on from the checkpoint in the run folder. With the same data, configuration,
             machine and number of threads the result is that of a run never interrupted.
@@ -143,7 +147,7 @@ class Trainer:
             raise ValueError("resume and overwrite are both true; choose one")
         self._stop = False
         with _threads(self.config.threads):
-            run = self._prepare(data, augment)
+            run = self._prepare(data, augment, augment_states)
             if resume:
                 run.restore()
             else:
@@ -171,7 +175,9 @@ class Trainer:
             samples = self._samples(images, labels, "images", "labels")
             return evaluate_samples(self.module, samples, batch_size, self.device)
 
-    def _prepare(self, data: Any, augment: Augment | None) -> Run:
+    def _prepare(
+        self, data: Any, augment: Augment | None, augment_states: AugmentStates | None
+    ) -> Run:
         val_images = getattr(data, "val_images", None)
         val_labels = getattr(data, "val_labels", None)
         if (val_images is None) != (val_labels is None):
@@ -204,6 +210,7 @@ class Trainer:
             train=train,
             val=val,
             augment=augment,
+            augment_states=augment_states,
             updater=Updater(self.module, self.config, steps),
             display=make_display(self.quiet),
         )
@@ -275,11 +282,15 @@ class Trainer:
         train = self._augmented(run, epoch)
         order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
         todo = batches(len(train), self.config.batch_size, order)
-        for rows in todo[run.state.sums.steps :]:
+        for number, rows in list(enumerate(todo))[run.state.sums.steps :]:
             if self._stop:
                 return False
             begun = time.perf_counter()
-            stats = run.updater.step(*train.take(rows, self.device))
+            cores, labels = train.take(rows, self.device)
+            if run.augment_states is not None:
+                rng = np.random.default_rng((self.config.seed, epoch, 2, number))
+                cores = run.augment_states(cores, rng)
+            stats = run.updater.step(cores, labels)
             if not stats.finite:
                 raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
             sums = run.state.sums

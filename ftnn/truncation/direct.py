@@ -41,17 +41,17 @@ def compress_direct(
         lefts.append(unstack(r, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
-        return svd_basis(transposed(join(lefts[k], sites)), bonds[k], rtol, total.L - 1)
+        return svd_basis(join(lefts[k], sites), bonds[k], rtol, total.L - 1)
 
     return sweep(total, basis)
 
 
 def svd_basis(y: Array, bond: int, rtol: float, cuts: int) -> tuple[Array, Array]:
-    """Leading left singular vectors of ``y`` (batch, n, m), and the relative weight of the rest.
+    """Leading right singular vectors of ``y``, as rows, and the relative weight of the rest.
 
     Parameters
     ----------
-    y : array (batch, n, m)
+    y : array (batch, m, n)
     bond : int
         How many at most.
     rtol : float
@@ -60,11 +60,12 @@ def svd_basis(y: Array, bond: int, rtol: float, cuts: int) -> tuple[Array, Array
 
     Returns
     -------
-    q : array (batch, n, bond)
+    q : array (batch, bond, n)
+        Of which ``y`` is nearly a combination.
     discarded : array (batch,)
     """
-    u, s = left_singular(y)
+    u, s = left_singular(transposed(y))
     bond = min(bond, s.shape[1])
     if rtol > 0.0:
         bond = smallest_bond(s, rtol, cuts, bond)
-    return leading(u, s, bond), discarded_weight(s)[:, bond - 1]
+    return transposed(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]

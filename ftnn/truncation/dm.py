@@ -34,7 +34,7 @@ def compress_dm(
     discarded : array (batch, L - 1)
         Relative squared weight discarded at every cut, exact to rounding of the total.
     """
-    like = terms[0].sites[0][0].array
+    like = terms[0].like
     total = Sum.prepared(tuple(Term(_wide(term.node), term.scale) for term in terms))
     bonds = output_bonds(terms, max_bond)
     grams = _grams(total)
@@ -45,7 +45,7 @@ def compress_dm(
         u, values = hermitian_vectors(density)
         s = do("sqrt", do("where", values > 0, values, do("zeros_like", values)))
         bond = bonds[k] if rtol == 0.0 else smallest_bond(s, rtol, total.L - 1, bonds[k])
-        return leading(u, s, bond), discarded_weight(s)[:, bond - 1]
+        return transposed(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]
 
     cores, discarded = sweep(total, basis)
     return tuple(as_dtype_of(core, like) for core in cores), discarded

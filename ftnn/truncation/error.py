@@ -6,8 +6,8 @@ relative squared weight :math:`\delta_k` discarded at each cut tells the whole e
 :math:`E\,\omega\omega^\dagger = 1`, :math:`E\,|\langle\omega, v\rangle|^2 = \|v\|^2`; with fresh
 Khatri-Rao rows, which the basis has not seen,
 
-.. math:: \delta_k \approx \frac{\|(1 - Q_k Q_k^\dagger)\, Y_k\|^2}{\|Y_k\|^2}, \qquad
-          Y_k = (E_k M_k)^T .
+.. math:: \delta_k \approx \frac{\|Y_k(1 - Q_k^\dagger Q_k)\|^2}{\|Y_k\|^2}, \qquad
+          Y_k = E_k M_k .
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from autoray import do
 from ..backend import Array, stop_gradient, to_numpy, transposed
 from ..chain import Term
 from ..linalg import abs2
-from .fit import columns
+from .fit import rows
 from .src import seeded, sketch, sketched_rows
 from .sweep import Blocks, Sum, sweep
 
@@ -42,16 +42,15 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
     """
     total = Sum.plain(terms)
     omegas = seeded(terms, (ROWS,), seed)
-    rows = sketched_rows(total, omegas, [ROWS] * total.L)
+    tests = sketched_rows(total, omegas, [ROWS] * total.L)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
-        q = columns(cores[k])
-        y, _, log = sketch(rows[k], sites, ROWS)  # (batch, s, out*r), (batch, s)
-        y = transposed(y)
-        outside = y - q @ (do("conj", transposed(q)) @ y)
+        q = rows(cores[k])
+        y, _, log = sketch(tests[k], sites, ROWS)  # (batch, s, out*r), (batch, s)
+        outside = y - (y @ do("conj", transposed(q))) @ q
         weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))
-        lost = do("sum", do("sum", abs2(outside), axis=1) * weight, axis=1)
-        whole = do("sum", do("sum", abs2(y), axis=1) * weight, axis=1)
+        lost = do("sum", do("sum", abs2(outside), axis=2) * weight, axis=1)
+        whole = do("sum", do("sum", abs2(y), axis=2) * weight, axis=1)
         return q, lost / do("where", whole > 0, whole, do("ones_like", whole))
 
     discarded = sweep(total, basis)[1]

@@ -7,7 +7,7 @@ every core in turn; the error never grows. It starts from successive randomized 
 
 from autoray import do
 
-from ..backend import Array, transposed
+from ..backend import Array, norm, transposed
 from ..chain import Term
 from ..linalg import orthonormalize
 from .oversample import compress_src_oversample
@@ -42,46 +42,43 @@ def compress_fit(
     """
     if rtol > 0.0:
         cores, _ = compress_src_oversample(terms, max_bond, rtol, seed)
-        bonds = (*(core.shape[1] for core in cores), 1)
     else:
         bonds = output_bonds(terms, max_bond)
         cores = compress_src(terms, seeded(terms, bonds, seed), max(bonds))
     total = Sum.prepared(terms)
     for _ in range(SWEEPS if total.L > 1 else 0):
-        cores = _to_the_left(total, _to_the_right(total, cores, bonds), bonds)
+        cores = _to_the_left(total, _to_the_right(total, cores))
     return cores, None
 
 
-def _to_the_right(total: Sum, cores: tuple[Array, ...], bonds: tuple[int, ...]) -> list[Blocks]:
+def _to_the_right(total: Sum, cores: tuple[Array, ...]) -> list[Blocks]:
     """Left environments ``<C|T>`` of every cut, each core set to the best one on the way."""
     rights: list[Blocks] = [total.right_edge()] * (total.L + 1)
     for k in range(total.L - 1, 0, -1):
         sites = total.absorb_right(k, rights[k + 1])
-        rights[k], _ = unit_blocks(project(sites, columns(cores[k])))
+        rights[k], _ = unit_blocks(project(sites, rows(cores[k])))
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        best = join(absorbed, rights[k + 1])  # (batch, s*out, right)
-        q = orthonormalize(best[:, :, : bonds[k + 1]])
-        adjoint = do("conj", transposed(q))
+        best = transposed(join(absorbed, rights[k + 1]))  # (batch, right, s*out)
+        adjoint = do("conj", orthonormalize(best))
         left, _ = unit_blocks(tuple(adjoint @ block for block in absorbed))
         lefts.append(left)
     return lefts
 
 
-def _to_the_left(total: Sum, lefts: list[Blocks], bonds: tuple[int, ...]) -> tuple[Array, ...]:
+def _to_the_left(total: Sum, lefts: list[Blocks]) -> tuple[Array, ...]:
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
-        return orthonormalize(transposed(join(lefts[k], sites))), None
+        return orthonormalize(join(lefts[k], sites)), None
 
     return sweep(total, basis)[0]
 
 
-def columns(core: Array) -> Array:
-    """Orthonormal basis Q (batch, out * right, left) that a right-canonical core was made of.
+def rows(core: Array) -> Array:
+    """Orthonormal rows Q (batch, left, out * right) that a right-canonical core was made of.
 
-    Its columns, scaled alike, get norm 1 again; zero columns stay zero.
+    The rows of a core, all scaled alike, get norm 1 again; zero rows stay zero.
     """
-    batch, left = core.shape[:2]
-    q = transposed(do("reshape", core, (batch, left, -1)))
-    norm = do("linalg.norm", q, axis=1)[:, None, :]
-    return q / do("where", norm > 0, norm, do("ones_like", norm))
+    q = do("reshape", core, (*core.shape[:2], -1))
+    size = norm(q, (2,))[:, :, None]
+    return q / do("where", size > 0, size, do("ones_like", size))

@@ -12,7 +12,6 @@ from autoray import do
 from ..backend import Array, transposed
 from ..chain import Term
 from ..linalg import orthonormalize
-from ..svd import leading, left_singular
 from .direct import svd_basis
 from .sweep import Blocks, Sum, join, output_bonds, stack, sweep, unit_blocks, unstack
 
@@ -45,18 +44,14 @@ def compress_sdc(
     for k in range(cuts):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
         (joint,), _ = unit_blocks((stack(absorbed, 2),))
-        if rtol > 0.0:
-            q, _ = svd_basis(joint, rows, 0.5 * rtol, cuts)
-        else:
-            u, s = left_singular(joint)
-            q = leading(u, s, min(rows, s.shape[1]))
-        lefts.append(unstack(do("conj", transposed(q)) @ joint, absorbed))
+        q, _ = svd_basis(transposed(joint), rows, 0.5 * rtol, cuts)  # (batch, s', s*out)
+        lefts.append(unstack(do("conj", q) @ joint, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
-        sketch = transposed(join(lefts[k], sites))  # (batch, out*r, s)
+        sketch = join(lefts[k], sites)  # (batch, s, out*r)
         if rtol > 0.0:
             return svd_basis(sketch, bonds[k], 0.75**0.5 * rtol, cuts)[0], None
-        if sketch.shape[2] > bonds[k]:
+        if sketch.shape[1] > bonds[k]:
             return svd_basis(sketch, bonds[k], 0.0, cuts)[0], None
         return orthonormalize(sketch), None
 

@@ -5,23 +5,23 @@ For a lazy chain T (a sum of terms) and test matrices :math:`\Omega_k` (s, out_k
 1. left to right, the sketched left environments: :math:`E_{k+1}` = contraction of :math:`E_k`,
    :math:`\Omega_k` and site k; row j of E uses row j of every :math:`\Omega`, a Khatri-Rao sketch;
 2. right to left: :math:`M_k` = site k with the right environment :math:`R_{k+1}`,
-   :math:`Y_k = E_k M_k` (out_k * r, s), :math:`Q_k = \mathrm{orth}(Y_k)`,
-   core_k = :math:`Q_k^T`, :math:`R_k = M_k \bar Q_k`; core 0 is :math:`M_0`.
+   :math:`Y_k = E_k M_k` (s, out_k * r), core_k = :math:`Q_k = \mathrm{orth}(Y_k)`,
+   :math:`R_k = M_k Q_k^\dagger`; core 0 is :math:`M_0`.
 
 The sketch is a gauge. :math:`Y_k` is the tensor T, its left legs contracted with fixed vectors
 and its right legs with the isometries found before: nothing in it knows how the bonds of T were
 gauged. With fixed test matrices and a positive-diagonal QR the cores are functions of T alone.
 
 Both sweeps run at unit scale. Each row of E is scaled to norm 1, in each term; the logarithm of
-the scale weighs the terms against each other where they meet, in Y, whose columns may be scaled
+the scale weighs the terms against each other where they meet, in Y, whose rows may be scaled
 freely (Q does not see it).
 """
 
 from autoray import do
 
-from ..backend import Array, as_dtype_of, as_like, stop_gradient, to_numpy, transposed
+from ..backend import Array, as_dtype_of, as_like, invert_lower, stop_gradient, tiny, to_numpy
 from ..chain import Term
-from ..linalg import orthonormalize, qr_positive, test_matrices, unit_scale
+from ..linalg import lq_positive, orthonormalize, test_matrices, unit_scale
 from .sweep import Blocks, Sum, output_bonds, sweep
 
 BLOCK = 8
@@ -34,7 +34,7 @@ Rows = tuple[tuple[Array, Array], ...]
 
 def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
     """Test matrices for these bonds, on the backend of the terms."""
-    like = terms[0].sites[0][0].array
+    like = terms[0].like
     return tuple(as_like(o, like) for o in test_matrices(terms[0].phys_dims, max(bonds), seed))
 
 
@@ -62,7 +62,7 @@ def compress_src(terms: tuple[Term, ...], omegas: Omegas, max_bond: int) -> tupl
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         y, magnitude, _ = sketch(rows[k], sites, bonds[k])
-        return orthonormalize(transposed(y), magnitude), None
+        return orthonormalize(y, magnitude), None
 
     return sweep(total, basis)[0]
 
@@ -89,10 +89,10 @@ def compress_src_adaptive(
     Notes
     -----
     The sketch grows by blocks of rows; rows that were made stay. At each cut the error of s
-    columns is estimated by leaving out one at a time (Epperly, Tropp, SIAM J. Sci. Comput. 46,
-    A508, 2024): with :math:`Y = QR`, the part of column j outside the span of the others has norm
-    :math:`1/\|(R^{-1})_{j,:}\|`. As :math:`R^{-1}` is triangular, one of them gives the estimates
-    for all smaller numbers of columns, too.
+    rows is estimated by leaving out one at a time (Epperly, Tropp, SIAM J. Sci. Comput. 46,
+    A508, 2024): with :math:`Y = LQ`, the part of row j outside the span of the others has norm
+    :math:`1/\|(L^{-1})_{:,j}\|`. As :math:`L^{-1}` is triangular, one of them gives the estimates
+    for all smaller numbers of rows, too.
     """
     total = Sum.plain(terms)
     bonds = output_bonds(terms, max_bond)
@@ -116,11 +116,11 @@ def compress_src_adaptive(
             size = min(have, bonds[k])
             if size:
                 y, magnitude, peak = sketch(rows[k], sites, size)
-                found = _estimates(transposed(y), magnitude, peak)  # (size,), worst of batch
+                found = _estimates(y, magnitude, peak)  # (size,), worst of the batch
                 good = [j + 1 for j, d in enumerate(found) if d <= rtol**2 / max(cuts, 1)]
                 if good or size == bonds[k]:
                     bond = good[0] if good else size
-                    return orthonormalize(transposed(y[:, :bond]), magnitude[:, :bond]), None
+                    return orthonormalize(y[:, :bond], magnitude[:, :bond]), None
             grow(k)
 
     return sweep(total, basis)[0]
@@ -191,19 +191,19 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
 
 
 def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:
-    """Estimated relative squared error of the first 1, 2, ... columns, worst of the batch."""
-    _, r, null, scale = qr_positive(stop_gradient(y), magnitude)
+    """Estimated relative squared error of the first 1, 2, ... rows, worst of the batch."""
+    _, low, null, scale = lq_positive(stop_gradient(y), magnitude)
     live = as_dtype_of(do("logical_not", null), scale)
-    eye = do("eye", r.shape[-1], like=r)
-    r = r * live[:, :, None] * live[:, None, :] + (1.0 - live)[:, None, :] * eye
-    inverse = do("abs", do("linalg.inv", r)) ** 2  # (batch, row j, column)
-    outside = 1.0 / (do("cumsum", inverse, 2) + 1e-30)  # of row j, seen by columns up to c
-    upper = do("triu", do("ones_like", outside))
+    eye = do("eye", low.shape[-1], like=low)
+    low = low * live[:, :, None] * live[:, None, :] + (1.0 - live)[:, None, :] * eye
+    inverse = do("abs", invert_lower(low)) ** 2  # (batch, row, column j)
+    outside = 1.0 / (do("cumsum", inverse, 1) + tiny(scale))  # of row j, from the first rows
+    outside = outside * do("tril", do("ones_like", outside))
     log = peak + do("log", scale)
-    weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))  # (batch, row)
-    found = do("sum", weight[:, :, None] * outside * upper, axis=1)
-    found = found / do("cumsum", weight, 1)  # (batch, columns)
-    # once a column is null the ones before it span everything
+    weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))  # (batch, row j)
+    found = do("sum", weight[:, None, :] * outside, axis=2)
+    found = found / do("cumsum", weight, 1)  # (batch, rows)
+    # once a row is null the ones before it span everything
     spanned = do("cumsum", 1.0 - live, 1) > 0
     found = do("where", spanned, do("zeros_like", found), found)
     return to_numpy(do("max", found, axis=0)).tolist()

@@ -2,9 +2,9 @@ r"""What the truncation methods share: a sum of terms in blocks, and the sweep t
 
 Every method here has the same second half. From right to left, with :math:`M_k` the site k of
 the chain T times the right environment :math:`R_{k+1}`, it chooses an orthonormal basis
-:math:`Q_k` (out * right, bond), keeps core_k = :math:`Q_k^T`, and goes on with
-:math:`R_k = M_k \bar Q_k`; core 0 is :math:`M_0`. Step k replaces T by its orthogonal projection
-onto span(Q_k) at the cut left of site k, inside what the steps before left of it. So whatever
+:math:`Q_k` (bond, out * right), which is core k, and goes on with
+:math:`R_k = M_k Q_k^\dagger`; core 0 is :math:`M_0`. Step k replaces T by its orthogonal projection
+onto the rows of Q_k at the cut left of site k, inside what the steps before left of it. So whatever
 the bases are,
 
 .. math:: \|T - C\|^2 = \|T\|^2 - \|C\|^2, \qquad
@@ -41,7 +41,7 @@ Blocks = tuple[Array, ...]
 """An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
 
 Basis = Callable[[int, Blocks], tuple[Array, Array | None]]
-"""Given k and M_k, blocks (batch, w_t, out * r): Q_k (batch, out * r, s), and the relative
+"""Given k and M_k, blocks (batch, w_t, out * r): Q_k (batch, s, out * r), and the relative
 squared weight (batch,) that it discards, if the method knows it."""
 
 
@@ -81,7 +81,7 @@ class Sum:
         peak = logs[0]
         for other in logs[1:]:
             peak = do("where", other > peak, other, peak)
-        like = terms[0].sites[0][0].array
+        like = terms[0].like
         weights = tuple(
             as_dtype_of(do("exp", one - peak), like) * term.scale
             for one, term in zip(logs, terms, strict=True)
@@ -106,7 +106,7 @@ class Sum:
     @property
     def like(self) -> Array:
         """Some array, for backend, dtype and device."""
-        return self.terms[0].sites[0][0].array
+        return self.terms[0].like
 
     def left_edge(self) -> Blocks:
         """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
@@ -170,8 +170,8 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
     rights, log_scale = total.right_edge(), total.log_scale
     for k in range(L - 1, 0, -1):
         sites = total.absorb_right(k, rights)  # (batch, w, out*r)
-        q, lost = basis(k, sites)  # (batch, out*r, s)
-        cores[k] = do("reshape", transposed(q), (batch, q.shape[2], dims[k], -1))
+        q, lost = basis(k, sites)  # (batch, s, out*r)
+        cores[k] = do("reshape", q, (batch, q.shape[1], dims[k], -1))
         if lost is not None:
             discarded.insert(0, lost)
         rights, scale = unit_blocks(project(sites, q))
@@ -188,9 +188,9 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
 
 
 def project(sites: Blocks, q: Array) -> Blocks:
-    """``M conj(Q)``, block by block: (batch, w_t, s)."""
-    q = do("conj", q) if is_complex(q) else q
-    return tuple(m @ q for m in sites)
+    """``M Q^H``, block by block: (batch, w_t, s)."""
+    adjoint = do("conj", transposed(q)) if is_complex(q) else transposed(q)
+    return tuple(m @ adjoint for m in sites)
 
 
 def join(left: Blocks, right: Blocks) -> Array:
@@ -292,8 +292,8 @@ def isometry(y: Array) -> tuple[Array, Array]:
     n, m = y.shape[1:]
     mixer = np.random.default_rng(m).standard_normal((m, min(n, m))) / m**0.5
     magnitude = do("broadcast_to", unit_scale(y, 1)[:, None], (y.shape[0], min(n, m)))
-    q = orthonormalize(y @ as_like(mixer, y), magnitude)
-    return q, do("conj", transposed(q)) @ y
+    rows = orthonormalize(transposed(y @ as_like(mixer, y)), magnitude)  # (batch, m', n)
+    return transposed(rows), do("conj", rows) @ y
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
