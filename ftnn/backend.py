@@ -180,6 +180,13 @@ def diagonal(x: Array) -> Array:
     return do("diagonal", x, axis1=-2, axis2=-1)
 
 
+def largest(x: Array, axis: int) -> Array:
+    """Largest entry along ``axis``, which stays with size 1."""
+    if infer_backend(x) == "torch":
+        return x.amax(dim=axis, keepdim=True)
+    return do("max", x, axis=axis, keepdims=True)
+
+
 def norm(x: Array, axes: tuple[int, ...]) -> Array:
     """Euclidean norm over ``axes``; its gradient at zero is not defined."""
     if infer_backend(x) == "torch":

@@ -19,7 +19,16 @@ freely (Q does not see it).
 
 from autoray import do
 
-from ..backend import Array, as_dtype_of, as_like, invert_lower, stop_gradient, tiny, to_numpy
+from ..backend import (
+    Array,
+    as_dtype_of,
+    as_like,
+    invert_lower,
+    largest,
+    stop_gradient,
+    tiny,
+    to_numpy,
+)
 from ..chain import Term
 from ..linalg import lq_positive, orthonormalize, test_matrices, unit_scale
 from .sweep import Blocks, Sum, output_bonds, sweep
@@ -120,7 +129,7 @@ def compress_src_adaptive(
                 good = [j + 1 for j, d in enumerate(found) if d <= rtol**2 / max(cuts, 1)]
                 if good or size == bonds[k]:
                     bond = good[0] if good else size
-                    return orthonormalize(y[:, :bond], magnitude[:, :bond]), None
+                    return orthonormalize(y[:, :bond], magnitude), None
             grow(k)
 
     return sweep(total, basis)[0]
@@ -168,16 +177,17 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
     Returns
     -------
     sketch : array (batch, bond, out*r)
-    magnitude : array (batch, bond)
-        Size of the numbers that went into each row.
+    magnitude : array (batch, 1)
+        Size of the numbers that went into the rows.
     peak : array (batch, bond)
         Logarithm of what each row was divided by.
     """
-    norms = [unit_scale(m, 1)[:, None] for m in sites]  # (batch, 1)
     if len(sites) == 1:
         ((env, log),) = rows
-        log = log[:, :bond]
-        return env[:, :bond] @ sites[0], do("broadcast_to", norms[0], log.shape), log
+        y = env[:, :bond] @ sites[0]
+        # the rows of E have norm 1: all rows of Y carry the rounding of the largest
+        return y, largest(unit_scale(y, 2), 1), log[:, :bond]
+    norms = [unit_scale(m, 1)[:, None] for m in sites]  # (batch, 1)
     sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(rows, norms, strict=True)]
     peak = sizes[0]
     for other in sizes[1:]:
@@ -187,7 +197,7 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
         weight = do("exp", log[:, :bond] - peak)[:, :, None]
         total = total + (env[:, :bond] * weight) @ site
         magnitude = magnitude + do("exp", size - peak)
-    return total, magnitude, peak
+    return total, largest(magnitude, 1), peak
 
 
 def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:
