@@ -47,6 +47,48 @@ def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> tor
     return _Orthonormalize.apply(y, magnitude)[0]
 
 
+class _SharedMatmul(torch.autograd.Function):
+    """Product of one matrix with a stack.
+
+    The gradient of the matrix is one product over all of the stack, where copying its operands
+    into place moves less memory than what torch's own does: form a matrix for every element of
+    the stack, and then add them up.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(shared, stack):
+        return _broadcast(shared, stack)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        shared, stack = ctx.saved_tensors
+        m, k, n = *shared.shape, stack.shape[-1]
+        if m * k > (m + k) * n:
+            flat = grad.movedim(-2, 0).reshape(m, -1)  # (m, ... n)
+            grad_shared = flat @ stack.movedim(-2, 0).reshape(k, -1).mH
+        else:
+            grad_shared = (grad @ stack.mH).sum(tuple(range(stack.ndim - 2)))
+        return grad_shared, _broadcast(shared.mH, grad)
+
+
+def _broadcast(shared: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+    # with both operands of as many dimensions torch runs a batched product; else it would copy
+    return shared.reshape(*[1] * (stack.ndim - 2), *shared.shape) @ stack
+
+
+def shared_matmul_torch(shared: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+    """Torch version of :func:`ftnn.backend.shared_matmul`, with its gradient."""
+    if torch.is_grad_enabled() and shared.requires_grad:
+        return _SharedMatmul.apply(shared, stack)
+    return _broadcast(shared, stack)
+
+
 class _LeftSingular(torch.autograd.Function):
     """Left singular vectors; see :func:`ftnn.svd.left_singular` for the derivation."""
 

@@ -235,6 +235,15 @@ def invert_lower(x: Array) -> Array:
     return do("linalg.inv", x)
 
 
+def shared_matmul(shared: Array, stack: Array) -> Array:
+    """Product (..., m, n) of one matrix (m, k) with a stack of matrices (..., k, n)."""
+    if infer_backend(stack) == "torch":
+        from ._torch import shared_matmul_torch
+
+        return shared_matmul_torch(shared, stack)
+    return shared @ stack
+
+
 # autoray translates the names of keyword arguments at every call, which torch.compile cannot
 # follow; the functions of the hot path therefore call torch by its own names.
 

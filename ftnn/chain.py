@@ -21,7 +21,7 @@ from math import prod
 import cotengra as ctg
 from autoray import do
 
-from .backend import Array, permute
+from .backend import Array, permute, shared_matmul
 
 Cores = tuple[Array, ...]
 
@@ -242,8 +242,8 @@ def _absorb_product(weight: Array, core: Array, env: Array) -> Array:
     env = do("reshape", env, (batch, xr, wr * r))
     new = do("reshape", core, (-1, xl * inn, xr)) @ env  # (batch, xl*in, wr*r)
     new = do("reshape", new, (batch, xl, inn * wr, r))
-    flat = do("reshape", weight, (1, 1, wl * out, inn * wr))
-    return do("reshape", flat @ new, (batch, xl * wl, out, r))
+    new = shared_matmul(do("reshape", weight, (wl * out, inn * wr)), new)  # (batch, xl, wl*out, r)
+    return do("reshape", new, (batch, xl * wl, out, r))
 
 
 def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:
