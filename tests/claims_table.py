@@ -19,6 +19,13 @@ def cell(method, claim):
     return "yes"
 
 
+def pretty(cost):
+    """Signs in place of names: D^2 chi to D² χ."""
+    for name, sign in (("chi", "χ"), ("^2", "²"), ("^3", "³")):
+        cost = cost.replace(name, sign)
+    return cost
+
+
 def table():
     """The table in Markdown."""
     names = list(METHODS)
@@ -29,10 +36,7 @@ def table():
         ("its error is known", lambda m: "exactly" if m.error == "exact" else "by estimate"),
         ("digits of float64 that survive", lambda m: "all" if m.digits == 1.0 else "half"),
         ("random", lambda m: "by seed" if m.seeded else "no"),
-        (
-            "leading cost a site",
-            lambda m: m.cost.replace("chi", "χ").replace("^3", "³").replace("^2", "²"),
-        ),
+        ("leading cost a site", lambda m: pretty(m.cost)),
         ("source", lambda m: m.source),
     )
     lines += [f"| {text} | {' | '.join(show(METHODS[n]) for n in names)} |" for text, show in rows]
