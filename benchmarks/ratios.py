@@ -30,6 +30,7 @@ if not __package__:  # run as a script
 from benchmarks import accuracy, workloads
 from benchmarks.floor import Floor, flops, products
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
+from ftnn.training.memory import keep_freed_memory
 
 SAMPLES = 4
 """Samples that quimb compresses in a round."""
@@ -118,9 +119,10 @@ class Call:
 class Bench:
     """The rows found so far, where ours runs, and how long."""
 
-    def __init__(self, console: Console, device: str, rounds: int) -> None:
+    def __init__(self, console: Console, device: str, rounds: int, compiled: bool) -> None:
         self.console = console
         self.rounds = rounds
+        self.compiled = compiled
         self.places = workloads.places_of(device)
         named = [place for place in workloads.PLACES if place.endswith(device)]
         self.skipped = [place for place in named if place not in self.places]
@@ -139,6 +141,9 @@ class Bench:
             recorded = forward(problem, p, bond, gradients=True)
             calls[f"recorded {p}"] = Call(recorded, p, batch)
             calls[f"gradient {p}"] = Call(forward_backward(problem, p, bond), p, batch)
+            if self.compiled:
+                self.console.print(f"compiling {work} ...")
+                calls[f"compiled {p}"] = Call(workloads.compiled(problem, p, bond), p, batch)
         shapes = products(forward(problem, "torch-cpu", bond))
         floors = {f"floor {p}": Floor(shapes, p) for p in self.places}
         found = self.by_turns(work, calls, self.rounds, floors)
@@ -148,6 +153,9 @@ class Bench:
         for p in self.places:
             limits = (bar, aim) if p == best else ()
             rows.append(Row(work, p, "quimb src", found[p], found["quimb src"], *limits))
+            if f"compiled {p}" in found:
+                seconds = found[f"compiled {p}"]
+                rows.append(Row(work, f"{p}, compiled", "quimb src", seconds, found["quimb src"]))
         qr = found["quimb src (QR)"]
         rows.append(Row(work, best, "quimb src (QR)", found[best], qr))
         for p in self.places:
@@ -268,8 +276,9 @@ def main() -> None:
     arguments = _arguments()
     warnings.filterwarnings("ignore", message="Couldn't import `kahypar`")  # cotengra's advice
     console = Console(width=None if sys.stdout.isatty() else 110)
+    kept = keep_freed_memory()  # as the command line does
     with _threads(arguments.threads):
-        found = _conditions(arguments.device)
+        found = _conditions(arguments.device) | {"freed memory": "kept" if kept else "returned"}
         console.print(", ".join(f"{name} {value}" for name, value in found.items()))
         if arguments.accuracy:
             found |= accuracy.table(console, arguments.full, arguments.seeds)
@@ -286,6 +295,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--accuracy", action="store_true", help="errors instead of times, on NumPy")
     add("--full", action="store_true", help="also dm and direct on the synthetic problem")
+    add("--compile", action="store_true", help="also torch.compile (a minute of compiling each)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where ours runs")
     add("--threads", type=_positive, metavar="N", help="threads of NumPy, torch and numba")
     add("--rounds", type=_positive, metavar="N", default=5)
@@ -307,7 +317,7 @@ def _positive(text: str) -> int:
 
 
 def _speed(console: Console, arguments: argparse.Namespace) -> dict:
-    bench = Bench(console, arguments.device, arguments.rounds)
+    bench = Bench(console, arguments.device, arguments.rounds, arguments.compile)
     long, wide = "L=10, phys 4, D=8, χ=16→16, batch 128", "L=5, phys 4→8, D=8, χ=8→8, batch 256"
     bench.product(long, LONG, "float32", bar=40, aim=60)
     bench.product(long, LONG, "float64", bar=12, aim=20)

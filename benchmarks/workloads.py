@@ -14,7 +14,10 @@ import quimb.tensor as qtn
 
 import ftnn
 from ftnn.backend import convert
+from ftnn.chain import Apply, State, Term
 from ftnn.lazy import Lazy
+from ftnn.truncation.src import compress_src, seeded
+from ftnn.truncation.sweep import output_bonds
 
 PLACES = ("numpy-cpu", "torch-cpu", "torch-cuda", "cupy-cuda")
 
@@ -129,6 +132,24 @@ def forward(
             core.requires_grad_()
     lazy = here.lazy()
     return lambda: ftnn.compress(lazy, max_bond=bond, method=method)
+
+
+def compiled(problem: Problem, place: str, bond: int) -> Callable[[], object]:
+    """Compress on torch by "src" as one compiled graph; returns cores, and compiles at once."""
+    import torch
+
+    here = problem.at(place)
+    terms = here.lazy().terms
+    omegas = seeded(terms, output_bonds(terms, bond), 0)
+
+    def compress(weight: tuple, state: tuple) -> tuple:
+        return compress_src((Term(Apply(weight, State(state))),), omegas, bond)
+
+    compress(*here)  # autoray looks its functions up at the first call
+    torch.compiler.reset()
+    graph = torch.compile(compress, fullgraph=True)
+    graph(*here)
+    return lambda: graph(*here)
 
 
 def forward_backward(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import analysis, encoding, nonlinear, plotting, training, truncation
+    from .calibration import calibrate
     from .layer import Layer
-    from .layers import Linear, Readout, Residual, Sequential, calibrate
+    from .layers import Linear, Readout, Residual, Sequential
     from .operators import MPO
     from .serialization import load, load_encoder, save
     from .states import MPS
@@ -49,7 +50,7 @@ _HOMES = {
     "Readout": "layers",
     "Residual": "layers",
     "Sequential": "layers",
-    "calibrate": "layers",
+    "calibrate": "calibration",
     "compress": "truncation",
     "load": "serialization",
     "load_encoder": "serialization",

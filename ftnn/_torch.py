@@ -2,8 +2,8 @@
 
 import torch
 
-from .backend import invert_lower
-from .linalg import lq_positive
+from .linalg import lq_positive, orthonormalize_vjp
+from .svd import hermitian_vectors_vjp, left_singular_vjp
 
 
 class _Orthonormalize(torch.autograd.Function):
@@ -23,21 +23,7 @@ class _Orthonormalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_q, _low, _null, _scale):
-        q, low, null, scale = ctx.saved_tensors
-        eps = torch.finfo(q.dtype).eps
-        # null rows leave the system: no gradient in, identity rows and columns in L
-        live = (~null).to(q.dtype)
-        grad_q = grad_q * live[..., None]
-        low = low * live[..., :, None] * live[..., None, :]
-        diag = low.diagonal(dim1=-2, dim2=-1).real
-        damping = torch.where(null, 1.0, eps / torch.where(null, 1.0, diag))
-        low = low + torch.diag_embed(damping).to(q.dtype)
-
-        m = grad_q @ q.mH  # (..., s, s)
-        lower = m.tril(-1)
-        sym = lower + lower.mH + torch.diag_embed(m.diagonal(dim1=-2, dim2=-1).real).to(q.dtype)
-        inverse = invert_lower(low) / scale[..., None, :]
-        return inverse.mH @ (grad_q - sym @ q), None
+        return orthonormalize_vjp(grad_q, *ctx.saved_tensors), None
 
 
 def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
@@ -68,7 +54,7 @@ class _SharedMatmul(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         shared, stack = ctx.saved_tensors
-        m, k, n = *shared.shape, stack.shape[-1]
+        (m, k), n = shared.shape, stack.shape[-1]
         if m * k > (m + k) * n:
             flat = grad.movedim(-2, 0).reshape(m, -1)  # (m, ... n)
             grad_shared = flat @ stack.movedim(-2, 0).reshape(k, -1).mH
@@ -106,22 +92,7 @@ class _LeftSingular(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_u, _s, _vh):
-        u, s, vh = ctx.saved_tensors
-        info = torch.finfo(u.dtype)
-        width = info.eps ** (4 / 3)
-        largest = torch.maximum(s[..., :, None], s[..., None, :]) + info.tiny**0.5
-        gap = (s[..., None, :] - s[..., :, None]) / largest  # [i, j] = (s_j - s_i) / max
-        # F S = s_j / ((s_j - s_i)(s_j + s_i)), all in units of the larger of the two
-        total = (s[..., None, :] + s[..., :, None]) / largest + info.tiny
-        factor = gap / (gap**2 + width) / total * (s[..., None, :] / largest)
-        factor = factor / largest
-        w = u.mH @ grad_u
-        inner = factor.to(u.dtype) * (w - w.mH)
-        top = s[..., :1] + info.tiny**0.5
-        share = s / top
-        inverse = share / (share**2 + width) / top
-        outer = (grad_u - u @ w) * inverse[..., None, :].to(u.dtype)
-        return (u @ inner + outer) @ vh
+        return left_singular_vjp(grad_u, *ctx.saved_tensors)
 
 
 def left_singular_torch(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,15 +118,7 @@ class _HermitianVectors(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, _values, grad_u):
-        values, u = ctx.saved_tensors
-        info = torch.finfo(u.dtype)
-        size = values.abs()
-        largest = torch.maximum(size[..., :, None], size[..., None, :]) + info.tiny**0.5
-        gap = (values[..., None, :] - values[..., :, None]) / largest
-        factor = gap / (gap**2 + info.eps ** (4 / 3)) / largest
-        w = u.mH @ grad_u
-        grad = u @ (factor.to(u.dtype) * w) @ u.mH
-        return 0.5 * (grad + grad.mH)
+        return hermitian_vectors_vjp(grad_u, *ctx.saved_tensors)
 
 
 def hermitian_vectors_torch(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

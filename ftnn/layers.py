@@ -1,19 +1,16 @@
 """The linear part of a network: Linear, Readout, Residual, Sequential."""
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from autoray import do
 
-from .backend import Array, as_dtype_of, log, permute, to_numpy
+from .backend import Array, as_dtype_of, log, permute
 from .chain import Apply, Cores, State, Term
+from .initialization import initial_bias, initial_weight, sketch_of_layer
 from .layer import Layer
-from .linalg import abs2, spread, test_matrices, unit_scale
-from .operators import weight_bonds
-from .states import check_dims, check_positive, overlap
+from .linalg import abs2, unit_scale
+from .states import check_dims, check_positive
 from .truncation.methods import METHODS
 from .truncation.src import compress_src
 
@@ -89,10 +86,10 @@ class Linear(Layer):
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed
-        self.params |= _named("weight", _initial_weight(in_dims, out_dims, bond_dim, seed))
+        self.params |= _named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
         if bias:
-            self.params |= _named("bias", _initial_bias(out_dims, seed))
-        self.buffers |= _named("omega", _layer_test_matrices(out_dims, max_bond, seed))
+            self.params |= _named("bias", initial_bias(out_dims, seed))
+        self.buffers |= _named("omega", sketch_of_layer(out_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
@@ -158,7 +155,7 @@ class Readout(Layer):
         outs = [1] * len(in_dims)
         outs[self.center] = num_outputs
         # (left, out, in, right); out is 1 but on the middle site
-        cores = _initial_weight(in_dims, tuple(outs), bond_dim, seed)
+        cores = initial_weight(in_dims, tuple(outs), bond_dim, seed)
         self.params |= _named("weight", cores)
 
     @property
@@ -232,7 +229,7 @@ class Residual(Layer):
         super().__init__(layer.in_dims, layer.in_dims)
         self.max_bond, self.seed = max_bond, seed
         self.children["layer"] = layer
-        self.buffers |= _named("omega", _layer_test_matrices(layer.in_dims, max_bond, seed))
+        self.buffers |= _named("omega", sketch_of_layer(layer.in_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
@@ -294,43 +291,6 @@ class Sequential(Layer):
         return {}
 
 
-def calibrate(model: Sequential, cores: Cores) -> None:
-    """Scale the weights once so that activations and outputs start at order one on real data.
-
-    Goes through the layers; every :class:`Linear` is divided by the median, over the batch, of
-    the root mean square entry of its output, every :class:`Readout` by the root mean square
-    deviation of its outputs. The factor is spread evenly over the cores of the weight.
-
-    Parameters
-    ----------
-    model : Sequential
-    cores : tuple of array (batch, left, phys, right)
-        A batch of inputs on the backend of the model.
-    """
-    for layer in model.layers:
-        if isinstance(layer, Linear):
-            out = layer.apply(cores)
-            value, log_scale = overlap(out, out)
-            log_square = np.log(to_numpy(value).real) + to_numpy(log_scale)
-            log_rms = 0.5 * (log_square - sum(math.log(d) for d in layer.out_dims))
-            _scale_weight(layer, -float(np.median(log_rms)))
-        elif isinstance(layer, Readout):
-            value, log_scale = layer.contract(cores)
-            peak = float(to_numpy(log_scale).max())
-            outputs = to_numpy(value) * np.exp(to_numpy(log_scale) - peak)[:, None]
-            rms = float(np.sqrt(np.mean(np.abs(outputs) ** 2)))
-            if rms > 0.0:
-                _scale_weight(layer, -peak - math.log(rms))
-        cores = layer.apply(cores)
-
-
-def _scale_weight(layer: Layer, log_factor: float) -> None:
-    names = [name for name in layer.params if name.startswith("weight.")]
-    factor = math.exp(log_factor / len(names))
-    for name in names:
-        layer.params[name] = layer.params[name] * factor
-
-
 def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
     scale = unit_scale(env, 1)
     return env / scale[:, None, None], log_scale + log(scale)
@@ -342,55 +302,3 @@ def _named(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
 
 def _collect(store: dict[str, Array], prefix: str) -> tuple[Array, ...]:
     return tuple(array for name, array in store.items() if name.startswith(prefix + "."))
-
-
-def _layer_test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
-    omegas = test_matrices(dims, size, seed)
-    for omega in omegas:
-        # the first row favours the constant channel, so that its sign does not flip
-        omega[0] *= 0.1
-        omega[0, 0] = 1.0
-    return omegas
-
-
-def _initial_weight(
-    in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: int, seed: int
-) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng((seed, 1))
-    L = len(in_dims)
-    bonds = weight_bonds(out_dims, in_dims, bond_dim)
-    noise = min(1.0, 2.0 / L)
-    cores = []
-    for out, inn, (left, right) in zip(out_dims, in_dims, pairwise(bonds), strict=True):
-        core = noise * rng.standard_normal((left, out, inn, right)) / np.sqrt(inn * right)
-        bond = np.eye(left, right)
-        if left == 1 or right == 1:  # an end of the chain: every bond channel meets the edge
-            bond = np.full((left, right), 1.0 / np.sqrt(max(left, right)))
-        core += bond[:, None, None, :] * _semi_orthogonal(rng, out, inn)[None, :, :, None]
-        cores.append(core)
-    flat = [core.reshape(1, core.shape[0], -1, core.shape[3]) for core in cores]
-    value, log_scale = overlap(tuple(flat), tuple(flat))
-    log_norm = 0.5 * (np.log(value) + log_scale)  # of the Frobenius norm
-    target = 0.5 * sum(np.log(d) for d in out_dims)
-    scaled = spread(flat, target - log_norm)
-    return tuple(s.reshape(c.shape) for s, c in zip(scaled, cores, strict=True))
-
-
-def _semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
-    """Matrix (out, in) with orthonormal rows or columns that keeps channel 0."""
-    matrix = np.zeros((out, inn))
-    matrix[0, 0] = 1.0
-    if out > 1 and inn > 1:
-        tall = np.linalg.qr(rng.standard_normal((max(out, inn) - 1, min(out, inn) - 1)))[0]
-        matrix[1:, 1:] = tall if out >= inn else tall.T
-    elif out > 1:
-        matrix[:, 0] = 1.0 / np.sqrt(out)
-    return matrix
-
-
-def _initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
-    # zero as a tensor, but alive: only the last core is zero, and it gets a gradient
-    rng = np.random.default_rng((seed, 2))
-    cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
-    cores[-1] = np.zeros_like(cores[-1])
-    return tuple(cores)

@@ -3,6 +3,8 @@
 Everything acts on stacks of matrices, on whatever backend the arrays live on.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from autoray import do, infer_backend
 
@@ -75,10 +77,15 @@ def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
      [-0.8  0.6  0. ]
      [ 0.   0.   0. ]]
     """
-    if infer_backend(y) == "torch":
+    backend = infer_backend(y)
+    if backend == "torch":
         from ._torch import orthonormalize_torch
 
         return orthonormalize_torch(y, magnitude)
+    if backend == "jax":
+        from ._jax import orthonormalize_jax
+
+        return orthonormalize_jax(y, magnitude)
     return lq_positive(y, magnitude)[0]
 
 
@@ -136,6 +143,38 @@ def _by_gram(y: Array, magnitude: Array | None) -> tuple[Array, Array, Array, Ar
     solvable = low * live[..., :, None] * live[..., None, :] + (1.0 - live)[..., None] * eye
     q = (invert_lower(solvable) * (live * inverse)[..., None, :] * live[..., None]) @ wide
     return as_dtype_of(q, y), as_dtype_of(low, y), null, as_dtype_of(1.0 / inverse, abs(y[..., 0]))
+
+
+def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Array) -> Array:
+    """Gradient of :func:`orthonormalize`, from the factors; see there for the derivation.
+
+    Parameters
+    ----------
+    grad : array (..., s, n)
+        Upstream gradient, in torch's convention for complex numbers.
+    q, low, null, scale : array
+        What :func:`lq_positive` returned.
+
+    Returns
+    -------
+    array (..., s, n)
+    """
+    # null rows leave the system: no gradient in, identity rows and columns in L
+    live = as_dtype_of(do("logical_not", null), q)
+    grad = grad * live[..., None]
+    low = low * live[..., :, None] * live[..., None, :]
+    pivot = do("real", diagonal(low))
+    one = do("ones_like", pivot)
+    damping = do("where", null, one, eps(q) / do("where", null, one, pivot))
+    eye = do("eye", low.shape[-1], like=low)
+    low = low + as_dtype_of(damping, q)[..., None] * eye
+
+    m = grad @ do("conj", transposed(q))  # (..., s, s)
+    lower = do("tril", m, -1)
+    middle = as_dtype_of(do("real", diagonal(m)), q)[..., None] * eye
+    sym = lower + do("conj", transposed(lower)) + middle
+    inverse = invert_lower(low) / scale[..., None, :]
+    return do("conj", transposed(inverse)) @ (grad - sym @ q)
 
 
 def _null(inverse: Array, norms: Array, magnitude: Array | None, rounding: float) -> Array:
@@ -206,16 +245,23 @@ def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarr
     Returns
     -------
     tuple of array (size, dims[k]), float64, on NumPy; one for every site but the last.
+        Drawn once and kept: they are not writeable.
 
     Examples
     --------
     >>> [omega.shape for omega in test_matrices((2, 3, 4), size=5, seed=0)]
     [(5, 2), (5, 3)]
     """
-    return tuple(
-        np.random.default_rng((int(seed), site)).standard_normal((int(size), int(dim)))
-        for site, dim in enumerate(dims[:-1])
-    )
+    return _drawn(tuple(map(int, dims)), int(size), int(seed))
+
+
+@lru_cache(maxsize=64)
+def _drawn(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
+    drawn = []
+    for site, dim in enumerate(dims[:-1]):
+        drawn.append(np.random.default_rng((seed, site)).standard_normal((size, dim)))
+        drawn[-1].flags.writeable = False
+    return tuple(drawn)
 
 
 test_matrices.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test

@@ -4,7 +4,7 @@ import math
 
 from autoray import do, infer_backend
 
-from .backend import Array, eps, in_single, permute, stop_gradient
+from .backend import Array, as_dtype_of, eps, in_single, permute, stop_gradient, tiny, transposed
 from .linalg import NULL_FACTOR, abs2
 
 
@@ -125,13 +125,78 @@ def left_singular(y: Array) -> tuple[Array, Array]:
     :math:`\epsilon^{4/3}/x^2` where they are not. Functions of the subspace alone, such as the
     truncated tensor, do not see the terms between two vectors that are both kept.
     """
-    if infer_backend(y) == "torch":
+    backend = infer_backend(y)
+    if backend == "torch":
         from ._torch import left_singular_torch
 
         u, s = left_singular_torch(y)
+    elif backend == "jax":
+        from ._jax import left_singular_jax
+
+        u, s = left_singular_jax(y)
     else:
         u, s, _ = do("linalg.svd", y, full_matrices=False)
     return u * do("conj", _pivot_phase(u)), s
+
+
+def left_singular_vjp(grad: Array, u: Array, s: Array, vh: Array) -> Array:
+    """Gradient of the left singular vectors, from the factors; see :func:`left_singular`.
+
+    Parameters
+    ----------
+    grad : array (batch, n, p)
+        Upstream gradient of ``u``, in torch's convention for complex numbers.
+    u, s, vh : array
+        The factors.
+
+    Returns
+    -------
+    array (batch, n, m)
+    """
+    small = tiny(u) ** 0.5
+    first, second = s[..., :, None], s[..., None, :]
+    larger = do("where", first > second, first, second) + small
+    # s_j / ((s_j - s_i)(s_j + s_i)), with every difference in units of the larger of the two
+    gap = _broadened((second - first) / larger, u)
+    factor = gap / ((second + first) / larger + tiny(u)) * (second / larger) / larger
+    w = _adjoint(u) @ grad
+    inner = as_dtype_of(factor, u) * (w - _adjoint(w))
+    top = s[..., :1] + small
+    inverse = _broadened(s / top, u) / top
+    outer = (grad - u @ w) * as_dtype_of(inverse, u)[..., None, :]
+    return (u @ inner + outer) @ vh
+
+
+def hermitian_vectors_vjp(grad: Array, values: Array, u: Array) -> Array:
+    """Gradient of the eigenvectors, from the factors; see :func:`hermitian_vectors`.
+
+    Parameters
+    ----------
+    grad : array (batch, n, n)
+        Upstream gradient of ``u``, in torch's convention for complex numbers.
+    values, u : array
+        The factors.
+
+    Returns
+    -------
+    array (batch, n, n)
+    """
+    size = do("abs", values)
+    first, second = size[..., :, None], size[..., None, :]
+    larger = do("where", first > second, first, second) + tiny(u) ** 0.5
+    gap = _broadened((values[..., None, :] - values[..., :, None]) / larger, u)
+    inner = as_dtype_of(gap / larger, u) * (_adjoint(u) @ grad)
+    grad = u @ inner @ _adjoint(u)
+    return 0.5 * (grad + _adjoint(grad))
+
+
+def _broadened(x: Array, like: Array) -> Array:
+    """``1 / x``, bounded where ``x`` is below the rounding of ``like`` to the power 2/3."""
+    return x / (x * x + eps(like) ** (4 / 3))
+
+
+def _adjoint(x: Array) -> Array:
+    return do("conj", transposed(x))
 
 
 def leading(u: Array, s: Array, bond: int) -> Array:
@@ -194,10 +259,15 @@ def hermitian_vectors(h: Array) -> tuple[Array, Array]:
     The gradient, :math:`\bar H = U (F \circ U^\dagger\bar U) U^\dagger` made Hermitian, with
     :math:`F_{ij} = 1/(\lambda_j - \lambda_i)`, is broadened as that of :func:`left_singular`.
     """
-    if infer_backend(h) == "torch":
+    backend = infer_backend(h)
+    if backend == "torch":
         from ._torch import hermitian_vectors_torch
 
         u, values = hermitian_vectors_torch(h)
+    elif backend == "jax":
+        from ._jax import hermitian_vectors_jax
+
+        u, values = hermitian_vectors_jax(h)
     else:
         values, u = do("linalg.eigh", h)
         values, u = do("flip", values, (1,)), do("flip", u, (2,))

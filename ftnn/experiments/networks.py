@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..calibration import calibrate
 from ..encoding import Encoder
 from ..layer import Layer
-from ..layers import Linear, Readout, Sequential, calibrate
+from ..layers import Linear, Readout, Sequential
 from ..nonlinear import KAN, RMSNorm
 from .base import Config
 
