@@ -180,6 +180,13 @@ def diagonal(x: Array) -> Array:
     return do("diagonal", x, axis1=-2, axis2=-1)
 
 
+def tril(x: Array, k: int = 0) -> Array:
+    """Lower triangles of a stack of matrices, from the ``k``-th diagonal down."""
+    if infer_backend(x) == "torch":
+        return x.tril(k)
+    return do("tril", x, k)
+
+
 def largest(x: Array, axis: int) -> Array:
     """Largest entry along ``axis``, which stays with size 1."""
     if infer_backend(x) == "torch":
@@ -232,7 +239,7 @@ def invert_lower(x: Array) -> Array:
 
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         return torch.linalg.solve_triangular(x, eye.expand(x.shape), upper=False)
-    return do("linalg.inv", x)
+    return tril(do("linalg.inv", x))  # a general inverse leaves rounding above the diagonal
 
 
 def shared_matmul(shared: Array, stack: Array) -> Array:

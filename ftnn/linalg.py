@@ -23,6 +23,7 @@ from .backend import (
     stop_gradient,
     tiny,
     transposed,
+    tril,
 )
 
 NULL_FACTOR = 16.0
@@ -102,47 +103,47 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
         Which rows are null.
     scale : array (..., s)
         Norm of each row of ``y``, kept off zero.
+
+    Notes
+    -----
+    L is the Cholesky factor of the Gram matrix of the rows, scaled to norm 1; all of it are small
+    matrix products and small triangular factors. Squaring halves the digits. In single
+    precision the Gram matrix is formed in double precision: what is lost then lies below the
+    rounding of the input. In double precision three rounds follow each other (shifted
+    CholeskyQR3: Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa, SIAM J. Sci. Comput. 42,
+    A477, 2020), with the rows scaled to norm 1 anew in each, so that a row whose new part is
+    small is resolved as well as by Householder reflections. The shift keeps the
+    factorization of a rank-deficient matrix going.
     """
-    if in_single(y) and infer_backend(y) != "jax":
-        return _by_gram(y, magnitude)
-    return _by_householder(y, magnitude)
+    single = in_single(y) and infer_backend(y) != "jax"  # JAX may have no double precision
+    q = in_double(y) if single else y
+    eye = do("eye", y.shape[-2], like=q)
+    unit = inverse = norms = None
+    for _ in range(1 if single else 3):
+        gram = q @ _adjoint(q)
+        size = do("sqrt", do("real", diagonal(gram)))  # (..., s)
+        factor = 1.0 / do("where", size > tiny(q) ** 0.5, size, do("ones_like", size))
+        gram = gram * factor[..., :, None] * factor[..., None, :]
+        step = invert_lower(cholesky(gram + 4 * y.shape[-2] * eps(q) * eye))
+        if norms is None:
+            unit, inverse, norms = q * factor[..., None], step, size
+            q = step @ unit
+        else:
+            step = step * factor[..., None, :]
+            q, inverse = step @ q, step @ inverse
+    # Row j of Y is the combination c of the rows before it, plus a pivot. If every row carries a
+    # rounding error of eps times its magnitude, the pivot carries |(-c, 1)| of that; and row j of
+    # the inverse of L is (-c, 1) divided by the pivot.
+    noise = norm(inverse, (-1,)) * (NULL_FACTOR * eps(y))
+    null = noise * (norms if magnitude is None else magnitude) >= norms
+    q = q * as_dtype_of(do("logical_not", null), q)[..., None]
+    low = tril(unit @ _adjoint(q))
+    scale = as_dtype_of(norms + tiny(y) ** 0.5, do("real", y))
+    return as_dtype_of(q, y), as_dtype_of(low, y), null, scale
 
 
-def _by_householder(y: Array, magnitude: Array | None) -> tuple[Array, Array, Array, Array]:
-    norms = norm(y, (-1,))  # (..., s)
-    scale = norms + tiny(y) ** 0.5  # a zero row stays zero
-    q, r = do("linalg.qr", transposed(y / scale[..., None]))
-    diag = diagonal(r)  # (..., s)
-    phase = (diag / (do("abs", diag) + tiny(y)))[..., None]
-    low = transposed(do("conj", phase) * r)
-    # a pivot that is zero, or rounding, is far below those that are not null
-    eye = do("eye", low.shape[-1], like=low)
-    null = _null(invert_lower(low + eps(y) ** 1.5 * eye), norms, magnitude, eps(y))
-    live = as_dtype_of(do("logical_not", null), y)
-    # reflections leave rounding where a column of y is zero; a null bond of the core before it
-    used = as_dtype_of(norm(y, (-2,)) > 0, y)  # (..., n)
-    q = transposed(q) * (phase * live[..., None]) * used[..., None, :]
-    return q, low * live[..., None, :], null, scale
-
-
-def _by_gram(y: Array, magnitude: Array | None) -> tuple[Array, Array, Array, Array]:
-    # Cholesky factor of the Gram matrix, in double precision for single precision input: what
-    # squaring loses lies below the rounding of the input. Pivots of rows of norm 1 that are
-    # not null are above NULL_FACTOR * eps = 2e-6, their squares above 4e-12; the shift, which
-    # keeps the factorization of a rank-deficient matrix going, is far below that.
-    wide = in_double(y)
-    s = wide.shape[-2]
-    gram = wide @ do("conj", transposed(wide))
-    norms = do("sqrt", do("real", diagonal(gram)))  # (..., s)
-    inverse = 1.0 / (norms + tiny(y) ** 0.5)
-    eye = do("eye", s, like=wide)
-    gram = gram * inverse[..., :, None] * inverse[..., None, :] + 4 * s * eps(wide) * eye
-    low = cholesky(gram)
-    null = _null(invert_lower(low), norms, magnitude, eps(y))
-    live = in_double(do("logical_not", null))
-    solvable = low * live[..., :, None] * live[..., None, :] + (1.0 - live)[..., None] * eye
-    q = (invert_lower(solvable) * (live * inverse)[..., None, :] * live[..., None]) @ wide
-    return as_dtype_of(q, y), as_dtype_of(low, y), null, as_dtype_of(1.0 / inverse, abs(y[..., 0]))
+def _adjoint(x: Array) -> Array:
+    return do("conj", transposed(x))
 
 
 def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Array) -> Array:
@@ -170,19 +171,11 @@ def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Ar
     low = low + as_dtype_of(damping, q)[..., None] * eye
 
     m = grad @ do("conj", transposed(q))  # (..., s, s)
-    lower = do("tril", m, -1)
+    lower = tril(m, -1)
     middle = as_dtype_of(do("real", diagonal(m)), q)[..., None] * eye
     sym = lower + do("conj", transposed(lower)) + middle
     inverse = invert_lower(low) / scale[..., None, :]
     return do("conj", transposed(inverse)) @ (grad - sym @ q)
-
-
-def _null(inverse: Array, norms: Array, magnitude: Array | None, rounding: float) -> Array:
-    # Row j of Y is the combination c of the rows before it, plus a pivot. If every row carries a
-    # rounding error of eps times its magnitude, the pivot carries |(-c, 1)| of that; and row j of
-    # the inverse of L is (-c, 1) divided by the pivot.
-    noise = norm(inverse, (-1,)) * (NULL_FACTOR * rounding)  # (..., s)
-    return noise * (norms if magnitude is None else magnitude) >= norms
 
 
 def abs2(x: Array) -> Array:
