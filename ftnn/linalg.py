@@ -122,7 +122,8 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
     for _ in range(1 if single else 3):
         gram = q @ _adjoint(q)
         size = do("sqrt", do("real", diagonal(gram)))  # (..., s)
-        factor = 1.0 / do("where", size > tiny(q) ** 0.5, size, do("ones_like", size))
+        floor = tiny(q) ** 0.5 if norms is None else eps(q) ** 2  # below it a row is zero
+        factor = 1.0 / do("where", size > floor, size, do("ones_like", size))
         gram = gram * factor[..., :, None] * factor[..., None, :]
         step = invert_lower(cholesky(gram + 4 * y.shape[-2] * eps(q) * eye))
         if norms is None:
