@@ -26,7 +26,7 @@ from .backend import (
     tril,
 )
 
-NULL_FACTOR = 16.0
+NULL_FACTOR = 4.0
 """A row is null if its new part is below this many times the rounding error it carries."""
 
 
@@ -137,7 +137,10 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
     # the inverse of L is (-c, 1) divided by the pivot.
     noise = norm(inverse, (-1,)) * (NULL_FACTOR * eps(y))
     null = noise * (norms if magnitude is None else magnitude) >= norms
-    q = q * as_dtype_of(do("logical_not", null), q)[..., None]
+    # the shift left the rows a little short; a hundred sites would add that up
+    length = norm(q, (-1,))
+    live = as_dtype_of(do("logical_not", null), length)
+    q = q * as_dtype_of(live / do("where", null, do("ones_like", length), length), q)[..., None]
     low = tril(unit @ _adjoint(q))
     scale = as_dtype_of(norms + tiny(y) ** 0.5, do("real", y))
     return as_dtype_of(q, y), as_dtype_of(low, y), null, scale
