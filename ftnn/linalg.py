@@ -170,7 +170,8 @@ def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Ar
     low = low * live[..., :, None] * live[..., None, :]
     pivot = do("real", diagonal(low))
     one = do("ones_like", pivot)
-    damping = do("where", null, one, eps(q) / do("where", null, one, pivot))
+    pivot = do("where", pivot > eps(q), pivot, eps(q) * one)  # it may be rounding, of any sign
+    damping = do("where", null, one, eps(q) / pivot)
     eye = do("eye", low.shape[-1], like=low)
     low = low + as_dtype_of(damping, q)[..., None] * eye
 

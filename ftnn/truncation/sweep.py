@@ -291,7 +291,8 @@ def isometry(y: Array) -> tuple[Array, Array]:
     """
     n, m = y.shape[1:]
     mixer = np.random.default_rng(m).standard_normal((m, min(n, m))) / m**0.5
-    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None], (y.shape[0], min(n, m)))
+    # any basis will do here: only what is zero beyond doubt goes, small directions stay
+    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] / 64, (y.shape[0], min(n, m)))
     rows = orthonormalize(transposed(y @ as_like(mixer, y)), magnitude)  # (batch, m', n)
     return transposed(rows), do("conj", rows) @ y
 
