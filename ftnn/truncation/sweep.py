@@ -33,7 +33,7 @@ from itertools import pairwise
 import numpy as np
 from autoray import do
 
-from ..backend import Array, as_dtype_of, as_like, is_complex, log, permute, transposed
+from ..backend import Array, as_dtype_of, as_like, in_single, is_complex, log, permute, transposed
 from ..chain import Apply, Hadamard, Node, State, Term
 from ..linalg import orthonormalize, safe_norm, spread, unit_scale
 
@@ -291,8 +291,9 @@ def isometry(y: Array) -> tuple[Array, Array]:
     """
     n, m = y.shape[1:]
     mixer = np.random.default_rng(m).standard_normal((m, min(n, m))) / m**0.5
-    # any basis will do here: only what is zero beyond doubt goes, small directions stay
-    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] / 64, (y.shape[0], min(n, m)))
+    # any basis will do here: where three rounds resolve them, directions near rounding stay
+    share = 1.0 if in_single(y) else 1.0 / 64.0
+    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] * share, (y.shape[0], min(n, m)))
     rows = orthonormalize(transposed(y @ as_like(mixer, y)), magnitude)  # (batch, m', n)
     return transposed(rows), do("conj", rows) @ y
 
