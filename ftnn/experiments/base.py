@@ -213,14 +213,15 @@ class Experiment:
     description : str
         One line.
     defaults : Config
-    load : callable (Config) -> Data
-        Applies ``config.limit`` by :meth:`Data.limited`.
-    build : callable (Config, Data) -> (encoder, model)
-        The encoder is fitted to the training images.
-    augment : callable (images (n, H, W), numpy Generator) -> images, optional
-        Random transformation of a batch of training images; used if ``config.augment``.
-    augment_states : callable (cores, numpy Generator) -> cores, optional
-        Random transformation of a batch of encoded images, likewise.
+    load : callable
+        Maps a Config to Data; applies ``config.limit`` by :meth:`Data.limited`.
+    build : callable
+        Maps a Config and Data to an encoder, fitted to the training images, and a model.
+    augment : callable, optional
+        Maps training images (n, H, W) and a numpy Generator to images; used if ``config.augment``.
+    augment_states : callable, optional
+        Maps encoded images, cores (batch, left, phys, right), and a numpy Generator to cores,
+        likewise.
     """
 
     name: str

@@ -118,11 +118,13 @@ class Trainer:
         ----------
         data : TrainingData or alike
             Has train_images, train_labels, val_images, val_labels. Encoded once.
-        augment : callable (images (n, height, width), numpy Generator) -> images, optional
-            Applied to the training images afresh every epoch, before they are encoded.
-        augment_states : callable (cores, numpy Generator) -> cores, optional
-            Applied to every training batch, tensors (batch, left, phys, right): what can be done
-            to a state core by core, such as mirroring a quantics image, needs no new encoding.
+        augment : callable, optional
+            Maps images (n, height, width) and a numpy Generator to images. Applied to the
+            training images afresh every epoch, before they are encoded.
+        augment_states : callable, optional
+            Maps cores, tensors (batch, left, phys, right), and a numpy Generator to cores. Applied
+            to every training batch: what can be done to a state core by core, such as mirroring
+            a quantics image, needs no new encoding.
         resume : bool
             Go on from the checkpoint in the run folder. With the same data, configuration,
             machine and number of threads the result is that of a run never interrupted.

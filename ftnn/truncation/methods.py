@@ -42,8 +42,9 @@ class Method:
     ----------
     name : str
         As given to :func:`ftnn.compress`.
-    run : callable (terms, max_bond, rtol, seed) -> (cores, discarded or None)
-        Without ``seed`` if the method is deterministic.
+    run : callable
+        ``(terms, max_bond, rtol, seed) -> (cores, discarded or None)``, without ``seed`` if the
+        method is deterministic.
     source : str
     cost : str
         Leading cost a site and sample of a product of bonds D and chi, compressed to chi.

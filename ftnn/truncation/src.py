@@ -171,8 +171,8 @@ def _appended(old: Rows, new: Rows) -> Rows:
 def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
     """Sum of E M over the terms, with rows of size one.
 
-    A row is scaled so that its largest term has size 1: with sum_t e^(a_t) E_t M_t and unit E_t
-    the terms have sizes e^(a_t) |M_t|.
+    A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
+    the terms have sizes ``e^(a_t) |M_t|``.
 
     Returns
     -------
