@@ -14,10 +14,7 @@ import quimb.tensor as qtn
 
 import ftnn
 from ftnn.backend import convert
-from ftnn.chain import Apply, State, Term
 from ftnn.lazy import Lazy
-from ftnn.truncation.src import compress_src, seeded
-from ftnn.truncation.sweep import output_bonds
 
 PLACES = ("numpy-cpu", "torch-cpu", "torch-cuda", "cupy-cuda")
 
@@ -135,21 +132,14 @@ def forward(
 
 
 def compiled(problem: Problem, place: str, bond: int) -> Callable[[], object]:
-    """Compress on torch by "src" as one compiled graph; returns cores, and compiles at once."""
+    """Compress on torch by "src" as one compiled graph, and compile it at once."""
     import torch
 
-    here = problem.at(place)
-    terms = here.lazy().terms
-    omegas = seeded(terms, output_bonds(terms, bond), 0)
-
-    def compress(weight: tuple, state: tuple) -> tuple:
-        return compress_src((Term(Apply(weight, State(state))),), omegas, bond)
-
-    compress(*here)  # autoray looks its functions up at the first call
     torch.compiler.reset()
-    graph = torch.compile(compress, fullgraph=True)
-    graph(*here)
-    return lambda: graph(*here)
+    lazy = problem.at(place).lazy()
+    fast = ftnn.truncation.compiled(bond)
+    fast(lazy)
+    return lambda: fast(lazy)
 
 
 def forward_backward(

@@ -6,13 +6,13 @@ JAX's cotangents of complex numbers are the conjugates of torch's gradients.
 import jax
 import jax.numpy as jnp
 
-from .linalg import lq_positive, orthonormalize_vjp
+from .linalg import lq_positive, orthonormal_rows, orthonormalize_vjp
 from .svd import hermitian_vectors_vjp, left_singular_vjp
 
 
 @jax.custom_vjp
 def _orthonormalize(y, magnitude):
-    return lq_positive(y, magnitude)[0]
+    return orthonormal_rows(y, magnitude)[0]
 
 
 def _orthonormalize_forward(y, magnitude):

@@ -1,9 +1,66 @@
 """Autograd rules for torch; imported only once a torch tensor is met."""
 
-import torch
+from importlib import import_module
 
-from .linalg import lq_positive, orthonormalize_vjp
+import numpy as np
+import torch
+from autoray import get_lib_fn
+
+from .backend import convert
+from .contraction import pairs
+from .linalg import lq_positive, orthonormal_rows, orthonormalize_vjp
 from .svd import hermitian_vectors_vjp, left_singular_vjp
+
+# torch.compile cannot follow autoray when it looks a function up, which it does once: do it now
+_USED = """abs all argmax astype broadcast_to conj cumsum exp eye flip imag isfinite linalg.eigh
+    linalg.svd log logical_not max ones ones_like real reshape sqrt stack sum swapaxes tanh
+    transpose where zeros_like"""
+for name in _USED.split():
+    get_lib_fn("torch", name)
+
+
+def is_compiling():
+    """Whether torch.compile is tracing."""
+    return torch.compiler.is_compiling()
+
+
+def contract_compiled(arrays, inputs, output):
+    """Version of :func:`ftnn.contraction.contract` that torch.compile can trace."""
+    shapes = tuple(tuple(array.shape) for array in arrays)
+    for first, second, equation in _pairs(tuple(inputs), output, shapes):
+        pair = arrays[first], arrays[second]
+        arrays = [x for n, x in enumerate(arrays) if n not in (first, second)]
+        # a copy, for what einsum returns does not always lie in memory as the compiler thinks
+        new = torch.einsum(equation, *pair).clone(memory_format=torch.contiguous_format)
+        arrays.append(new)
+    return arrays[0]
+
+
+_pairs = torch.compiler.assume_constant_result(pairs)
+
+
+def drawn_torch(draw, arguments, dtype, device):
+    """Torch version of :func:`ftnn.backend.drawn`."""
+    if is_compiling():
+        name = draw.__name__
+        return tuple(_drawn(draw.__module__, name, list(arguments), getattr(torch, dtype), device))
+    return tuple(convert(x, "torch", dtype, device) for x in draw(*arguments))
+
+
+@torch.library.custom_op("ftnn::drawn", mutates_args=())
+def _drawn(
+    module: str, name: str, arguments: list[int], dtype: torch.dtype, device: torch.device
+) -> list[torch.Tensor]:
+    # an operation of its own: torch.compile can neither trace NumPy's generator nor keep more
+    # than one array from it as a constant
+    arrays = getattr(import_module(module), name)(*arguments)
+    return [torch.from_numpy(np.array(x)).to(dtype=dtype, device=device) for x in arrays]
+
+
+@_drawn.register_fake
+def _(module, name, arguments, dtype, device):
+    arrays = getattr(import_module(module), name)(*arguments)
+    return [torch.empty(x.shape, dtype=dtype, device=device) for x in arrays]
 
 
 class _Orthonormalize(torch.autograd.Function):
@@ -29,7 +86,7 @@ class _Orthonormalize(torch.autograd.Function):
 def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
     """Torch version of :func:`ftnn.linalg.orthonormalize`, with its gradient."""
     if not (torch.is_grad_enabled() and y.requires_grad):
-        return lq_positive(y, magnitude)[0]
+        return orthonormal_rows(y, magnitude)[0].to(y.dtype)
     return _Orthonormalize.apply(y, magnitude)[0]
 
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,24 @@ def as_like(x: np.ndarray, like: Array) -> Array:
     return convert(x, backend, get_dtype_name(like))
 
 
+def drawn(draw: Callable[..., Any], *arguments: int, like: Array) -> tuple[Array, ...]:
+    """Draw arrays, ``draw(*arguments)``, on the backend, dtype and device of ``like``.
+
+    Parameters
+    ----------
+    draw : callable
+        A function of a module that returns a tuple of NumPy arrays; torch.compile does not
+        enter it.
+    *arguments : int
+    like : array
+    """
+    if infer_backend(like) == "torch":
+        from ._torch import drawn_torch
+
+        return drawn_torch(draw, arguments, get_dtype_name(like), like.device)
+    return tuple(as_like(x, like) for x in draw(*arguments))
+
+
 def stop_gradient(x: Array) -> Array:
     """Return ``x`` as a constant of differentiation."""
     backend = infer_backend(x)
@@ -180,6 +198,14 @@ def diagonal(x: Array) -> Array:
     return do("diagonal", x, axis1=-2, axis2=-1)
 
 
+def add_diagonal(x: Array, values: Array) -> Array:
+    """Add ``values`` (..., n) to the diagonals of ``x`` (..., n, n), which may be overwritten."""
+    if infer_backend(x) == "torch":
+        diagonal(x).add_(values)
+        return x
+    return x + values[..., None] * do("eye", x.shape[-1], like=x)
+
+
 def tril(x: Array, k: int = 0) -> Array:
     """Lower triangles of a stack of matrices, from the ``k``-th diagonal down."""
     if infer_backend(x) == "torch":
@@ -192,6 +218,11 @@ def largest(x: Array, axis: int) -> Array:
     if infer_backend(x) == "torch":
         return x.amax(dim=axis, keepdim=True)
     return do("max", x, axis=axis, keepdims=True)
+
+
+def at_least(x: Array, bound: float) -> Array:
+    """Replace entries below ``bound`` by it."""
+    return x.clamp(bound) if infer_backend(x) == "torch" else do("maximum", x, bound)
 
 
 def norm(x: Array, axes: tuple[int, ...]) -> Array:
@@ -237,8 +268,9 @@ def invert_lower(x: Array) -> Array:
     if infer_backend(x) == "torch":
         import torch
 
-        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-        return torch.linalg.solve_triangular(x, eye.expand(x.shape), upper=False)
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(x.shape)
+        # LAPACK's solutions lie in memory by columns: this one by rows
+        return torch.linalg.solve_triangular(x.mT, eye, upper=True).mT
     return tril(do("linalg.inv", x))  # a general inverse leaves rounding above the diagonal
 
 
@@ -253,6 +285,13 @@ def shared_matmul(shared: Array, stack: Array) -> Array:
 
 # autoray translates the names of keyword arguments at every call, which torch.compile cannot
 # follow; the functions of the hot path therefore call torch by its own names.
+
+
+def take_along(x: Array, index: Array, axis: int) -> Array:
+    """Entries of ``x`` at ``index`` along ``axis``."""
+    if infer_backend(x) == "torch":
+        return x.gather(axis, index)
+    return do("take_along_axis", x, index, axis)
 
 
 def concat(arrays: Sequence[Array], axis: int) -> Array:

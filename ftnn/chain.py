@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from itertools import count
 from math import prod
 
-import cotengra as ctg
 from autoray import do
 
 from .backend import Array, permute, shared_matmul
+from .contraction import contract
 
 Cores = tuple[Array, ...]
 
@@ -294,8 +294,7 @@ def _contract(
             array, roles = array[0], roles[1:]
         arrays.append(array)
         inputs.append(roles)
-    # exact for the few tensors of one site; the plan is cached by shape
-    return ctg.array_contract(arrays, inputs, output, optimize="auto", cache_expression=True)
+    return contract(arrays, inputs, output)
 
 
 def _leaf(node: Node) -> State:

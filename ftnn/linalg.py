@@ -10,7 +10,9 @@ from autoray import do, infer_backend
 
 from .backend import (
     Array,
+    add_diagonal,
     as_dtype_of,
+    at_least,
     cholesky,
     diagonal,
     eps,
@@ -87,63 +89,89 @@ def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
         from ._jax import orthonormalize_jax
 
         return orthonormalize_jax(y, magnitude)
-    return lq_positive(y, magnitude)[0]
+    return as_dtype_of(orthonormal_rows(y, magnitude)[0], y)
+
+
+def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array]:
+    r"""Compute :func:`orthonormalize`, without a gradient.
+
+    Returns
+    -------
+    q : array (..., s, n)
+        Orthonormal rows; null rows are zero. In double precision wherever that was used.
+    null : bool array (..., s)
+        Which rows are null.
+    norms : array (..., s)
+        Norm of each row of ``y``.
+
+    Notes
+    -----
+    L is the Cholesky factor of the Gram matrix; all of it are small matrix products and small
+    triangular factors. Squaring halves the digits. In single precision the Gram matrix is
+    formed in double precision: what is lost then lies below the rounding of the input. In
+    double precision three rounds follow each other (shifted CholeskyQR3: Fukaya, Kannan,
+    Nakatsukasa, Yamamoto, Yanagisawa, SIAM J. Sci. Comput. 42, A477, 2020), the shift in
+    proportion to the squared rows, as if those had been scaled to norm 1 anew in each: so a row
+    whose new part is small is resolved as well as by Householder reflections. The shift keeps
+    the factorization of a rank-deficient matrix going.
+    """
+    single = in_single(y) and infer_backend(y) != "jax"  # JAX may have no double precision
+    q = in_double(y) if single else y
+    rounds = 1 if single else 3
+    shift = 4 * y.shape[-2] * eps(q)
+    inverse: Array = None
+    norms: Array = None
+    for n in range(rounds):
+        gram = q @ _adjoint(q)  # (..., s, s)
+        # below the floor a row is zero
+        square = at_least(do("real", diagonal(gram)), eps(q) ** 4 if n else tiny(q) / shift)
+        step = invert_lower(cholesky(add_diagonal(gram, shift * square)))
+        size = do("sqrt", square)  # (..., s)
+        if norms is None:
+            inverse, norms = step, size
+        else:
+            inverse = step @ inverse
+        if n < rounds - 1:
+            q = step @ q
+    # The shift leaves the rows short, which a hundred sites would add up: if
+    # L L^+ = G + shift diag(G), row j of the inverse of L times Y has the square norm
+    # 1 - shift sum_i |inverse_ji|^2 G_ii
+    spanned = _squares(step * size[..., None, :])
+    short = shift * spanned
+    # Row j of Y is the combination c of the rows before it, plus a pivot. If every row, scaled
+    # to norm 1, carries a rounding error of eps times its magnitude, the pivot carries |(-c, 1)|
+    # of that; and row j of the inverse of L is (-c, 1) divided by the pivot.
+    noise = spanned if rounds == 1 else _squares(inverse * norms[..., None, :])
+    noise = noise * (NULL_FACTOR * eps(y)) ** 2
+    null = noise * (norms if magnitude is None else as_dtype_of(magnitude, noise)) ** 2 >= norms**2
+    length = do("sqrt", do("where", null, do("ones_like", short), 1.0 - short))
+    live = as_dtype_of(do("logical_not", null), length)
+    return (step * as_dtype_of(live / length, step)[..., None]) @ q, null, norms
 
 
 def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array, Array]:
-    """Factors behind :func:`orthonormalize`.
+    """Factors behind :func:`orthonormalize`, from which its gradient follows.
 
     Returns
     -------
     q : array (..., s, n)
         Orthonormal rows; null rows are zero.
     low : array (..., s, s)
-        Lower triangular factor of the row-scaled ``y``, with positive diagonal.
+        Lower triangular factor of ``y``, its rows scaled to norm 1, with positive diagonal.
     null : bool array (..., s)
         Which rows are null.
     scale : array (..., s)
         Norm of each row of ``y``, kept off zero.
-
-    Notes
-    -----
-    L is the Cholesky factor of the Gram matrix of the rows, scaled to norm 1; all of it are small
-    matrix products and small triangular factors. Squaring halves the digits. In single
-    precision the Gram matrix is formed in double precision: what is lost then lies below the
-    rounding of the input. In double precision three rounds follow each other (shifted
-    CholeskyQR3: Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa, SIAM J. Sci. Comput. 42,
-    A477, 2020), with the rows scaled to norm 1 anew in each, so that a row whose new part is
-    small is resolved as well as by Householder reflections. The shift keeps the
-    factorization of a rank-deficient matrix going.
     """
-    single = in_single(y) and infer_backend(y) != "jax"  # JAX may have no double precision
-    q = in_double(y) if single else y
-    eye = do("eye", y.shape[-2], like=q)
-    unit = inverse = norms = None
-    for _ in range(1 if single else 3):
-        gram = q @ _adjoint(q)
-        size = do("sqrt", do("real", diagonal(gram)))  # (..., s)
-        floor = tiny(q) ** 0.5 if norms is None else eps(q) ** 2  # below it a row is zero
-        factor = 1.0 / do("where", size > floor, size, do("ones_like", size))
-        gram = gram * factor[..., :, None] * factor[..., None, :]
-        step = invert_lower(cholesky(gram + 4 * y.shape[-2] * eps(q) * eye))
-        if norms is None:
-            unit, inverse, norms = q * factor[..., None], step, size
-            q = step @ unit
-        else:
-            step = step * factor[..., None, :]
-            q, inverse = step @ q, step @ inverse
-    # Row j of Y is the combination c of the rows before it, plus a pivot. If every row carries a
-    # rounding error of eps times its magnitude, the pivot carries |(-c, 1)| of that; and row j of
-    # the inverse of L is (-c, 1) divided by the pivot.
-    noise = norm(inverse, (-1,)) * (NULL_FACTOR * eps(y))
-    null = noise * (norms if magnitude is None else magnitude) >= norms
-    # the shift left the rows a little short; a hundred sites would add that up
-    length = norm(q, (-1,))
-    live = as_dtype_of(do("logical_not", null), length)
-    q = q * as_dtype_of(live / do("where", null, do("ones_like", length), length), q)[..., None]
-    low = tril(unit @ _adjoint(q))
+    q, null, norms = orthonormal_rows(y, magnitude)
+    low = tril(as_dtype_of(y, q) @ _adjoint(q)) / as_dtype_of(norms, q)[..., None]
     scale = as_dtype_of(norms + tiny(y) ** 0.5, do("real", y))
     return as_dtype_of(q, y), as_dtype_of(low, y), null, scale
+
+
+def _squares(x: Array) -> Array:
+    """Squared norms of rows."""
+    return norm(x, (-1,)) ** 2
 
 
 def _adjoint(x: Array) -> Array:
@@ -250,11 +278,12 @@ def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarr
     >>> [omega.shape for omega in test_matrices((2, 3, 4), size=5, seed=0)]
     [(5, 2), (5, 3)]
     """
-    return _drawn(tuple(map(int, dims)), int(size), int(seed))
+    return gaussians(int(size), int(seed), *map(int, dims))
 
 
 @lru_cache(maxsize=64)
-def _drawn(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
+def gaussians(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
+    """Draw :func:`test_matrices`; with plain arguments, for :func:`ftnn.backend.drawn`."""
     drawn = []
     for site, dim in enumerate(dims[:-1]):
         drawn.append(np.random.default_rng((seed, site)).standard_normal((size, dim)))

@@ -4,7 +4,18 @@ import math
 
 from autoray import do, infer_backend
 
-from .backend import Array, as_dtype_of, eps, in_single, permute, stop_gradient, tiny, transposed
+from .backend import (
+    Array,
+    as_dtype_of,
+    eps,
+    in_single,
+    largest,
+    permute,
+    stop_gradient,
+    take_along,
+    tiny,
+    transposed,
+)
 from .linalg import NULL_FACTOR, abs2
 
 
@@ -51,10 +62,10 @@ def _pivot_phase(u: Array) -> Array:
     """Phase (batch, 1, k) of the largest entry of every column of ``u`` (batch, n, k)."""
     size = do("abs", stop_gradient(u))
     # ties broken towards the first entry, up to rounding, so that backends agree
-    near = size >= (1 - 1e3 * eps(u)) * do("max", size, axis=1, keepdims=True)
-    first = do("argmax", do("astype", near, "int64"), axis=1)  # (batch, k)
+    near = size >= (1 - 1e3 * eps(u)) * largest(size, 1)
+    first = do("argmax", do("astype", near, "int64"), 1)  # (batch, k)
     index = do("reshape", first, (*first.shape[:1], 1, *first.shape[1:]))
-    pivot = do("take_along_axis", u, index, 1)  # (batch, 1, k)
+    pivot = take_along(u, index, 1)  # (batch, 1, k)
     modulus = do("abs", pivot)
     one = do("ones_like", pivot)
     dead = modulus == 0
@@ -231,9 +242,9 @@ def smallest_bond(s: Array, rtol: float, cuts: int, max_bond: int) -> int:
 def discarded_weight(s: Array) -> Array:
     """Relative squared weight lost by keeping 1, 2, ... p singular values, (batch, p)."""
     square = s * s
-    tail = do("flip", do("cumsum", do("flip", square, (1,)), 1), (1,)) - square
-    total = do("sum", square, axis=1)[:, None]
-    return tail / do("where", total > 0, total, do("ones_like", total))
+    rest = do("flip", do("cumsum", do("flip", square, (1,)), 1), (1,))  # from each one on
+    total = rest[:, :1]
+    return (rest - square) / do("where", total > 0, total, do("ones_like", total))
 
 
 def _real_name(x: Array) -> str:

@@ -57,7 +57,7 @@ def compress(
     >>> bool(np.allclose(y.to_dense(), 3 * x.to_dense())), y.bond_dims
     (True, (2, 4, 2))
     """
-    _check(lazy, max_bond, method, rtol, seed)
+    check(lazy, max_bond, method, rtol, seed)
     cores, _ = METHODS[method](lazy.terms, max_bond, rtol, seed)
     return MPS(cores)
 
@@ -116,7 +116,7 @@ def truncate(
     >>> bool(np.allclose(found.error, difference / x.norm())), found.error_kind
     (True, 'exact')
     """
-    _check(lazy, max_bond, method, rtol, seed)
+    check(lazy, max_bond, method, rtol, seed)
     chosen = METHODS[method]
     cores, discarded = chosen(lazy.terms, max_bond, rtol, seed)
     if lazy.L == 1:
@@ -132,7 +132,8 @@ def truncate(
     )
 
 
-def _check(lazy: BatchedVector, max_bond: int | None, method: str, rtol: float, seed: int) -> None:
+def check(lazy: BatchedVector, max_bond: int | None, method: str, rtol: float, seed: int) -> None:
+    """Raise unless these are arguments of :func:`compress`."""
     if not isinstance(lazy, BatchedVector):
         raise TypeError(f"lazy is a {type(lazy).__name__}, expected an MPS or a lazy network")
     check_rank(max_bond, rtol)

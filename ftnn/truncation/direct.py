@@ -9,7 +9,7 @@ optimum. For a product of bonds D and chi the cost grows as :math:`(D\chi)^3`.
 from ..backend import Array, transposed
 from ..chain import Term
 from ..svd import discarded_weight, leading, left_singular, smallest_bond
-from .sweep import Blocks, Sum, isometry, join, output_bonds, stack, sweep, unit_blocks, unstack
+from .sweep import Blocks, Sum, isometry, join, merge, output_bonds, split, sweep, unit_blocks
 
 
 def compress_direct(
@@ -36,9 +36,9 @@ def compress_direct(
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        _, r = isometry(stack(absorbed, 2))
+        _, r = isometry(merge(absorbed, 2))
         (r,), _ = unit_blocks((r,))
-        lefts.append(unstack(r, absorbed))
+        lefts.append(split(r, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         return svd_basis(join(lefts[k], sites), bonds[k], rtol, total.L - 1)

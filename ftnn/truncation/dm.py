@@ -12,7 +12,7 @@ from ..backend import Array, as_dtype_of, in_double, transposed
 from ..chain import Apply, Hadamard, Node, State, Term, extend_overlap
 from ..linalg import unit_scale
 from ..svd import discarded_weight, hermitian_vectors, leading, smallest_bond
-from .sweep import Blocks, Sum, output_bonds, stack, sweep
+from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 
 def compress_dm(
@@ -40,7 +40,7 @@ def compress_dm(
     grams = _grams(total)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
-        m = stack(sites, 1)  # (batch, W, out*r)
+        m = merge(sites, 1)  # (batch, W, out*r)
         density = transposed(m) @ do("conj", grams[k]) @ do("conj", m)
         u, values = hermitian_vectors(density)
         s = do("sqrt", do("where", values > 0, values, do("zeros_like", values)))
@@ -75,7 +75,7 @@ def _assembled(blocks: dict[tuple[int, int], Array], count: int) -> Array:
         [blocks[t, u] if t <= u else do("conj", transposed(blocks[u, t])) for u in range(count)]
         for t in range(count)
     ]
-    return stack(tuple(stack(tuple(row), 2) for row in rows), 1)
+    return merge(tuple(merge(tuple(row), 2) for row in rows), 1)
 
 
 def _wide(node: Node) -> Node:

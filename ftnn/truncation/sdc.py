@@ -13,7 +13,7 @@ from ..backend import Array, transposed
 from ..chain import Term
 from ..linalg import orthonormalize
 from .direct import svd_basis
-from .sweep import Blocks, Sum, join, output_bonds, stack, sweep, unit_blocks, unstack
+from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_blocks
 
 
 def compress_sdc(
@@ -43,9 +43,9 @@ def compress_sdc(
     lefts = [total.left_edge()]
     for k in range(cuts):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        (joint,), _ = unit_blocks((stack(absorbed, 2),))
+        (joint,), _ = unit_blocks((merge(absorbed, 2),))
         q, _ = svd_basis(transposed(joint), rows, 0.5 * rtol, cuts)  # (batch, s', s*out)
-        lefts.append(unstack(do("conj", q) @ joint, absorbed))
+        lefts.append(split(do("conj", q) @ joint, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         sketch = join(lefts[k], sites)  # (batch, s, out*r)

@@ -23,6 +23,8 @@ from ..backend import (
     Array,
     as_dtype_of,
     as_like,
+    concat,
+    drawn,
     invert_lower,
     largest,
     stop_gradient,
@@ -30,7 +32,7 @@ from ..backend import (
     to_numpy,
 )
 from ..chain import Term
-from ..linalg import lq_positive, orthonormalize, test_matrices, unit_scale
+from ..linalg import gaussians, lq_positive, orthonormalize, test_matrices, unit_scale
 from .sweep import Blocks, Sum, output_bonds, sweep
 
 BLOCK = 8
@@ -43,8 +45,8 @@ Rows = tuple[tuple[Array, Array], ...]
 
 def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
     """Test matrices for these bonds, on the backend of the terms."""
-    like = terms[0].like
-    return tuple(as_like(o, like) for o in test_matrices(terms[0].phys_dims, max(bonds), seed))
+    dims = terms[0].phys_dims
+    return drawn(gaussians, max(bonds), seed, *dims, like=terms[0].like)
 
 
 def compress_src(terms: tuple[Term, ...], omegas: Omegas, max_bond: int) -> tuple[Array, ...]:
@@ -163,8 +165,7 @@ def _appended(old: Rows, new: Rows) -> Rows:
     if not old:
         return new
     return tuple(
-        (do("concatenate", (e, f), axis=1), do("concatenate", (a, b), axis=1))
-        for (e, a), (f, b) in zip(old, new, strict=True)
+        (concat((e, f), 1), concat((a, b), 1)) for (e, a), (f, b) in zip(old, new, strict=True)
     )
 
 

@@ -28,12 +28,24 @@ the direct sum of theirs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from autoray import do
 
-from ..backend import Array, as_dtype_of, as_like, in_single, is_complex, log, permute, transposed
+from ..backend import (
+    Array,
+    as_dtype_of,
+    concat,
+    drawn,
+    in_single,
+    is_complex,
+    log,
+    permute,
+    stack,
+    transposed,
+)
 from ..chain import Apply, Hadamard, Node, State, Term
 from ..linalg import orthonormalize, safe_norm, spread, unit_scale
 
@@ -183,7 +195,7 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
     known = len(discarded) == L - 1 and L > 1
     return (
         spread(cores, log_scale + log(norm)),
-        do("stack", discarded, axis=1) if known else None,
+        stack(discarded, 1) if known else None,
     )
 
 
@@ -198,12 +210,12 @@ def join(left: Blocks, right: Blocks) -> Array:
     return sum(e @ m for e, m in zip(left, right, strict=True))
 
 
-def stack(blocks: Blocks, axis: int) -> Array:
+def merge(blocks: Blocks, axis: int) -> Array:
     """Blocks as one array."""
-    return blocks[0] if len(blocks) == 1 else do("concatenate", blocks, axis=axis)
+    return blocks[0] if len(blocks) == 1 else concat(blocks, axis)
 
 
-def unstack(array: Array, like: Blocks) -> Blocks:
+def split(array: Array, like: Blocks) -> Blocks:
     """Split the last axis of ``array`` as ``like`` is."""
     if len(like) == 1:
         return (array,)
@@ -290,12 +302,18 @@ def isometry(y: Array) -> tuple[Array, Array]:
     columns, is then so in the last ones, where :func:`ftnn.linalg.orthonormalize` finds it.
     """
     n, m = y.shape[1:]
-    mixer = np.random.default_rng(m).standard_normal((m, min(n, m))) / m**0.5
+    (mixer,) = drawn(mixers, m, min(n, m), like=y)
     # any basis will do here: where three rounds resolve them, directions near rounding stay
     share = 1.0 if in_single(y) else 1.0 / 64.0
     magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] * share, (y.shape[0], min(n, m)))
-    rows = orthonormalize(transposed(y @ as_like(mixer, y)), magnitude)  # (batch, m', n)
+    rows = orthonormalize(transposed(y @ mixer), magnitude)  # (batch, m', n)
     return transposed(rows), do("conj", rows) @ y
+
+
+@lru_cache(maxsize=64)
+def mixers(rows: int, columns: int) -> tuple[np.ndarray]:
+    """Draw the fixed random matrix (rows, columns) of :func:`isometry`."""
+    return (np.random.default_rng(rows).standard_normal((rows, columns)) / rows**0.5,)
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:

@@ -9,7 +9,7 @@ only if ``max_bond`` is as large as the joint bond of the operands.
 from ..backend import Array
 from ..chain import State, Term
 from .direct import compress_direct, svd_basis
-from .sweep import Blocks, Sum, output_bonds, stack, sweep
+from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 
 def compress_zipup(
@@ -38,7 +38,7 @@ def compress_zipup(
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         weighed = tuple(m * w for m, w in zip(sites, weights, strict=True))
-        q, _ = svd_basis(stack(weighed, 1), bonds[k], rtol, total.L - 1)
+        q, _ = svd_basis(merge(weighed, 1), bonds[k], rtol, total.L - 1)
         return q, None
 
     cores, _ = sweep(total, basis)

@@ -1,0 +1,62 @@
+"""Truncation as one graph of torch.compile."""
+
+from collections.abc import Callable
+
+from autoray import infer_backend
+
+from ..lazy import BatchedVector
+from ..states import MPS
+from .compress import check
+from .methods import METHODS
+
+
+def compiled(
+    max_bond: int | None = None, method: str = "src", seed: int = 0
+) -> Callable[[BatchedVector], MPS]:
+    """Make a :func:`ftnn.compress` at fixed bonds that torch compiles.
+
+    Parameters
+    ----------
+    max_bond, method, seed
+        As of :func:`ftnn.compress`.
+
+    Returns
+    -------
+    callable
+        Maps a lazy chain or an MPS of torch tensors to an MPS, with gradients. Its first call
+        with new shapes, or a chain of new structure, compiles for some ten seconds; torch keeps
+        eight such variants (``torch._dynamo.config.recompile_limit``).
+
+    Raises
+    ------
+    TypeError
+        From the callable, if the chain does not hold torch tensors.
+
+    Examples
+    --------
+    >>> import ftnn, torch
+    >>> fast = ftnn.truncation.compiled(max_bond=2)
+    >>> x = ftnn.MPS.from_dense(torch.rand(5, 16), (2, 2, 2, 2))
+    >>> with torch.compiler.set_stance("force_eager"):  # a test that need not compile
+    ...     fast(x * x).bond_dims
+    (2, 2, 2)
+    """
+    import torch
+
+    from .. import _torch  # noqa: F401  # looks up beforehand what cannot be looked up on the way
+
+    def run(terms):
+        return METHODS[method](terms, max_bond, 0.0, seed)[0]
+
+    graph = torch.compile(run, fullgraph=True, dynamic=False)
+
+    def compress(lazy: BatchedVector) -> MPS:
+        check(lazy, max_bond, method, 0.0, seed)
+        if infer_backend(lazy.terms[0].like) != "torch":
+            raise TypeError(
+                f"lazy lives on {infer_backend(lazy.terms[0].like)}, but only torch compiles; "
+                "use ftnn.compress, or move the cores to torch"
+            )
+        return MPS(graph(lazy.terms))
+
+    return compress
