@@ -281,7 +281,9 @@ def main() -> None:
         found = _conditions(arguments.device) | {"freed memory": "kept" if kept else "returned"}
         console.print(", ".join(f"{name} {value}" for name, value in found.items()))
         if arguments.accuracy:
-            found |= accuracy.table(console, arguments.full, arguments.seeds)
+            found |= accuracy.table(
+                console, arguments.full, arguments.seeds, tuple(arguments.bonds)
+            )
         else:
             found |= _speed(console, arguments)
     if arguments.json:
@@ -296,6 +298,8 @@ def _arguments() -> argparse.Namespace:
     add("--accuracy", action="store_true", help="errors instead of times, on NumPy")
     add("--full", action="store_true", help="also dm and direct on the synthetic problem")
     add("--no-compile", action="store_true", help="leave torch.compile out")
+    bonds = tuple(accuracy.PAPER)
+    add("--bonds", type=_positive, nargs="+", default=bonds, help="bonds of --accuracy")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where ours runs")
     add("--threads", type=_positive, metavar="N", help="threads of NumPy, torch and numba")
     add("--rounds", type=_positive, metavar="N", default=5)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .operators import MPO
     from .serialization import load, load_encoder, save
     from .states import MPS
-    from .truncation import compress
+    from .truncation.compress import compress
 
 __version__ = "0.1.0"
 __all__ = [

@@ -159,6 +159,18 @@ def drawn(draw: Callable[..., Any], *arguments: int, like: Array) -> tuple[Array
     return tuple(as_like(x, like) for x in draw(*arguments))
 
 
+def as_index(x: np.ndarray, like: Array) -> Array:
+    """Return the array of integers ``x`` on the backend and device of ``like``."""
+    backend = infer_backend(like)
+    if backend == "torch":
+        import torch
+
+        return torch.from_numpy(x).to(like.device)
+    if backend == "numpy":
+        return x
+    return do("asarray", x, like=backend)
+
+
 def stop_gradient(x: Array) -> Array:
     """Return ``x`` as a constant of differentiation."""
     backend = infer_backend(x)
@@ -220,9 +232,30 @@ def largest(x: Array, axis: int) -> Array:
     return do("max", x, axis=axis, keepdims=True)
 
 
+def erf(x: Array) -> Array:
+    """Error function."""
+    backend = infer_backend(x)
+    if backend == "torch":
+        return x.erf()
+    if backend == "numpy":
+        from scipy.special import erf as function
+    elif backend == "cupy":
+        from cupyx.scipy.special import erf as function
+    else:
+        from jax.scipy.special import erf as function
+    return function(x)
+
+
 def at_least(x: Array, bound: float) -> Array:
     """Replace entries below ``bound`` by it."""
     return x.clamp(bound) if infer_backend(x) == "torch" else do("maximum", x, bound)
+
+
+def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over ``axes``."""
+    if infer_backend(x) == "torch":
+        return x.sum(axes)
+    return do("sum", x, axis=axes)
 
 
 def norm(x: Array, axes: tuple[int, ...]) -> Array:

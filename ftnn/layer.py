@@ -28,6 +28,8 @@ class Layer(ABC):
         Layers inside this one.
     in_dims, out_dims : tuple of int or None
         Physical dimensions taken and returned; None means any, and the same.
+    training : bool
+        Whether the layer is being trained; False at first. See :meth:`train`.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Layer(ABC):
         self.children: dict[str, Layer] = {}
         self.in_dims = in_dims
         self.out_dims = out_dims
+        self.training = False
 
     @abstractmethod
     def apply(self, cores: Cores) -> Any:
@@ -119,6 +122,21 @@ class Layer(ABC):
                 size *= int(dim)
             total += size
         return total
+
+    @final
+    def train(self, mode: bool = True) -> Self:
+        """Switch this layer and all inside it to training, or back with ``mode=False``.
+
+        Only layers that keep running statistics behave otherwise in training.
+        """
+        for _, layer in self.walk():
+            layer.training = mode
+        return self
+
+    @final
+    def eval(self) -> Self:
+        """Switch this layer and all inside it to evaluation."""
+        return self.train(False)
 
     @final
     def walk(self, path: str = "") -> Iterator[tuple[str, "Layer"]]:

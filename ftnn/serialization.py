@@ -10,15 +10,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from . import nonlinear
 from .backend import to_numpy
 from .encoding import AmplitudeEncoder, Encoder, ProductEncoder
 from .layer import Layer
 from .layers import Linear, Readout, Residual, Sequential
-from .nonlinear import KAN, RMSNorm
 
 FORMAT = "ftnn-model-1"
 _LAYERS: dict[str, Callable[..., Layer]] = {
-    cls.__name__: cls for cls in (Linear, Readout, Residual, Sequential, KAN, RMSNorm)
+    **{cls.__name__: cls for cls in (Linear, Readout, Residual, Sequential)},
+    **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
 }
 _ENCODERS: dict[str, type[Encoder]] = {
     cls.__name__: cls for cls in (AmplitudeEncoder, ProductEncoder)

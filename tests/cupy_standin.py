@@ -12,6 +12,7 @@ import sys
 import types
 
 import numpy as np
+import scipy.special
 
 NAMES = """
     abs absolute add all any arange argmax argmin argsort asarray astype broadcast_to
@@ -140,7 +141,11 @@ def make():
 def installed():
     """Make ``import cupy`` give the stand-in."""
     cupy = make()
-    names = {"cupy": cupy, "cupy.linalg": cupy.linalg}
+    special = types.ModuleType("cupyx.scipy.special")
+    special.erf = _wrapped(scipy.special.erf)
+    names = {"cupy": cupy, "cupy.linalg": cupy.linalg, special.__name__: special}
+    for name in ("cupyx", "cupyx.scipy"):
+        names[name] = types.ModuleType(name)
     before = {name: sys.modules.get(name) for name in names}
     sys.modules.update(names)
     try:

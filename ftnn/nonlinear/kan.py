@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from autoray import do
+from autoray import do, infer_backend
 
-from ..backend import Array, is_complex, permute, stack
+from ..backend import Array, as_like, permute, to_numpy
 from ..chain import Cores
 from ..layer import Layer
-from ..linalg import safe_norm
 from ..states import check_dims, check_positive
+from . import bases
+from .functions import check_real, scaled_entries
 
 
 class KAN(Layer):
-    r"""A Kolmogorov-Arnold layer on cores, in Chebyshev polynomials of a squashed argument.
+    r"""A Kolmogorov-Arnold layer on cores: trainable functions on the physical index.
 
     Site by site, with :math:`u` the core scaled to mean square 1 per physical entry,
 
     .. math:: y[l, q, r] = \sum_p \phi_{qp}(u[l, p, r]), \qquad
-              \phi_{qp}(u) = a_{qp} u + \sum_g c_{qpg} \psi_g(u), \qquad
-              \psi_g(u) = T_{n_g}(\tanh u) - T_{n_g}(0),
+              \phi_{qp}(u) = a_{qp} u + \sum_g c_{qpg} \psi_g(u), \qquad \psi_g(0) = 0,
 
     scaled back afterwards, so that the layer is homogeneous in each core.
 
@@ -30,13 +30,19 @@ class KAN(Layer):
         Physical dimensions taken.
     out_dims : sequence of int, optional
         Physical dimensions returned; by default the same.
+    basis : {"chebyshev", "radial", "spline"}
+        Chebyshev polynomials of tanh u; Gaussians; or B-splines on a grid that can be adapted
+        (:meth:`update_grid`) and refined (:meth:`refine`), as in pykan. The last two cover -3 to 3
+        at first.
     grid : int
-        Number of basis functions.
+        Number of polynomials or Gaussians, or of intervals of the splines (on either side of 0,
+        with ``odd``).
     odd : bool
-        Use odd polynomials only, :math:`n_g = 1, 3, 5, \ldots` (default; see the notes), or
-        all, :math:`n_g = 1, 2, 3, \ldots`.
+        Use odd functions only (default; see the notes).
     share : bool
         Use the same functions on every site; needs equal dimensions.
+    order : int
+        Degree of the splines.
     seed : int
 
     Notes
@@ -44,7 +50,9 @@ class KAN(Layer):
     *Zero padding.* :math:`\psi_g(0) = 0`, so a bond padded with zeros stays so. Scaling is by
     norms, which padding does not change, never by means over entries.
 
-    *Basis.* Bounded, smooth and cheap: one tanh and two operations a polynomial.
+    *Gauge.* It is a function of the vector only in a fixed gauge: put it behind a
+    :class:`ftnn.Linear`, :class:`ftnn.Residual`, :class:`ftnn.nonlinear.SketchGauge` or
+    :class:`ftnn.nonlinear.SVDGauge`.
 
     *Why odd.* The sketch gauge fixes the cores as a function of the tensor, but where the
     pivot of a bond direction passes through zero its sign jumps. A jump multiplies row
@@ -69,9 +77,11 @@ class KAN(Layer):
         self,
         phys_dims: Sequence[int],
         out_dims: Sequence[int] | None = None,
+        basis: str = "chebyshev",
         grid: int = 3,
         odd: bool = True,
         share: bool = False,
+        order: int = 3,
         seed: int = 0,
     ):
         phys_dims = check_dims(phys_dims, "phys_dims")
@@ -81,32 +91,35 @@ class KAN(Layer):
                 f"phys_dims has {len(phys_dims)} sites and out_dims {len(out_dims)}; "
                 "both need the same"
             )
+        if basis not in bases.BASES:
+            raise ValueError(f"basis is {basis!r}; choose one of {', '.join(bases.BASES)}")
         check_positive(grid, "grid")
+        check_positive(order, "order")
         if share and len(set(zip(phys_dims, out_dims, strict=True))) > 1:
             raise ValueError(
                 f"share=True needs equal dimensions on every site, got {phys_dims} -> {out_dims}"
             )
         super().__init__(phys_dims, out_dims)
-        self.grid, self.odd, self.share, self.seed = grid, odd, share, seed
+        self.basis, self.grid, self.odd = basis, grid, odd
+        self.share, self.order, self.seed = share, order, seed
         rng = np.random.default_rng((seed, 3))
+        count = bases.size(basis, grid, odd, order)
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
         for k, (p, q) in enumerate(pairs):
             self.params[f"linear.{k}"] = np.eye(p, q)  # (p, q)
-            noise = 0.1 / np.sqrt(p * grid)
-            self.params[f"curve.{k}"] = noise * rng.standard_normal((p, grid, q))
+            noise = 0.1 / np.sqrt(p * count)
+            self.params[f"curve.{k}"] = noise * rng.standard_normal((p, count, q))
+            if basis == "spline":
+                self.buffers[f"knots.{k}"] = bases.uniform_knots(grid, order, odd)
 
-    def basis(self, u: Array) -> Array:
-        """Basis functions at ``u``, array (..., grid); every one is 0 at 0."""
-        t = do("tanh", u)
-        double = 4.0 * t * t - 2.0 if self.odd else 2.0 * t  # 2 T_2 or 2 T_1
-        # T_{n+2} = 2 T_2 T_n - T_{n-2} and T_{n+1} = 2 T_1 T_n - T_{n-1}
-        values, before = [t], (t if self.odd else do("ones_like", t))
-        while len(values) < self.grid:
-            values.append(double * values[-1] - before)
-            before = values[-2]
-        if not self.odd:  # T_n(0) = 0, -1, 0, 1, ...
-            values = [v - (0.0, -1.0, 0.0, 1.0)[n % 4] for n, v in enumerate(values)]
-        return stack(values, -1)
+    def values(self, u: Array, site: int = 0) -> Array:
+        """Basis functions of a site at ``u``, array (..., functions); every one is 0 at 0."""
+        if self.basis == "chebyshev":
+            return bases.chebyshev(u, self.grid, self.odd)
+        if self.basis == "radial":
+            return bases.radial(u, self.grid, self.odd)
+        knots = self.buffers[f"knots.{0 if self.share else site}"]
+        return bases.spline(u, knots, self.order, self.odd)
 
     def functions(self, u: Array, site: int = 0) -> Array:
         """Evaluate the fitted functions of one site, to read or plot.
@@ -124,34 +137,107 @@ class KAN(Layer):
         """
         k = 0 if self.share else site
         linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
-        p, grid, q = curve.shape
-        curved = self.basis(u) @ do("reshape", permute(curve, 1, 0, 2), (grid, p * q))
+        p, count, q = curve.shape
+        curved = self.values(u, site) @ do("reshape", permute(curve, 1, 0, 2), (count, p * q))
         return u[:, None, None] * linear + do("reshape", curved, (-1, p, q))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, p, right)`` to ``(batch, left, q, right)``."""
-        if is_complex(cores[0]):
-            raise TypeError("KAN acts on real cores; the input is complex")
+        check_real(cores, "KAN")
         out = []
         for site, core in enumerate(cores):
             k = 0 if self.share else site
             linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
-            batch, left, p, right = core.shape
-            norm = safe_norm(core, (1, 2, 3)) / p**0.5
-            norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None]
-            u = permute(core / norm, 0, 1, 3, 2)  # (batch, left, right, p)
-            flat = do("reshape", self.basis(u), (batch, left, right, -1))
+            batch, left, _, right = core.shape
+            u, norm = scaled_entries(core)
+            u = permute(u, 0, 1, 3, 2)  # (batch, left, right, p)
+            flat = do("reshape", self.values(u, site), (batch, left, right, -1))
             new = u @ linear + flat @ do("reshape", curve, (-1, curve.shape[2]))
             out.append(permute(new, 0, 1, 3, 2) * norm)
         return tuple(out)
+
+    def update_grid(self, cores: Cores, uniform: float = 0.1) -> None:
+        """Move the knots of the splines to where the data is, and refit the functions.
+
+        Parameters
+        ----------
+        cores : tuple of array (batch, left, p, right)
+            Inputs of this layer; :func:`ftnn.calibration.update_grids` finds them in a network.
+        uniform : float
+            Share of an even grid that is mixed in.
+
+        Notes
+        -----
+        Knots go to quantiles of the scaled entries, zeros left out. The new functions are the least
+        squares fit to the old ones at the data.
+        """
+        if not 0.0 < uniform <= 1.0:
+            raise ValueError(f"uniform is {uniform!r}, expected a number in (0, 1]")
+        self._need_splines("update_grid")
+        entries = [to_numpy(scaled_entries(core)[0]).ravel() for core in cores]
+        if self.share:
+            entries = [np.concatenate(entries)]
+        for k, samples in enumerate(entries):
+            samples = samples[samples != 0.0].astype(np.float64)
+            if len(samples) > self.grid:
+                knots = bases.adapted_knots(samples, self.grid, self.order, self.odd, uniform)
+                self._refit(k, knots, np.unique(np.quantile(samples, np.linspace(0, 1, 1000))))
+
+    def refine(self, grid: int) -> None:
+        """Go over to a finer grid, with the same functions.
+
+        Parameters
+        ----------
+        grid : int
+            New number of intervals. Parameters change their shapes: make the optimizer, and a
+            :class:`ftnn.training.TorchModule`, anew.
+        """
+        check_positive(grid, "grid")
+        self._need_splines("refine")
+        old, self.grid = self.grid, grid
+        for k in range(len(self.buffers)):
+            inner = to_numpy(self.buffers[f"knots.{k}"])[self.order : -self.order]
+            count = grid * (2 if self.odd else 1)
+            places = np.linspace(0.0, len(inner) - 1.0, count + 1)
+            finer = np.interp(places, np.arange(len(inner)), inner)
+            samples = np.linspace(inner[0], inner[-1], 20 * max(old, grid) + 1)
+            self._refit(k, bases.extended(finer, self.order), samples)
+
+    def _need_splines(self, method: str) -> None:
+        if self.basis != "spline":
+            raise ValueError(
+                f"{method} needs basis 'spline', this layer has {self.basis!r}: its grid is fixed"
+            )
+
+    def _refit(self, k: int, knots: np.ndarray, samples: np.ndarray) -> None:
+        curve, like = self.params[f"curve.{k}"], self.params[f"linear.{k}"]
+        old_knots = to_numpy(self.buffers[f"knots.{k}"]).astype(np.float64)
+        before = bases.spline(samples, old_knots, self.order, self.odd)  # (n, functions)
+        after = bases.spline(samples, knots, self.order, self.odd)
+        targets = np.einsum("ng,pgq->npq", before, to_numpy(curve).astype(np.float64))
+        p, q = targets.shape[1:]
+        fitted = np.linalg.lstsq(after, targets.reshape(len(samples), -1), rcond=None)[0]
+        new = fitted.reshape(-1, p, q).transpose(1, 0, 2)
+        _replace(self.params, f"curve.{k}", as_like(np.ascontiguousarray(new), like))
+        _replace(self.buffers, f"knots.{k}", as_like(knots, like))
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
         return {
             "phys_dims": list(self.in_dims),
             "out_dims": list(self.out_dims),
+            "basis": self.basis,
             "grid": self.grid,
             "odd": self.odd,
             "share": self.share,
+            "order": self.order,
             "seed": self.seed,
         }
+
+
+def _replace(store: dict[str, Array], key: str, new: Array) -> None:
+    """Replace an array; in place where it may be the parameter of a torch module."""
+    if infer_backend(new) == "torch" and store[key].shape == new.shape:
+        store[key].detach().copy_(new)
+    else:
+        store[key] = new

@@ -1,15 +1,21 @@
-"""Normalization of whole vectors by contraction."""
+"""Normalization of whole vectors, by contraction, and of single cores."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from autoray import do
 
-from ..backend import is_complex
-from ..chain import Cores
+from ..backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
+from ..chain import Cores, Hadamard, State, Term
+from ..initialization import sketch_of_layer
 from ..layer import Layer
 from ..linalg import spread
-from ..states import overlap
+from ..states import check_dims, check_positive, overlap
+from ..truncation.src import compress_src
+from .functions import scaled_entries
 
 
 class RMSNorm(Layer):
@@ -25,6 +31,9 @@ class RMSNorm(Layer):
         Added to the mean square. Zero by default: the mean square entry of a long chain is
         legitimately as small as 0.4**100, which any fixed eps would drown. A zero vector stays
         zero in any case, with zero gradient.
+    phys_dims : sequence of int, optional
+        With them the layer has a trainable gain, a product state that starts at ones and
+        multiplies the result entry by entry.
 
     Examples
     --------
@@ -34,31 +43,259 @@ class RMSNorm(Layer):
     [[1.2 1.6 0.  0. ]]
     """
 
-    def __init__(self, eps: float = 0.0):
-        if not eps >= 0.0:
-            raise ValueError(f"eps is {eps!r}, expected a number >= 0")
-        super().__init__()
+    def __init__(self, eps: float = 0.0, phys_dims: Sequence[int] | None = None):
+        _check_eps(eps)
+        dims = None if phys_dims is None else check_dims(phys_dims, "phys_dims")
+        super().__init__(dims, dims)
         self.eps = eps
+        for k, p in enumerate(dims or ()):
+            self.params[f"gain.{k}"] = np.ones((1, 1, p, 1))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
-        value, log_scale = overlap(cores, cores)  # value * exp(log_scale) = sum of squares
-        value = do("real", value) if is_complex(value) else value
-        log_scale = log_scale - sum(math.log(core.shape[2]) for core in cores)
-        live = value > 0.0
-        value = do("where", live, value, do("ones_like", value))
-        if self.eps == 0.0:
-            log_mean = log_scale + do("log", value)
-        else:
-            # log(mean + eps) = peak + log(value e^(log_scale - peak) + eps e^(-peak)); with the
-            # peak at the larger of the two exponents nothing overflows, however long the chain is
-            log_eps = math.log(self.eps)
-            floor = do("zeros_like", log_scale) + log_eps
-            peak = do("where", log_scale > log_eps, log_scale, floor)
-            total = value * do("exp", log_scale - peak) + do("exp", floor - peak)
-            log_mean = peak + do("log", total)
-        return spread(list(cores), do("where", live, -0.5 * log_mean, do("zeros_like", log_mean)))
+        out, _ = unit_rms(cores, self.eps)
+        if self.params:
+            out = tuple(c * self.params[f"gain.{k}"] for k, c in enumerate(out))
+        return out
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
-        return {"eps": self.eps}
+        dims = None if self.in_dims is None else list(self.in_dims)
+        return {"eps": self.eps, "phys_dims": dims}
+
+
+class LayerNorm(Layer):
+    r"""Subtract the mean entry and divide by the standard deviation; then gain and shift.
+
+    .. math:: y = g \circ \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b, \qquad
+              \mu = \mathrm{mean}\, x, \quad \sigma^2 = \mathrm{mean}\,|x - \mu|^2,
+
+    with the means over all ``prod(phys_dims)`` entries taken exactly, by contraction. Equals
+    :func:`torch.nn.functional.layer_norm` of the dense vector if ``max_bond`` is enough.
+
+    Parameters
+    ----------
+    phys_dims : sequence of int
+    max_bond : int
+        Bond dimension of the output; that of the input, times ``bond_dim``, plus ``2 * bond_dim``
+        is enough.
+    bond_dim : int
+        Bond dimension of the trainable gain g and shift b, which start at ones and zeros.
+    eps : float
+        Added to the variance. Zero by default, see :class:`RMSNorm`; a constant vector, of
+        variance zero to rounding, then gives the shift, with zero gradient.
+    affine : bool
+        Have gain and shift.
+    seed : int
+        Of gain, shift and test matrices.
+
+    Notes
+    -----
+    With z = x / rms(x), :math:`\sigma^2 = \mathrm{rms}^2\,(1 - |\mathrm{mean}\,z|^2)`. The
+    bracket is never negative but by rounding; it counts as zero below ``8 L`` times the rounding
+    of the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.array([[1.0, 2.0, 3.0, 4.0]]), (2, 2))
+    >>> print(ftnn.nonlinear.LayerNorm((2, 2), max_bond=2)(x).to_dense().round(4))
+    [[-1.3416 -0.4472  0.4472  1.3416]]
+    """
+
+    in_dims: tuple[int, ...]
+
+    def __init__(
+        self,
+        phys_dims: Sequence[int],
+        max_bond: int,
+        bond_dim: int = 1,
+        eps: float = 0.0,
+        affine: bool = True,
+        seed: int = 0,
+    ):
+        dims = check_dims(phys_dims, "phys_dims")
+        check_positive(max_bond, "max_bond")
+        check_positive(bond_dim, "bond_dim")
+        _check_eps(eps)
+        super().__init__(dims, dims)
+        self.max_bond, self.bond_dim, self.eps = max_bond, bond_dim, eps
+        self.affine, self.seed = affine, seed
+        if affine:
+            for name, first in (("gain", 1.0), ("shift", 0.0)):
+                cores = _constant(dims, bond_dim, first, seed + (name == "shift"))
+                self.params |= {f"{name}.{k}": core for k, core in enumerate(cores)}
+        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
+            self.buffers[f"omega.{k}"] = omega
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
+        z, log_rms = unit_rms(cores)
+        ones = tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims)
+        value, log_scale = overlap(ones, z)
+        entries = sum(math.log(p) for p in self.in_dims)
+        mean = value * as_dtype_of(do("exp", log_scale - entries), value)  # of z, (batch,)
+        square = do("real", mean * do("conj", mean)) if is_complex(mean) else mean * mean
+        variance = 1.0 - square
+        live = variance > 8.0 * len(cores) * eps(cores[0])
+        variance = do("where", live, variance, do("ones_like", variance))
+        if self.eps > 0.0:
+            # eps / rms^2; a vector so small that it overflows is zero beside eps
+            exponent = math.log(self.eps) - 2.0 * log_rms
+            exponent = do("where", exponent < 80.0, exponent, 80.0 * do("ones_like", exponent))
+            variance = variance + as_dtype_of(do("exp", exponent), variance)
+        none = do("zeros_like", variance)
+        scale = as_dtype_of(do("where", live, 1.0 / do("sqrt", variance), none), value)
+        omegas = tuple(self.buffers.values())
+        if not self.affine:
+            terms: tuple[Term, ...] = (Term(State(z), scale), Term(State(ones), -mean * scale))
+            return compress_src(terms, omegas, self.max_bond)
+        gain, shift = self._mps("gain"), self._mps("shift")
+        if self.bond_dim == 1:
+            product: State | Hadamard = State(tuple(c * g for c, g in zip(z, gain, strict=True)))
+        else:
+            product = Hadamard(State(gain), State(z))
+        terms = (
+            Term(product, scale),
+            Term(State(gain), -mean * scale),
+            Term(State(shift)),
+        )
+        return compress_src(terms, omegas, self.max_bond)
+
+    def _mps(self, name: str) -> Cores:
+        return tuple(self.params[f"{name}.{k}"] for k in range(len(self.in_dims)))
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {
+            "phys_dims": list(self.in_dims),
+            "max_bond": self.max_bond,
+            "bond_dim": self.bond_dim,
+            "eps": self.eps,
+            "affine": self.affine,
+            "seed": self.seed,
+        }
+
+
+class CoreNorm(Layer):
+    r"""Scale every core to mean square ``scale**2`` per physical entry.
+
+    The product of what the cores were divided by is a number a sample, kept in log scale: it is put
+    back, spread evenly over the cores; or dropped; or put back relative to its running mean over
+    batches, as batch normalization does.
+
+    Parameters
+    ----------
+    scale : float
+    product : {"keep", "drop", "running"}
+        "keep": the vector is only multiplied by ``scale**L``. "drop": every sample gets cores of
+        the same norms, whatever its own norm. "running": samples keep their norms relative to
+        each other, and their geometric mean is one: over the batch in training, over the batches
+        seen in evaluation.
+    momentum : float
+        Weight of a new batch in the running mean; the first 1/momentum batches count alike.
+
+    Notes
+    -----
+    "keep" does not depend on the gauge of the input as a vector, the others do. It is for
+    functions that do not scale for themselves, such as ``Pointwise(fn, normalize=False)``.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS([np.full((1, 1, 4, 1), 3.0), np.full((1, 1, 2, 1), 0.1)])
+    >>> [float(c.max().round(6)) for c in ftnn.nonlinear.CoreNorm(product="drop")(x).cores]
+    [1.0, 1.0]
+    """
+
+    def __init__(self, scale: float = 1.0, product: str = "keep", momentum: float = 0.1):
+        if not (scale > 0.0 and math.isfinite(scale)):
+            raise ValueError(f"scale is {scale!r}, expected a positive number")
+        if product not in ("keep", "drop", "running"):
+            raise ValueError(f"product is {product!r}; choose keep, drop or running")
+        if not 0.0 < momentum <= 1.0:
+            raise ValueError(f"momentum is {momentum!r}, expected a number in (0, 1]")
+        super().__init__()
+        self.scale, self.product, self.momentum = scale, product, momentum
+        if product == "running":
+            self.buffers |= {"log_product": np.zeros(1), "batches": np.zeros(1)}
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
+        parts = [scaled_entries(core) for core in cores]
+        out = [u * self.scale for u, _ in parts]
+        if self.product == "drop":
+            return tuple(out)
+        total = sum(log(norm[:, 0, 0, 0]) for _, norm in parts)  # (batch,)
+        if self.product == "running":
+            total = total - self._typical(total)
+        return spread(out, total)
+
+    def _typical(self, total: Array) -> Array:
+        """Mean of the batch, which the running mean takes in; or in evaluation that."""
+        running, batches = self.buffers["log_product"], self.buffers["batches"]
+        if not self.training:
+            return as_dtype_of(running, total)
+        mean = sum_over(total, (0,)) / total.shape[0]
+        share = 1.0 / (batches + 1.0)
+        share = do("where", share > self.momentum, share, self.momentum * do("ones_like", share))
+        new = as_dtype_of(stop_gradient(mean), running)
+        self.buffers["log_product"] = running + share * (new - running)
+        self.buffers["batches"] = batches + 1.0
+        return mean
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {"scale": self.scale, "product": self.product, "momentum": self.momentum}
+
+
+def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
+    """Divide every vector by the root of its mean square entry plus eps.
+
+    Returns
+    -------
+    cores : tuple of array (batch, left, phys, right)
+        A zero vector stays zero, with zero gradient.
+    log_rms : array (batch,)
+        Logarithm of what it was divided by; 0 for a zero vector.
+    """
+    value, log_scale = overlap(cores, cores)  # value * exp(log_scale) = sum of squares
+    value = do("real", value) if is_complex(value) else value
+    log_scale = log_scale - sum(math.log(core.shape[2]) for core in cores)
+    live = value > 0.0
+    value = do("where", live, value, do("ones_like", value))
+    if eps == 0.0:
+        log_mean = log_scale + do("log", value)
+    else:
+        # log(mean + eps) = peak + log(value e^(log_scale - peak) + eps e^(-peak)); with the
+        # peak at the larger of the two exponents nothing overflows, however long the chain is
+        log_eps = math.log(eps)
+        floor = do("zeros_like", log_scale) + log_eps
+        peak = do("where", log_scale > log_eps, log_scale, floor)
+        total = value * do("exp", log_scale - peak) + do("exp", floor - peak)
+        log_mean = peak + do("log", total)
+    log_rms = do("where", live, 0.5 * log_mean, do("zeros_like", log_mean))
+    return spread(list(cores), -log_rms), log_rms
+
+
+def _constant(dims: tuple[int, ...], bond_dim: int, value: float, seed: int) -> list[np.ndarray]:
+    """Cores (1, left, phys, right) of a constant vector whose every entry can learn.
+
+    Bond channel 0 carries the constant. The others are random, and end in zeros: no path returns
+    from them to channel 0.
+    """
+    rng = np.random.default_rng((seed, 4))
+    bonds = [1, *[bond_dim] * (len(dims) - 1), 1]
+    cores = []
+    for p, (left, right) in zip(dims, pairwise(bonds), strict=True):
+        core = rng.standard_normal((1, left, p, right)) / max(1, bond_dim) ** 0.5
+        core[:, 0, :, 0] = 1.0
+        core[:, 1:, :, 0] = 0.0
+        cores.append(core)
+    cores[-1][:, 0] = value
+    return cores
+
+
+def _check_eps(eps: float) -> None:
+    if not eps >= 0.0:
+        raise ValueError(f"eps is {eps!r}, expected a number >= 0")

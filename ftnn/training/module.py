@@ -1,5 +1,7 @@
 """TorchModule: a model of ftnn as a torch.nn.Module."""
 
+from typing import Self
+
 import torch
 
 from ..backend import Array, convert
@@ -54,16 +56,33 @@ class TorchModule(torch.nn.Module):
                 self.register_buffer(name, array)
                 self._buffer_slots.append((layer.buffers, key, name))
         self._bind()
+        model.train(self.training)
 
     def forward(self, x: MPS) -> torch.Tensor | MPS:
         """Apply the model to an MPS on the module's device and dtype."""
         self._bind()
-        return self.model(x)
+        out = self.model(x)
+        self._keep_buffers()
+        return out
 
     def apply_cores(self, cores: Cores) -> torch.Tensor | Cores:
         """Apply the model to core tensors ``(batch, left, phys, right)``, with no network built."""
         self._bind()
-        return self.model.apply(cores)
+        out = self.model.apply(cores)
+        self._keep_buffers()
+        return out
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the module and the model inside to training, or to evaluation."""
+        super().train(mode)
+        self.model.train(mode)
+        return self
+
+    def _keep_buffers(self) -> None:
+        """Take over running statistics that layers replaced."""
+        for store, key, name in self._buffer_slots:
+            if store[key] is not self._buffers[name]:
+                self._buffers[name] = store[key].detach()
 
     def _bind(self) -> None:
         for store, key, name in self._param_slots:

@@ -1,0 +1,278 @@
+r"""Batched tensor cross interpolation of a function of the entries of a chain.
+
+A cross interpolation of a matrix A at rows I and columns J is
+
+.. math:: A \approx A[:, J]\, P^{-1} A[I, :], \qquad P = A[I, J],
+
+exact on those rows and columns, and everywhere if A has rank |I|. For a tensor the same is done at
+every cut, with nested index sets (Oseledets, Tyrtyshnikov, Linear Algebra Appl. 432, 70, 2010):
+:math:`I_{k+1} \subset I_k \times \sigma_k` and :math:`J_k \subset \sigma_k \times J_{k+1}`. Only
+
+.. math:: T_k = f\bigl(x[I_k, \sigma_k, J_{k+1}]\bigr) \quad (r_k\, d_k\, r_{k+1}\ \text{entries})
+
+is ever evaluated, from left and right vectors of x at the index sets. Sweeps to and fro choose the
+sets by Gaussian elimination with complete pivoting, which reveals the rank: what is left is the
+residual of the interpolation so far, and its largest entry becomes the next pivot (Nunez
+Fernandez et al., SciPost Phys. 18, 104, 2025). The cores of the result are
+:math:`T_k[:, J]\, P_k^{-1}`, whose entries complete pivoting keeps small.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from autoray import do
+
+from ..backend import (
+    Array,
+    as_dtype_of,
+    as_index,
+    drawn,
+    eps,
+    stop_gradient,
+    take_along,
+    tiny,
+    transposed,
+)
+from ..chain import Cores
+
+PIVOT_FACTOR = 100.0
+"""A pivot is null below this many times the rounding of the first one."""
+
+
+def interpolate(
+    fn: Callable[[Array], Array], cores: Cores, max_bond: int, sweeps: int, seed: int
+) -> Cores:
+    """Cores of ``fn`` of every entry of the vector, at most of bond ``max_bond``.
+
+    Parameters
+    ----------
+    fn : callable
+    cores : tuple of array (batch, left, phys, right)
+    max_bond : int
+    sweeps : int
+        To the right and back, before the one that makes the cores.
+    seed : int
+        Of the index sets it starts from.
+
+    Returns
+    -------
+    tuple of array (batch, left, phys, right)
+        Shapes are static; directions beyond the rank of a sample are zero. Gradients are those
+        with the index sets held fixed.
+    """
+    fixed = tuple(stop_gradient(core) for core in cores)
+    dims = tuple(core.shape[2] for core in cores)
+    bonds = _bonds(cores, max_bond)
+    batch = cores[0].shape[0]
+    columns = [
+        do("broadcast_to", as_index(first, cores[0])[None], (batch, len(first)))
+        for first in _first_columns(dims, bonds, seed)
+    ]
+    for _ in range(sweeps):
+        rows, _, _ = _to_the_right(fn, fixed, bonds, columns)
+        columns = _to_the_left(fn, fixed, bonds, rows)
+    rows, picked, live = _to_the_right(fn, fixed, bonds, columns)
+
+    rights = _right_vectors(cores, columns)
+    left, out = _edge(cores), []
+    for k, core in enumerate(cores):
+        absorbed = _absorb_left(left, core)  # (batch, r*d, chi)
+        values = fn(absorbed @ rights[k + 1])  # (batch, r*d, r')
+        if k:
+            values = _masked(values, live[k - 1])
+        if k < len(cores) - 1:
+            values = _quotient(values, rows[k], picked[k], live[k])
+            left = _rows(absorbed, rows[k])
+        out.append(do("reshape", values, (batch, -1, dims[k], values.shape[2])))
+    return tuple(out)
+
+
+def entries(cores: Cores, indices: Array) -> Array:
+    """Entries of every vector at given places.
+
+    Parameters
+    ----------
+    cores : tuple of array (batch, left, phys, right)
+    indices : int array (n, L)
+        The same places for every sample.
+
+    Returns
+    -------
+    array (batch, n)
+    """
+    left = do("ones", (cores[0].shape[0], len(indices), 1), like=cores[0])
+    for k, core in enumerate(cores):
+        chosen = core[:, :, indices[:, k]]  # (batch, l, n, r)
+        left = do("einsum", "bnl,blnr->bnr", left, chosen)
+    return left[:, :, 0]
+
+
+# ---- sweeps --------------------------------------------------------------------------------------
+
+
+def _to_the_right(
+    fn: Callable, cores: Cores, bonds: tuple[int, ...], columns: list[Array]
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Choose the left index sets; and in which columns, and which are not null."""
+    rights = _right_vectors(cores, columns)
+    left, mask = _edge(cores), None
+    rows, picked, live = [], [], []
+    for k, core in enumerate(cores[:-1]):
+        absorbed = _absorb_left(left, core)
+        values = fn(absorbed @ rights[k + 1])  # (batch, r*d, r')
+        if mask is not None:
+            values = _masked(values, mask)
+        row, column, mask = pivots(values, bonds[k + 1])
+        left = _rows(absorbed, row)
+        rows.append(row)
+        picked.append(column)
+        live.append(mask)
+    return rows, picked, live
+
+
+def _to_the_left(
+    fn: Callable, cores: Cores, bonds: tuple[int, ...], rows: list[Array]
+) -> list[Array]:
+    """Choose the right index sets."""
+    lefts = [_edge(cores)]
+    for core, row in zip(cores[:-1], rows, strict=True):
+        lefts.append(_rows(_absorb_left(lefts[-1], core), row))
+    right = do("ones", (cores[0].shape[0], 1, 1), like=cores[0])
+    columns: list[Array] = []
+    for k in range(len(cores) - 1, 0, -1):
+        absorbed = _absorb_right(cores[k], right)  # (batch, chi, d*r')
+        values = fn(lefts[k] @ absorbed)  # (batch, r, d*r')
+        column, _, _ = pivots(transposed(values), bonds[k])
+        right = transposed(_rows(transposed(absorbed), column))
+        columns.insert(0, column)
+    return columns
+
+
+def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
+    """Rows and columns of Gaussian elimination with complete pivoting.
+
+    Parameters
+    ----------
+    values : array (batch, n, m)
+    count : int
+        At most min(n, m).
+
+    Returns
+    -------
+    rows, columns : int array (batch, count)
+        All different. Where the residual is zero to rounding they are random ones of the rest,
+        from which the next sweep may see what this one does not.
+    live : array (batch, count)
+        1, or 0 there.
+    """
+    batch, n, m = values.shape
+    (chance,) = drawn(_chances, n, m, like=do("abs", values))  # (n, m), in (0, 1)
+    chance = chance * (tiny(values) / eps(values))
+    places = as_index(np.arange(n), values), as_index(np.arange(m), values)
+    rest, free, first = values, None, None
+    rows, columns, live = [], [], []
+    for _ in range(count):
+        score = do("abs", rest) + chance
+        score = do("reshape", score if free is None else score * free, (batch, n * m))
+        place = do("argmax", score, 1)[:, None]  # (batch, 1)
+        row, column = place // m, place % m
+        pivot = take_along(do("reshape", rest, (batch, n * m)), place, 1)  # (batch, 1)
+        size = do("abs", pivot)
+        first = size if first is None else first
+        good = size > PIVOT_FACTOR * eps(values) * first
+        down = _rows(transposed(rest), column)  # (batch, 1, n)
+        across = _rows(rest, row)  # (batch, 1, m)
+        one = do("ones_like", pivot)
+        factor = as_dtype_of(good, values) / do("where", good, pivot, one)  # (batch, 1)
+        rest = rest - transposed(down) * (across * factor[:, :, None])
+        others = (places[0] != row)[:, :, None] & (places[1] != column)[:, None, :]
+        others = as_dtype_of(others, size)
+        free = others if free is None else free * others
+        rows.append(row)
+        columns.append(column)
+        live.append(as_dtype_of(good, size))
+    return tuple(do("concatenate", found, axis=1) for found in (rows, columns, live))
+
+
+def _masked(values: Array, live: Array) -> Array:
+    """Values (batch, r*d, r') with the rows of null pivots (batch, r) set to zero."""
+    batch, n, m = values.shape
+    apart = do("reshape", values, (batch, live.shape[1], -1, m))
+    return do("reshape", apart * as_dtype_of(live, values)[:, :, None, None], (batch, n, m))
+
+
+@lru_cache(maxsize=256)
+def _chances(n: int, m: int) -> tuple[np.ndarray]:
+    return (np.random.default_rng((n, m)).uniform(0.1, 1.0, (n, m)),)
+
+
+def _quotient(values: Array, rows: Array, columns: Array, live: Array) -> Array:
+    """``C P^-1`` (batch, n, r) at the pivots; zero columns for null ones."""
+    live = as_dtype_of(live, values)
+    chosen = _columns(values, columns) * live[:, None, :]  # (batch, n, r)
+    square = _rows(chosen, rows) * live[:, :, None]
+    eye = do("eye", live.shape[1], like=values)
+    square = square + (1.0 - live)[:, :, None] * eye
+    return transposed(do("linalg.solve", transposed(square), transposed(chosen)))
+
+
+# ---- vectors at index sets -----------------------------------------------------------------------
+
+
+def _edge(cores: Cores) -> Array:
+    return do("ones", (cores[0].shape[0], 1, 1), like=cores[0])
+
+
+def _absorb_left(left: Array, core: Array) -> Array:
+    """Contract (batch, r, chi) with a core to (batch, r*d, chi')."""
+    batch, chi, d, right = core.shape
+    new = left @ do("reshape", core, (batch, chi, d * right))
+    return do("reshape", new, (batch, -1, right))
+
+
+def _absorb_right(core: Array, right: Array) -> Array:
+    """Contract a core with (batch, chi', r') to (batch, chi, d*r')."""
+    batch, chi, d, _ = core.shape
+    new = do("reshape", core, (batch, chi * d, -1)) @ right
+    return do("reshape", new, (batch, chi, -1))
+
+
+def _right_vectors(cores: Cores, columns: list[Array]) -> list[Array]:
+    """Vectors (batch, chi, r) of x at the right index sets, of every cut 0 ... L."""
+    rights = [_edge(cores)]
+    for k in range(len(cores) - 1, 0, -1):
+        absorbed = _absorb_right(cores[k], rights[0])
+        rights.insert(0, _columns(absorbed, columns[k - 1]))
+    return [_edge(cores), *rights]  # that of cut 0 is not used
+
+
+def _rows(x: Array, index: Array) -> Array:
+    """Rows ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    full = (*index.shape, x.shape[2])
+    return take_along(x, do("broadcast_to", index[:, :, None], full), 1)
+
+
+def _columns(x: Array, index: Array) -> Array:
+    """Columns ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    full = (index.shape[0], x.shape[1], index.shape[1])
+    return take_along(x, do("broadcast_to", index[:, None, :], full), 2)
+
+
+def _first_columns(dims: tuple[int, ...], bonds: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    """Random right index sets of cuts 1 ... L - 1, nested: places in phys * right set."""
+    rng = np.random.default_rng(seed)
+    found: list[np.ndarray] = []
+    for k in range(len(dims) - 1, 0, -1):
+        found.insert(0, rng.permutation(dims[k] * bonds[k + 1])[: bonds[k]])
+    return found
+
+
+def _bonds(cores: Cores, max_bond: int) -> tuple[int, ...]:
+    dims = [core.shape[2] for core in cores]
+    bonds = [1] * (len(dims) + 1)
+    for k in range(1, len(dims)):
+        bonds[k] = min(max_bond, bonds[k - 1] * dims[k - 1])
+    for k in range(len(dims) - 1, 0, -1):
+        bonds[k] = min(bonds[k], dims[k] * bonds[k + 1])
+    return tuple(bonds)

@@ -1,0 +1,151 @@
+"""Elementwise: any function of the entries of the vector, by cross interpolation."""
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import as_index, to_numpy
+from ..chain import Cores, State, Term
+from ..layer import Layer
+from ..states import MPS, check_positive, check_rank
+from ..truncation.direct import compress_direct
+from .cross import entries, interpolate
+from .functions import Function, check_real, resolve
+
+SAMPLES = 1000
+"""Random places at which an error is measured."""
+
+START = 4
+"""Bond dimension that a search by tolerance starts from; it doubles."""
+
+
+class Elementwise(Layer):
+    r"""``y = f(x)`` for every entry of the *dense* vector, of which nothing is formed.
+
+    Batched tensor cross interpolation (see :mod:`ftnn.nonlinear.cross`): f is evaluated at a few
+    fibres, chosen for each sample by complete pivoting. It is a function of the vector: nothing
+    depends on the gauge of the input.
+
+    Parameters
+    ----------
+    fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
+        A callable takes and returns arrays of any backend, entry by entry; a model with one
+        cannot be saved. It need not vanish at zero.
+    max_bond : int, optional
+        Bond dimension of the output.
+    rtol : float
+        0: the bond is ``max_bond`` wherever the dimensions allow, and shapes are static. Above
+        0: the bond doubles until the sampled error of every sample is below ``rtol``, or
+        ``max_bond`` is reached; then it is cut down by SVDs within ``rtol``.
+    sweeps : int
+        Sweeps to and fro that choose the index sets.
+    seed : int
+        Of the index sets to start from, and of the places where errors are sampled.
+
+    Notes
+    -----
+    Gradients are taken with the pivots held fixed: right where the interpolation is exact, and
+    elsewhere the gradient of the interpolant, which jumps where a pivot does.
+
+    Few functions of a low-rank tensor have low rank. A polynomial of degree n of a tensor of bond
+    :math:`\chi` has at most :math:`\chi^n`, smooth functions of smooth functions on quantics grids
+    have little, and ReLU of a generic state has full rank: :meth:`sampled_error` tells.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> grid = np.linspace(0.0, 1.0, 2**10)
+    >>> x = ftnn.MPS.from_dense(np.sin(6 * grid)[None], (2,) * 10, rtol=1e-12)
+    >>> layer = ftnn.nonlinear.Elementwise("tanh", rtol=1e-8)
+    >>> y = layer(x)
+    >>> bool(np.abs(y.to_dense() - np.tanh(np.sin(6 * grid))).max() < 1e-7), max(y.bond_dims) < 16
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        fn: str | Function,
+        max_bond: int | None = None,
+        rtol: float = 0.0,
+        sweeps: int = 2,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.fn, self.name, _ = resolve(fn, at_zero=False)
+        check_rank(max_bond, rtol)
+        if max_bond is None and rtol == 0.0:
+            raise ValueError("max_bond is None and rtol 0; give at least one of them")
+        check_positive(sweeps, "sweeps")
+        self.max_bond, self.rtol, self.sweeps, self.seed = max_bond, rtol, sweeps, seed
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
+        check_real(cores, "Elementwise")
+        if self.rtol == 0.0:
+            assert self.max_bond is not None
+            return interpolate(self.fn, cores, self.max_bond, self.sweeps, self.seed)
+        bond, largest = START, self.max_bond or _largest(cores)
+        while True:
+            out = interpolate(self.fn, cores, min(bond, largest), self.sweeps, self.seed)
+            if float(self._error(cores, out).max()) <= self.rtol or bond >= largest:
+                break
+            bond *= 2
+        return compress_direct((Term(State(out)),), self.max_bond, self.rtol)[0]
+
+    def sampled_error(self, x: MPS) -> np.ndarray:
+        """Relative error of the layer, measured at random places.
+
+        Parameters
+        ----------
+        x : MPS
+
+        Returns
+        -------
+        float64 array (batch,)
+            Root of the sum of squared errors over that of squares, at 1000 places that are the
+            same for every sample. A function that is nearly zero but at a few places, which
+            random ones miss, fools it.
+        """
+        return self._error(x.cores, self.apply(x.cores))
+
+    def _error(self, cores: Cores, out: Cores) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, 5))
+        places = np.stack([rng.integers(0, c.shape[2], SAMPLES) for c in cores], axis=1)
+        index = as_index(places, cores[0])
+        exact = to_numpy(self.fn(entries(cores, index))).astype(np.float64)
+        found = to_numpy(entries(out, index)).astype(np.float64)
+        if not np.isfinite(exact).all():
+            raise ValueError(
+                "fn gives NaN or infinity on entries of x; restrict x, or give a function that is "
+                "finite there"
+            )
+        size = np.linalg.norm(exact, axis=1)
+        return np.linalg.norm(found - exact, axis=1) / np.where(size > 0, size, 1.0)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        if self.name is None:
+            raise ValueError(
+                "fn is a callable, which a file of data cannot hold; use one of the named functions"
+            )
+        return {
+            "fn": self.name,
+            "max_bond": self.max_bond,
+            "rtol": self.rtol,
+            "sweeps": self.sweeps,
+            "seed": self.seed,
+        }
+
+
+def _largest(cores: Cores) -> int:
+    """Largest bond dimension that a vector of these dimensions can need."""
+    left = right = 1
+    dims = [core.shape[2] for core in cores]
+    sizes = []
+    for k in range(1, len(dims)):
+        left = min(left * dims[k - 1], 2**20)
+        right = 1
+        for d in dims[k:]:
+            right = min(right * d, 2**20)
+        sizes.append(min(left, right))
+    return max(sizes, default=1)

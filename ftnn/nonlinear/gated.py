@@ -1,0 +1,183 @@
+"""Gated and Polynomial: nonlinearities that multiply vectors entry by entry."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from autoray import do
+
+from ..chain import Apply, Cores, Hadamard, State, Term
+from ..initialization import initial_weight, sketch_of_layer
+from ..layer import Layer
+from ..states import check_dims, check_positive
+from ..truncation.src import compress_src
+
+
+class Gated(Layer):
+    r"""``(1 + A x) * (B x)``, entry by entry, or the plain bilinear ``(A x) * (B x)``.
+
+    A and B are MPOs. It is a polynomial of the dense vector, so nothing depends on the gauge of
+    the input, and with enough bond it equals the dense computation.
+
+    Parameters
+    ----------
+    in_dims, out_dims : sequence of int
+        Physical dimensions of the input and of the output; as many sites.
+    bond_dim : int
+        Bond dimension D of both weights.
+    max_bond : int
+        Bond dimension of the output.
+    inner_bond : int, optional
+        Bond dimension to which A x and B x are truncated before they are multiplied; by default
+        ``max_bond``. The exact one is D times that of x.
+    offset : bool
+        Add the 1; without it the layer is bilinear.
+    seed : int
+        Of the weights and of the test matrices.
+
+    Notes
+    -----
+    With x of bond :math:`\chi` and inner bond m the product has bond :math:`m^2`, and one more
+    term has bond m; their sum is truncated once, by the layer's own sketch. A starts ten times
+    smaller than B with the offset: the layer starts near the linear B x.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
+    >>> layer = ftnn.nonlinear.Gated((4, 4, 4), (3, 3, 3), bond_dim=2, max_bond=9, inner_bond=8)
+    >>> a, b = (ftnn.MPO(layer.weight(name)).to_dense() for name in "AB")
+    >>> dense = x.to_dense()
+    >>> bool(np.allclose(layer(x).to_dense(), (1 + dense @ a.T) * (dense @ b.T)))
+    True
+    """
+
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        out_dims: Sequence[int],
+        bond_dim: int,
+        max_bond: int,
+        inner_bond: int | None = None,
+        offset: bool = True,
+        seed: int = 0,
+    ):
+        in_dims, out_dims = check_dims(in_dims, "in_dims"), check_dims(out_dims, "out_dims")
+        if len(in_dims) != len(out_dims):
+            raise ValueError(
+                f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
+            )
+        check_positive(bond_dim, "bond_dim")
+        check_positive(max_bond, "max_bond")
+        inner_bond = max_bond if inner_bond is None else inner_bond
+        check_positive(inner_bond, "inner_bond")
+        super().__init__(in_dims, out_dims)
+        self.bond_dim, self.max_bond, self.inner_bond = bond_dim, max_bond, inner_bond
+        self.offset, self.seed = offset, seed
+        for n, name in enumerate("AB"):
+            weight = initial_weight(in_dims, out_dims, bond_dim, 2 * seed + n)
+            shrink = 0.1 ** (1 / len(weight)) if offset and name == "A" else 1.0
+            self.params |= {f"{name}.{k}": core * shrink for k, core in enumerate(weight)}
+        size = max(max_bond, inner_bond)
+        for k, omega in enumerate(sketch_of_layer(out_dims, size, seed)):
+            self.buffers[f"omega.{k}"] = omega
+
+    def weight(self, name: str) -> Cores:
+        """Cores (left, out, in, right) of "A" or "B"."""
+        return tuple(self.params[f"{name}.{k}"] for k in range(len(self.in_dims)))
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
+        omegas = tuple(self.buffers.values())
+        gate, value = (
+            State(
+                compress_src((Term(Apply(self.weight(n), State(cores))),), omegas, self.inner_bond)
+            )
+            for n in "AB"
+        )
+        terms = (Term(Hadamard(gate, value)), *((Term(value),) if self.offset else ()))
+        return compress_src(terms, omegas, self.max_bond)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {
+            "in_dims": list(self.in_dims),
+            "out_dims": list(self.out_dims),
+            "bond_dim": self.bond_dim,
+            "max_bond": self.max_bond,
+            "inner_bond": self.inner_bond,
+            "offset": self.offset,
+            "seed": self.seed,
+        }
+
+
+class Polynomial(Layer):
+    r"""A polynomial of every entry of the vector, exact to truncation.
+
+    :math:`y = c_0 + c_1 x + \ldots + c_n x^n` entry by entry, by Horner's rule
+    :math:`y \leftarrow c_k 1 + x \circ y`, truncated after every step.
+
+    Parameters
+    ----------
+    phys_dims : sequence of int
+    coefficients : sequence of float
+        From c_0 to c_n, n >= 1.
+    max_bond : int
+        Bond dimension of the output and of every step between.
+    seed : int
+        Of the test matrices.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 16)), (4, 4))
+    >>> y = ftnn.nonlinear.Polynomial((4, 4), [1.0, 0.0, -0.5, 2.0], max_bond=4)(x)
+    >>> t = x.to_dense()
+    >>> bool(np.allclose(y.to_dense(), 1 - 0.5 * t**2 + 2 * t**3))
+    True
+    """
+
+    in_dims: tuple[int, ...]
+
+    def __init__(
+        self,
+        phys_dims: Sequence[int],
+        coefficients: Sequence[float],
+        max_bond: int,
+        seed: int = 0,
+    ):
+        dims = check_dims(phys_dims, "phys_dims")
+        check_positive(max_bond, "max_bond")
+        values = np.asarray(coefficients, dtype=float)
+        if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+            raise ValueError(
+                f"coefficients is {coefficients!r}, expected two or more finite numbers, c_0 to c_n"
+            )
+        super().__init__(dims, dims)
+        self.coefficients = [float(value) for value in values]
+        self.max_bond, self.seed = max_bond, seed
+        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
+            self.buffers[f"omega.{k}"] = omega
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
+        omegas, x = tuple(self.buffers.values()), State(cores)
+        ones = State(tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims))
+        *rest, second, last = self.coefficients
+        terms: tuple[Term, ...] = (Term(x, last), Term(ones, second))
+        for coefficient in reversed(rest):
+            y = State(compress_src(terms, omegas, self.max_bond))
+            terms = (Term(Hadamard(x, y)), Term(ones, coefficient))
+        return compress_src(terms, omegas, self.max_bond)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {
+            "phys_dims": list(self.in_dims),
+            "coefficients": self.coefficients,
+            "max_bond": self.max_bond,
+            "seed": self.seed,
+        }

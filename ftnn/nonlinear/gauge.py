@@ -1,0 +1,121 @@
+"""Gauges for nonlinearities on cores: layers that change cores, and not the vector."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from autoray import do
+
+from ..backend import Array, as_dtype_of, log, sum_over, transposed
+from ..chain import Cores, State, Term
+from ..initialization import sketch_of_layer
+from ..layer import Layer
+from ..linalg import abs2, safe_norm, spread
+from ..states import check_dims, check_positive
+from ..svd import leading, left_singular
+from ..truncation.src import compress_src
+from ..truncation.sweep import left_canonical
+
+
+class SketchGauge(Layer):
+    """Bring the cores to the sketch gauge of this layer's own test matrices.
+
+    The vector stays the same up to truncation to ``max_bond``. :class:`ftnn.Linear` and
+    :class:`ftnn.Residual` end in such a gauge; this is for cores that come from elsewhere, such as
+    an encoder.
+
+    Parameters
+    ----------
+    phys_dims : sequence of int
+    max_bond : int
+    seed : int
+        Of the test matrices.
+    """
+
+    def __init__(self, phys_dims: Sequence[int], max_bond: int, seed: int = 0):
+        dims = check_dims(phys_dims, "phys_dims")
+        check_positive(max_bond, "max_bond")
+        super().__init__(dims, dims)
+        self.max_bond, self.seed = max_bond, seed
+        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
+            self.buffers[f"omega.{k}"] = omega
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of bond at most ``max_bond``."""
+        omegas = tuple(self.buffers.values())
+        return compress_src((Term(State(cores)),), omegas, self.max_bond)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        assert self.in_dims is not None
+        return {"phys_dims": list(self.in_dims), "max_bond": self.max_bond, "seed": self.seed}
+
+
+class SVDGauge(Layer):
+    r"""Bring the cores to the balanced gauge of the singular value decomposition.
+
+    With :math:`\Lambda_k` the singular values of the vector at cut k, which are gauge invariant,
+    and :math:`B_k` the cores of the right-canonical form in singular vectors,
+
+    .. math:: C_k = \Lambda_k^{1/2} B_k \Lambda_{k+1}^{-1/2} ,
+
+    Vidal's :math:`\Lambda^{1/2}\Gamma\Lambda^{1/2}`: both neighbours of a bond carry it alike. The
+    scale of the vector is spread evenly over the cores. Directions that are null to rounding are
+    zero.
+
+    Notes
+    -----
+    The gauge is unique up to signs, which are fixed by the largest entry of every singular vector,
+    only where the singular values of a cut are distinct. Where two of them cross it jumps, and
+    its gradient grows as the inverse of their distance; see docs/nonlinearity.md for how often
+    that happens and what it costs.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((3, 8)), (2, 2, 2))
+    >>> y = ftnn.nonlinear.SVDGauge()(x)
+    >>> bool(np.allclose(y.to_dense(), x.to_dense())), y.bond_dims
+    (True, (2, 2))
+    """
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of at most their bonds."""
+        rest, log_scale = left_canonical(cores)  # isometries, and a last core of norm 1
+        out, batch = list(rest), rest[0].shape[0]
+        # once more with a gradient: how the norm is shared out does not commute with scaling
+        norm = safe_norm(out[-1], (1, 2, 3))
+        norm = do("where", norm > 0, norm, do("ones_like", norm))
+        out[-1] = out[-1] / norm[:, None, None, None]
+        log_scale = log_scale + log(norm)
+        after = None  # inverse square roots of the singular values right of the core, (batch, r)
+        for k in range(len(out) - 1, 0, -1):
+            _, left, phys, right = out[k].shape
+            flat = do("reshape", out[k], (batch, left, phys * right))
+            u, s = left_singular(transposed(flat))  # (batch, phys*right, p)
+            q = transposed(leading(u, s, s.shape[1]))  # right singular vectors, (batch, p, n)
+            carried = flat @ do("conj", transposed(q))  # U Lambda, (batch, left, p)
+            root, inverse = _roots(carried)
+            core = do("reshape", q, (batch, -1, phys, right)) * root[:, :, None, None]
+            out[k] = core if after is None else core * after[:, None, None, :]
+            before = do("reshape", out[k - 1], (batch, -1, left)) @ carried
+            out[k - 1] = do("reshape", before, (batch, *out[k - 1].shape[1:3], -1))
+            after = inverse
+        if after is not None:
+            out[0] = out[0] * after[:, None, None, :]
+        return spread(out, log_scale)
+
+    def config(self) -> dict[str, Any]:
+        """No argument of its own."""
+        return {}
+
+
+def _roots(carried: Array) -> tuple[Array, Array]:
+    """Square roots of the norms of columns, and their inverses; zero, both, for zero columns."""
+    square = sum_over(abs2(carried), (1,))  # (batch, p)
+    live = square > 0
+    root = do("sqrt", do("sqrt", do("where", live, square, do("ones_like", square))))
+    none = do("zeros_like", square)
+    return (
+        as_dtype_of(do("where", live, root, none), carried),
+        as_dtype_of(do("where", live, 1.0 / root, none), carried),
+    )

@@ -1,0 +1,66 @@
+"""Pointwise: one fixed function of every entry of every core."""
+
+from typing import Any
+
+from ..chain import Cores
+from ..layer import Layer
+from .functions import Function, check_real, resolve, scaled_entries
+
+
+class Pointwise(Layer):
+    r"""A function of core entries, shifted so that it is 0 at 0.
+
+    Core by core, with :math:`u` the core scaled to mean square 1 per physical entry and
+    :math:`g(u) = f(u) - f(0)`,
+
+    .. math:: y = \|\cdot\|\, g(u) \qquad\text{or, as a residual,}\qquad y = \|\cdot\|\,(u + g(u)),
+
+    scaled back by what the core was divided by.
+
+    Parameters
+    ----------
+    fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
+        A callable takes and returns arrays of any backend, entry by entry, e.g.
+        ``lambda u: u**3``; a model with one cannot be saved.
+    residual : bool
+        Add the entry itself.
+    normalize : bool
+        Scale cores as above; else ``f`` sees the entries as they come.
+
+    Notes
+    -----
+    It is a function of the vector only in a fixed gauge: put it behind a layer whose output is
+    in one, such as :class:`ftnn.Linear`, :class:`ftnn.nonlinear.SketchGauge` or
+    :class:`ftnn.nonlinear.SVDGauge`. In both gauges the sign of a bond direction may jump; only an
+    odd ``f`` commutes with that (see :class:`ftnn.nonlinear.KAN`).
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS([np.array([3.0, -4.0]).reshape(1, 1, 2, 1)])
+    >>> print(ftnn.nonlinear.Pointwise("relu")(x).to_dense() + 0.0)
+    [[3. 0.]]
+    """
+
+    def __init__(self, fn: str | Function, residual: bool = False, normalize: bool = True):
+        super().__init__()
+        self.fn, self.name, self.shift = resolve(fn, at_zero=True)
+        self.residual, self.normalize = residual, normalize
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
+        check_real(cores, "Pointwise")
+        out = []
+        for core in cores:
+            u, norm = scaled_entries(core) if self.normalize else (core, 1.0)
+            new = self.fn(u) - self.shift
+            out.append((u + new if self.residual else new) * norm)
+        return tuple(out)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        if self.name is None:
+            raise ValueError(
+                "fn is a callable, which a file of data cannot hold; use one of the named functions"
+            )
+        return {"fn": self.name, "residual": self.residual, "normalize": self.normalize}
