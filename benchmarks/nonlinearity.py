@@ -1,0 +1,516 @@
+"""The controlled comparison of docs/nonlinearity.md.
+
+`python benchmarks/nonlinearity.py run` trains every variant on every task with every seed, one
+after another, and keeps each result in runs/nonlinearity; what is there already is skipped, so
+that it goes on where it was stopped. `... time` measures a training step of each variant on a
+quiet machine. `... report` writes the table and the picture into docs/. Only training images are
+used, split into two parts; no test set is read.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import ftnn
+from ftnn.calibration import update_grids
+from ftnn.encoding import AmplitudeEncoder, ProductEncoder
+from ftnn.experiments.data import load_digits, load_fashion_mnist
+from ftnn.layer import Layer
+from ftnn.nonlinear import (
+    KAN,
+    CoreNorm,
+    Elementwise,
+    Gated,
+    LayerNorm,
+    Pointwise,
+    RMSNorm,
+    SVDGauge,
+)
+from ftnn.plotting.style import COLORS, figure, save_figure, style
+from ftnn.training.memory import keep_freed_memory
+from ftnn.training.module import TorchModule
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "runs" / "nonlinearity"
+Dims = tuple[int, ...]
+
+
+# ---- variants ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What stands between a Linear and the next.
+
+    Attributes
+    ----------
+    family : str
+    make : callable
+        ``(dims, max_bond, seed) -> layers``, the norm at the end of the block included.
+    """
+
+    family: str
+    make: Callable[[Dims, int, int], list[Layer]]
+
+
+def _cores(
+    build: Callable[[Dims, int], Layer], gauge: str, dims: Dims, bond: int, seed: int
+) -> list[Layer]:
+    first: list[Layer] = [SVDGauge()] if gauge == "svd" else []
+    return [*first, build(dims, seed), RMSNorm()]
+
+
+def _variants() -> dict[str, Variant]:
+    found = {"none": Variant("none", lambda dims, bond, seed: [RMSNorm()])}
+    functions: dict[str, tuple[str, Callable[[Dims, int], Layer]]] = {}
+    for name in ("relu", "gelu", "tanh"):
+        functions[name] = ("pointwise", lambda d, s, fn=name: Pointwise(fn))
+        functions[f"{name}, residual"] = ("pointwise", lambda d, s, fn=name: Pointwise(fn, True))
+        functions[f"{name}, not scaled"] = (
+            "pointwise",
+            lambda d, s, fn=name: Pointwise(fn, normalize=False),
+        )
+    for basis in ("chebyshev", "radial", "spline"):
+        functions[f"kan {basis}"] = (
+            "kan",
+            lambda d, s, b=basis: KAN(d, basis=b, share=True, seed=s),
+        )
+    functions["kan chebyshev, all"] = ("kan", lambda d, s: KAN(d, odd=False, share=True, seed=s))
+    for name, (family, build) in functions.items():
+        for gauge in ("sketch", "svd"):
+            found[f"{name} | {gauge}"] = Variant(family, partial(_cores, build, gauge))
+
+    def gated(dims: Dims, bond: int, seed: int, offset: bool) -> list[Layer]:
+        return [Gated(dims, dims, 1, bond, offset=offset, seed=seed), RMSNorm()]
+
+    found["gated"] = Variant("gated", partial(gated, offset=True))
+    found["bilinear"] = Variant("gated", partial(gated, offset=False))
+    for name in ("tanh", "relu"):
+        found[f"elementwise {name}"] = Variant(
+            "elementwise",
+            lambda dims, bond, seed, fn=name: [
+                RMSNorm(),
+                Elementwise(fn, bond, sweeps=1),
+                RMSNorm(),
+            ],
+        )
+    kan = partial(KAN, share=True)
+    found["kan + gated"] = Variant(
+        "mixture",
+        lambda dims, bond, seed: [kan(dims, seed=seed), *gated(dims, bond, seed, offset=True)],
+    )
+    found["kan, layer norm"] = Variant(
+        "norm",
+        lambda dims, bond, seed: [kan(dims, seed=seed), LayerNorm(dims, bond, seed=seed)],
+    )
+    found["kan, core norm"] = Variant(
+        "norm", lambda dims, bond, seed: [kan(dims, seed=seed), CoreNorm(product="running")]
+    )
+    found["kan, no norm"] = Variant("norm", lambda dims, bond, seed: [kan(dims, seed=seed)])
+    found["none, no norm"] = Variant("norm", lambda dims, bond, seed: [])
+    return found
+
+
+VARIANTS = _variants()
+
+
+# ---- tasks ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """Encoded data and the size of the network for it.
+
+    Attributes
+    ----------
+    train, val : tuple of (cores, targets)
+        Labels, or real targets (n, outputs) of a regression.
+    phys, bond_dim, max_bond, depth, readout_bond : int
+    embed : bool
+        Start with a Linear of bond dimension 1, as product states need it.
+    epochs, batch_size : int
+    lr : float
+    """
+
+    train: tuple[tuple[torch.Tensor, ...], torch.Tensor]
+    val: tuple[tuple[torch.Tensor, ...], torch.Tensor]
+    phys: int
+    bond_dim: int
+    max_bond: int
+    depth: int
+    readout_bond: int
+    embed: bool
+    epochs: int
+    batch_size: int
+    lr: float = 1e-2
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are real numbers."""
+        return self.train[1].is_floating_point()
+
+
+def digits() -> Task:
+    """All training images of scikit-learn's digits, 70 % to train and 30 % to validate."""
+    data = load_digits()
+    images = np.concatenate([data.train_images, data.val_images])
+    labels = np.concatenate([data.train_labels, data.val_labels])
+    encoder = ProductEncoder((8, 8), patch=(2, 2)).fit(images[:940])
+    parts = _split(encoder, images, labels, 940)
+    return Task(*parts, 6, 2, 4, 2, 8, embed=True, epochs=10, batch_size=64)
+
+
+def fashion() -> Task:
+    """8,000 training and 4,000 validation images of Fashion-MNIST, out of its training set."""
+    data = load_fashion_mnist(None, 0)
+    images, labels = data.train_images[:12000], data.train_labels[:12000]
+    encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(images[:8000])
+    parts = _split(encoder, images, labels, 8000)
+    return Task(*parts, 8, 4, 8, 2, 10, embed=False, epochs=3, batch_size=250)
+
+
+def functional() -> Task:
+    """Functionals of random functions u of mean square 1 on 2^10 points, as quantics states.
+
+    The targets, mean |u|, log mean exp u and mean cos 3u, are no polynomials; their deviation is 1.
+    """
+    rng, L = np.random.default_rng(0), 10
+    grid = np.arange(2**L) / 2**L
+    waves = np.arange(1, 4)
+    phases = 2 * np.pi * (grid[:, None] * waves)
+    basis = np.concatenate([np.sin(phases), np.cos(phases)], axis=1)  # (2^L, 6)
+    u = rng.standard_normal((3000, 6)) @ basis.T
+    u /= np.sqrt(np.mean(u**2, axis=1, keepdims=True))
+    targets = [np.abs(u).mean(1), np.log(np.exp(u).mean(1)), np.cos(3 * u).mean(1)]
+    y = np.stack([(t - t.mean()) / t.std() for t in targets], axis=1)
+    cores = ftnn.MPS.from_dense(u, (2,) * L, max_bond=6).cores
+    tensors = tuple(torch.tensor(core, dtype=torch.float32) for core in cores)
+    targets = torch.tensor(y, dtype=torch.float32)
+    train, val = (
+        (tuple(core[part] for core in tensors), targets[part])
+        for part in (slice(0, 2000), slice(2000, 3000))
+    )
+    return Task(train, val, 4, 3, 8, 2, 8, embed=False, epochs=8, batch_size=100)
+
+
+def _split(encoder, images, labels, count):
+    cores = encoder.encode(images.astype(np.float64))
+    tensors = tuple(torch.tensor(core, dtype=torch.float32) for core in cores)
+    targets = torch.tensor(labels, dtype=torch.long)
+    return (
+        (tuple(core[:count] for core in tensors), targets[:count]),
+        (tuple(core[count:] for core in tensors), targets[count:]),
+    )
+
+
+TASKS = {"digits": digits, "functional": functional, "fashion": fashion}
+SCORES = {"digits": "accuracy, %", "functional": "R², %", "fashion": "accuracy, %"}
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def network(task: Task, variant: Variant, seed: int) -> ftnn.Sequential:
+    """The same for every variant but for what follows each Linear."""
+    dims = tuple(core.shape[2] for core in task.train[0])
+    hidden = (task.phys,) * len(dims)
+    layers: list[Layer] = []
+    if task.embed:
+        layers += [ftnn.Linear(dims, hidden, 1, 1, seed=100 * seed), RMSNorm()]
+    for n in range(1, task.depth + 1):
+        inputs = hidden if layers else dims
+        layers.append(
+            ftnn.Linear(inputs, hidden, task.bond_dim, task.max_bond, seed=100 * seed + n)
+        )
+        layers += variant.make(hidden, task.max_bond, 100 * seed + n)
+    outputs = task.train[1].shape[1] if task.regression else int(task.train[1].max()) + 1
+    model = ftnn.Sequential(*layers, ftnn.Readout(hidden, outputs, task.readout_bond, seed=seed))
+    batch = tuple(core[:256] for core in task.train[0])
+    model.to("torch", "float32")
+    with torch.no_grad():
+        ftnn.calibrate(model, batch)
+        update_grids(model, batch)
+        ftnn.calibrate(model, batch)
+    return model
+
+
+def loss_of(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross entropy, or mean squared error."""
+    if task.regression:
+        return torch.nn.functional.mse_loss(outputs, targets)
+    return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+@torch.no_grad()
+def score(task: Task, module: TorchModule) -> float:
+    """Accuracy, or the share of variance explained, on the validation data, in per cent."""
+    module.eval()
+    cores, targets = task.val
+    outputs = torch.cat(
+        [
+            module.apply_cores(tuple(core[n : n + 250] for core in cores))
+            for n in range(0, len(targets), 250)
+        ]
+    )
+    if not bool(torch.isfinite(outputs).all()):
+        return math.nan
+    if task.regression:
+        error = (outputs - targets).square().mean()
+        return 100.0 * (1.0 - float(error / targets.var(dim=0, correction=0).mean()))
+    return 100.0 * float((outputs.argmax(1) == targets).float().mean())
+
+
+def gradients(module: TorchModule) -> dict[str, float]:
+    """Norm of the gradient of every Linear and of the Readout, by place."""
+    norms: dict[str, float] = {}
+    for name, parameter in module.named_parameters():
+        if ":weight:" in name and parameter.grad is not None:
+            place = name.split(":")[0]
+            norms[place] = math.hypot(norms.get(place, 0.0), float(parameter.grad.norm()))
+    return norms
+
+
+def train(task: Task, name: str, seed: int) -> dict:
+    """One run."""
+    torch.manual_seed(seed)
+    module = TorchModule(network(task, VARIANTS[name], seed))
+    cores, targets = task.train
+    steps = task.epochs * (len(targets) // task.batch_size)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=task.lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, steps, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    bad, norms, ends, begin = 0, [], [], time.perf_counter()
+    for _ in range(task.epochs):
+        module.train()
+        order = torch.randperm(len(targets), generator=generator)
+        for n in range(0, len(order) - task.batch_size + 1, task.batch_size):
+            index = order[n : n + task.batch_size]
+            outputs = module.apply_cores(tuple(core[index] for core in cores))
+            loss = loss_of(task, outputs, targets[index])
+            optimizer.zero_grad()
+            loss.backward()
+            if len(norms) in (0, steps - 1):
+                ends.append(gradients(module))
+            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            norms.append(float(norm))
+            if math.isfinite(norms[-1]):
+                optimizer.step()
+            else:
+                bad += 1
+            schedule.step()
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    return {
+        "variant": name,
+        "seed": seed,
+        "score": score(task, module),
+        "train_loss": float(loss),
+        "steps": steps,
+        "bad_steps": bad,
+        "first_gradients": ends[0],
+        "last_gradients": ends[-1],
+        "median_gradient": statistics.median(finite) if finite else math.nan,
+        "largest_gradient": max(finite, default=math.nan),
+        "parameters": module.model.num_params(),
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def run(names: list[str], tasks: list[str], seeds: list[int]) -> None:
+    """Train what is missing."""
+    console = Console()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for task_name in tasks:
+        task = TASKS[task_name]()
+        for seed in seeds:
+            for number, name in enumerate(names):
+                path = _path(task_name, name, seed)
+                if path.exists():
+                    continue
+                found = train(task, name, seed)
+                path.write_text(json.dumps(found, indent=2) + "\n")
+                console.print(
+                    f"{task_name}, seed {seed}, {number + 1}/{len(names)}: {name}: "
+                    f"{found['score']:.2f} in {found['seconds']:.0f} s",
+                    highlight=False,
+                )
+
+
+def _path(task: str, name: str, seed: int) -> Path:
+    safe = name.replace(" | ", "-").replace(", ", "-").replace(" + ", "-").replace(" ", "-")
+    return RESULTS / f"{task}-{safe}-{seed}.json"
+
+
+def times(names: list[str], rounds: int = 7) -> None:
+    """Time a training step of every variant on the Fashion-MNIST network, by turns."""
+    task = fashion()
+    batch = tuple(core[: task.batch_size] for core in task.train[0])
+    labels = task.train[1][: task.batch_size]
+    modules = {name: TorchModule(network(task, VARIANTS[name], 0)) for name in names}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for n in range(rounds + 1):
+        for name, module in modules.items():
+            begin = time.perf_counter()
+            loss_of(task, module.apply_cores(batch), labels).backward()
+            if n:
+                found[name].append((time.perf_counter() - begin) / task.batch_size)
+    medians = {name: 1e6 * statistics.median(each) for name, each in found.items()}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "times.json").write_text(json.dumps(medians, indent=2) + "\n")
+    for name, one in medians.items():
+        print(f"{name}: {one:.0f} µs a sample")
+
+
+# ---- report --------------------------------------------------------------------------------------
+
+
+def report(names: list[str], tasks: list[str], seeds: list[int]) -> None:
+    """Write the table and the pictures."""
+    found = {
+        (task, name): runs
+        for task in tasks
+        for name in names
+        if (
+            runs := [
+                json.loads(p.read_text()) for s in seeds if (p := _path(task, name, s)).exists()
+            ]
+        )
+    }
+    spent = RESULTS / "times.json"
+    micro = json.loads(spent.read_text()) if spent.exists() else {}
+    lines = [
+        "| between Linear layers | "
+        + " | ".join(f"{task}: {SCORES[task]}" for task in tasks)
+        + " | gradient norm, median (largest) | not finite | µs a sample |",
+        "|---" * (len(tasks) + 4) + "|",
+    ]
+    for name in names:
+        cells = [_cell(found.get((task, name), [])) for task in tasks]
+        runs = [run for task in tasks for run in found.get((task, name), [])]
+        if not runs:
+            continue
+        medians = [run["median_gradient"] for run in runs]
+        largest = max(run["largest_gradient"] for run in runs)
+        bad = sum(run["bad_steps"] for run in runs)
+        took = f"{micro[name]:.0f}" if name in micro else ""
+        gradient = f"{statistics.median(medians):.2g} ({largest:.2g})"
+        shown = name.replace(" | ", ", in the gauge of the ").replace("of the svd", "of the SVD")
+        lines.append(f"| {shown} | {' | '.join(cells)} | {gradient} | {bad} | {took} |")
+    (ROOT / "docs" / "nonlinearity-table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    _picture(names, tasks, found)
+    _gradient_picture(names, tasks[-1], found)
+
+
+def _cell(runs: list[dict]) -> str:
+    scores = [run["score"] for run in runs]
+    if not scores:
+        return ""
+    if not all(map(math.isfinite, scores)):
+        return f"{sum(map(math.isfinite, scores))} of {len(scores)} runs finite"
+    spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.1f}{spread}"
+
+
+FAMILIES = ("none", "pointwise", "kan", "gated", "elementwise", "mixture", "norm")
+
+
+def _color(name: str) -> str:
+    return COLORS[FAMILIES.index(VARIANTS[name].family) % len(COLORS)]
+
+
+def _picture(names: list[str], tasks: list[str], found: dict) -> None:
+    with style():
+        fig = figure(7.2, 0.19 * len(names) + 1.0)
+        axes = fig.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+        for axis, task in zip(axes, tasks, strict=True):
+            means = {}
+            for row, name in enumerate(names):
+                scores = [run["score"] for run in found.get((task, name), [])]
+                if not scores or not all(map(math.isfinite, scores)):
+                    continue
+                means[name] = statistics.mean(scores)
+                axis.plot(scores, [row] * len(scores), "o", color=_color(name), ms=3, alpha=0.5)
+                axis.plot(means[name], row, "|", color=_color(name), ms=10, mew=2)
+            if "none" in means:
+                axis.axvline(means["none"], color="#888888", lw=0.8, ls="--")
+            if means:  # what fails altogether is cut off at the left
+                top = max(means.values())
+                low = statistics.median(means.values())
+                axis.set_xlim(
+                    left=low - 2.5 * (top - low) - 1.0, right=top + 0.35 * (top - low) + 0.5
+                )
+            axis.set_title(task)
+            axis.set_xlabel(SCORES[task])
+        axes[0].set_yticks(range(len(names)), names)
+        axes[0].set_ylim(len(names) - 0.4, -0.6)
+        save_figure(fig, ROOT / "docs" / "images" / "nonlinearity.png")
+
+
+def _gradient_picture(names: list[str], task: str, found: dict) -> None:
+    with style():
+        fig = figure(7.2, 3.0)
+        axes = fig.subplots(1, 2, sharey=True)
+        for axis, key, title in zip(
+            axes,
+            ("first_gradients", "last_gradients"),
+            ("first step", "last step"),
+            strict=True,
+        ):
+            for name in names:
+                runs = found.get((task, name), [])
+                curves = [list(run[key].values()) for run in runs if len(run[key]) > 1]
+                if curves:
+                    middle = np.median(np.array(curves), axis=0)
+                    label = VARIANTS[name].family
+                    axis.plot(
+                        range(len(middle)), middle, "o-", color=_color(name), lw=0.8, label=label
+                    )
+            axis.set_yscale("log")
+            axis.set_title(f"{task}, {title}")
+            layers = max((len(r[0][key]) for r in found.values()), default=1)
+            axis.set_xticks(
+                range(layers), [*(f"Linear {n + 1}" for n in range(layers - 1)), "Readout"]
+            )
+        axes[0].set_ylabel("norm of the gradient")
+        handles, labels = axes[0].get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        axes[1].legend(unique.values(), unique.keys(), ncols=2)
+        save_figure(fig, ROOT / "docs" / "images" / "nonlinearity-gradients.png")
+
+
+def main() -> None:
+    """Run, time or report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "time", "report"))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.what == "run":
+        run(arguments.variants, arguments.tasks, arguments.seeds)
+    elif arguments.what == "time":
+        times(arguments.variants)
+    else:
+        report(arguments.variants, arguments.tasks, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
