@@ -379,16 +379,7 @@ def times(names: list[str], rounds: int = 7) -> None:
 
 def report(names: list[str], tasks: list[str], seeds: list[int]) -> None:
     """Write the table and the pictures."""
-    found = {
-        (task, name): runs
-        for task in tasks
-        for name in names
-        if (
-            runs := [
-                json.loads(p.read_text()) for s in seeds if (p := _path(task, name, s)).exists()
-            ]
-        )
-    }
+    found = {(task, name): _runs(task, name, seeds) for task in tasks for name in names}
     spent = RESULTS / "times.json"
     micro = json.loads(spent.read_text()) if spent.exists() else {}
     lines = [
@@ -413,6 +404,11 @@ def report(names: list[str], tasks: list[str], seeds: list[int]) -> None:
     print("\n".join(lines))
     _picture(names, tasks, found)
     _gradient_picture(names, tasks[-1], found)
+
+
+def _runs(task: str, name: str, seeds: list[int]) -> list[dict]:
+    paths = (_path(task, name, seed) for seed in seeds)
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def _cell(runs: list[dict]) -> str:
@@ -450,9 +446,8 @@ def _picture(names: list[str], tasks: list[str], found: dict) -> None:
             if means:  # what fails altogether is cut off at the left
                 top = max(means.values())
                 low = statistics.median(means.values())
-                axis.set_xlim(
-                    left=low - 2.5 * (top - low) - 1.0, right=top + 0.35 * (top - low) + 0.5
-                )
+                reach = top - low
+                axis.set_xlim(low - 2.5 * reach - 1.0, top + 0.35 * reach + 0.5)
             axis.set_title(task)
             axis.set_xlabel(SCORES[task])
         axes[0].set_yticks(range(len(names)), names)
@@ -475,16 +470,14 @@ def _gradient_picture(names: list[str], task: str, found: dict) -> None:
                 curves = [list(run[key].values()) for run in runs if len(run[key]) > 1]
                 if curves:
                     middle = np.median(np.array(curves), axis=0)
-                    label = VARIANTS[name].family
-                    axis.plot(
-                        range(len(middle)), middle, "o-", color=_color(name), lw=0.8, label=label
-                    )
+                    look = {"color": _color(name), "lw": 0.8, "label": VARIANTS[name].family}
+                    axis.plot(range(len(middle)), middle, "o-", **look)
             axis.set_yscale("log")
             axis.set_title(f"{task}, {title}")
-            layers = max((len(r[0][key]) for r in found.values()), default=1)
-            axis.set_xticks(
-                range(layers), [*(f"Linear {n + 1}" for n in range(layers - 1)), "Readout"]
-            )
+            some = [runs for (t, _), runs in found.items() if runs and t == task]
+            count = max((len(runs[0][key]) for runs in some), default=1)
+            ticks = [*(f"Linear {n + 1}" for n in range(count - 1)), "Readout"]
+            axis.set_xticks(range(count), ticks)
         axes[0].set_ylabel("norm of the gradient")
         handles, labels = axes[0].get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
