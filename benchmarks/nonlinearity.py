@@ -374,6 +374,48 @@ def times(names: list[str], rounds: int = 7) -> None:
         print(f"{name}: {one:.0f} µs a sample")
 
 
+def costs(rounds: int = 7) -> None:
+    """Time every KAN against the Linear before it, and an Elementwise, forward, by turns."""
+    rng = np.random.default_rng(0)
+
+    def states(batch: int, dims: Dims, bond: int) -> tuple[torch.Tensor, ...]:
+        bonds = [1, *[bond] * (len(dims) - 1), 1]
+        return tuple(
+            torch.tensor(rng.standard_normal((batch, l, d, r)) / l**0.5, dtype=torch.float32)
+            for l, d, r in zip(bonds[:-1], dims, bonds[1:], strict=True)
+        )
+
+    dims = (8,) * 5
+    x = states(256, dims, 8)
+    works: dict[str, tuple[Layer, tuple[torch.Tensor, ...]]] = {
+        "Linear": (ftnn.Linear(dims, dims, 8, 8), x),
+        **{
+            f"KAN {basis}{', all' if not odd else ''}": (KAN(dims, basis=basis, odd=odd), x)
+            for basis in ("chebyshev", "radial", "spline")
+            for odd in (True, False)
+        },
+        "Pointwise gelu": (Pointwise("gelu"), x),
+        "RMSNorm": (RMSNorm(), x),
+        "SVDGauge": (SVDGauge(), x),
+        "Elementwise tanh, 20 sites, χ=8, batch 32": (
+            Elementwise("tanh", 8),
+            states(32, (2,) * 20, 8),
+        ),
+    }
+    found: dict[str, list[float]] = {name: [] for name in works}
+    with torch.no_grad():
+        for n in range(rounds + 1):
+            for name, (layer, cores) in works.items():
+                layer.to("torch", "float32")
+                begin = time.perf_counter()
+                layer.apply(cores)
+                if n:
+                    found[name].append(time.perf_counter() - begin)
+    medians = {name: statistics.median(each) for name, each in found.items()}
+    for name, one in medians.items():
+        print(f"{name}: {1e3 * one:.1f} ms, {one / medians['Linear']:.2f} of the Linear")
+
+
 # ---- report --------------------------------------------------------------------------------------
 
 
@@ -500,6 +542,7 @@ def main() -> None:
     if arguments.what == "run":
         run(arguments.variants, arguments.tasks, arguments.seeds)
     elif arguments.what == "time":
+        costs()
         times(arguments.variants)
     else:
         report(arguments.variants, arguments.tasks, arguments.seeds)
