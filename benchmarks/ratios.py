@@ -282,7 +282,7 @@ def main() -> None:
         console.print(", ".join(f"{name} {value}" for name, value in found.items()))
         if arguments.accuracy:
             found |= accuracy.table(
-                console, arguments.full, arguments.seeds, tuple(arguments.bonds)
+                console, arguments.full, arguments.seeds, tuple(arguments.bonds or accuracy.PAPER)
             )
         else:
             found |= _speed(console, arguments)
@@ -298,8 +298,7 @@ def _arguments() -> argparse.Namespace:
     add("--accuracy", action="store_true", help="errors instead of times, on NumPy")
     add("--full", action="store_true", help="also dm and direct on the synthetic problem")
     add("--no-compile", action="store_true", help="leave torch.compile out")
-    bonds = tuple(accuracy.PAPER)
-    add("--bonds", type=_positive, nargs="+", default=bonds, help="bonds of --accuracy")
+    add("--bonds", type=_positive, nargs="+", metavar="N", help="bonds of --accuracy")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where ours runs")
     add("--threads", type=_positive, metavar="N", help="threads of NumPy, torch and numba")
     add("--rounds", type=_positive, metavar="N", default=5)
@@ -308,6 +307,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.accuracy and arguments.device != "cpu":
         parser.error("--accuracy runs on NumPy; leave out --device")
+    if arguments.bonds and not arguments.accuracy:
+        parser.error("--bonds belongs to --accuracy")
     if not workloads.places_of(arguments.device):
         parser.error(f"nothing of ours runs on {arguments.device} here")
     return arguments

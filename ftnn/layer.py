@@ -1,7 +1,7 @@
 """Layer: what every layer of a fully tensorized network is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, final
 
 from autoray import infer_backend
@@ -182,3 +182,13 @@ class Layer(ABC):
                 f"x has dtype {core.dtype}, the layer {array.dtype}; "
                 "use layer.to(backend, dtype=...)"
             )
+
+
+def named(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Entries of ``params`` or ``buffers`` for one array a site."""
+    return {f"{prefix}.{k}": array for k, array in enumerate(arrays)}
+
+
+def collect(store: dict[str, Array], prefix: str) -> Cores:
+    """Arrays that :func:`named` put there, in the order of the sites."""
+    return tuple(array for name, array in store.items() if name.startswith(prefix + "."))

@@ -8,9 +8,9 @@ from autoray import do
 from .backend import Array, as_dtype_of, log, permute
 from .chain import Apply, Cores, State, Term
 from .initialization import initial_bias, initial_weight, sketch_of_layer
-from .layer import Layer
+from .layer import Layer, collect, named
 from .linalg import abs2, unit_scale
-from .states import check_dims, check_positive
+from .states import check_both_dims, check_dims, check_positive
 from .truncation.methods import METHODS
 from .truncation.src import compress_src
 
@@ -74,11 +74,7 @@ class Linear(Layer):
         method: str = "src",
         seed: int = 0,
     ):
-        in_dims, out_dims = check_dims(in_dims, "in_dims"), check_dims(out_dims, "out_dims")
-        if len(in_dims) != len(out_dims):
-            raise ValueError(
-                f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
-            )
+        in_dims, out_dims = check_both_dims(in_dims, out_dims)
         check_positive(bond_dim, "bond_dim")
         check_positive(max_bond, "max_bond")
         if method not in METHODS:
@@ -86,21 +82,21 @@ class Linear(Layer):
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed
-        self.params |= _named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
+        self.params |= named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
         if bias:
-            self.params |= _named("bias", initial_bias(out_dims, seed))
-        self.buffers |= _named("omega", sketch_of_layer(out_dims, max_bond, seed))
+            self.params |= named("bias", initial_bias(out_dims, seed))
+        self.buffers |= named("omega", sketch_of_layer(out_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
-        product = Term(Apply(_collect(self.params, "weight"), State(cores)))
+        product = Term(Apply(collect(self.params, "weight"), State(cores)))
         if not self.bias:
             return (product,)
-        return (product, Term(State(_collect(self.params, "bias"))))
+        return (product, Term(State(collect(self.params, "bias"))))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
-        omegas, terms = _collect(self.buffers, "omega"), self.terms(cores)
+        omegas, terms = collect(self.buffers, "omega"), self.terms(cores)
         if self.method != "src":
             found, _ = METHODS[self.method](terms, self.max_bond, 0.0, self.seed)
             terms = (Term(State(found)),)
@@ -156,7 +152,7 @@ class Readout(Layer):
         outs[self.center] = num_outputs
         # (left, out, in, right); out is 1 but on the middle site
         cores = initial_weight(in_dims, tuple(outs), bond_dim, seed)
-        self.params |= _named("weight", cores)
+        self.params |= named("weight", cores)
 
     @property
     def center(self) -> int:
@@ -170,7 +166,7 @@ class Readout(Layer):
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
-        weights = _collect(self.params, "weight")
+        weights = collect(self.params, "weight")
         center, batch = self.center, cores[0].shape[0]
         left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
         right = do("ones", (batch, 1, 1), like=cores[0])
@@ -229,7 +225,7 @@ class Residual(Layer):
         super().__init__(layer.in_dims, layer.in_dims)
         self.max_bond, self.seed = max_bond, seed
         self.children["layer"] = layer
-        self.buffers |= _named("omega", sketch_of_layer(layer.in_dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, max_bond, seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
@@ -237,7 +233,7 @@ class Residual(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores to cores of the same physical dimensions."""
-        omegas = _collect(self.buffers, "omega")
+        omegas = collect(self.buffers, "omega")
         return compress_src(self.terms(cores), omegas, self.max_bond)
 
     def config(self) -> dict[str, Any]:
@@ -294,11 +290,3 @@ class Sequential(Layer):
 def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
     scale = unit_scale(env, 1)
     return env / scale[:, None, None], log_scale + log(scale)
-
-
-def _named(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
-    return {f"{prefix}.{k}": array for k, array in enumerate(arrays)}
-
-
-def _collect(store: dict[str, Array], prefix: str) -> tuple[Array, ...]:
-    return tuple(array for name, array in store.items() if name.startswith(prefix + "."))

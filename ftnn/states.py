@@ -304,6 +304,18 @@ def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
     return dims
 
 
+def check_both_dims(
+    in_dims: Sequence[int], out_dims: Sequence[int], first: str = "in_dims"
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return both as tuples of integers, or raise unless they have as many sites."""
+    in_dims, out_dims = check_dims(in_dims, first), check_dims(out_dims, "out_dims")
+    if len(in_dims) != len(out_dims):
+        raise ValueError(
+            f"{first} has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
+        )
+    return in_dims, out_dims
+
+
 def check_positive(value: int, argument: str) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:

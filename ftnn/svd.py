@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from autoray import do, infer_backend
 
 from .backend import (
@@ -146,7 +147,13 @@ def left_singular(y: Array) -> tuple[Array, Array]:
 
         u, s = left_singular_jax(y)
     else:
-        u, s, _ = do("linalg.svd", y, full_matrices=False)
+        try:
+            u, s, _ = do("linalg.svd", y, full_matrices=False)
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "the singular value decomposition does not converge: the vector holds NaN or "
+                "infinite entries; clean or mask them first"
+            ) from None
     return u * do("conj", _pivot_phase(u)), s
 
 

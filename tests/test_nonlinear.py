@@ -275,6 +275,12 @@ def test_functions_equal_those_of_torch_on_every_backend(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
+def test_functions_do_not_hide_nan(name):
+    for backend in ("numpy", *OTHERS):
+        assert np.isnan(to_numpy(FUNCTIONS[name](convert(np.full(2, np.nan), backend)))).all()
+
+
+@pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("residual", [False, True])
 def test_pointwise_acts_on_scaled_entries(name, residual):
     core = np.random.default_rng(0).standard_normal((2, 1, 5, 1))
@@ -541,7 +547,15 @@ def test_every_layer_is_saved_and_loaded(kind, tmp_path):
         (lambda: LayerNorm((2, 3), 3)(negative()), ValueError, "takes"),
         (lambda: CoreNorm(scale=0.0), ValueError, "scale is 0.0"),
         (lambda: CoreNorm(product="sum"), ValueError, "product is 'sum'"),
-        (lambda: CoreNorm(momentum=0.0), ValueError, "momentum is 0.0"),
+        (lambda: CoreNorm(product="running", momentum=0.0), ValueError, "momentum is 0.0"),
+        (lambda: CoreNorm(momentum=0.1), ValueError, "only product 'running'"),
+        (lambda: KAN((2, 2), order=2), ValueError, "only the basis 'spline'"),
+        (lambda: LayerNorm((2, 2), 3, bond_dim=2, affine=False), ValueError, "affine=False"),
+        (
+            lambda: SVDGauge()(mps([np.full((1, 1, 2, 2), np.nan), np.ones((1, 2, 2, 1))])),
+            ValueError,
+            "NaN or infinite",
+        ),
         (lambda: SketchGauge((2, 2), 0), ValueError, "max_bond"),
         (lambda: Pointwise("tanh")(mps([np.ones((1, 1, 2, 1), complex)])), TypeError, "complex"),
         (lambda: Elementwise("tanh", 2)(mps([np.ones((1, 1, 2, 1), complex)])), TypeError, "comp"),

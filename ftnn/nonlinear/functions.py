@@ -14,7 +14,7 @@ Function = Callable[[Array], Array]
 
 def relu(u: Array) -> Array:
     """``max(u, 0)``."""
-    return do("where", u > 0, u, do("zeros_like", u))
+    return do("where", u <= 0, do("zeros_like", u), u)  # NaN stays NaN
 
 
 def gelu(u: Array) -> Array:

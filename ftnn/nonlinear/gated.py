@@ -8,8 +8,8 @@ from autoray import do
 
 from ..chain import Apply, Cores, Hadamard, State, Term
 from ..initialization import initial_weight, sketch_of_layer
-from ..layer import Layer
-from ..states import check_dims, check_positive
+from ..layer import Layer, collect, named
+from ..states import check_both_dims, check_dims, check_positive
 from ..truncation.src import compress_src
 
 
@@ -65,11 +65,7 @@ class Gated(Layer):
         offset: bool = True,
         seed: int = 0,
     ):
-        in_dims, out_dims = check_dims(in_dims, "in_dims"), check_dims(out_dims, "out_dims")
-        if len(in_dims) != len(out_dims):
-            raise ValueError(
-                f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
-            )
+        in_dims, out_dims = check_both_dims(in_dims, out_dims)
         check_positive(bond_dim, "bond_dim")
         check_positive(max_bond, "max_bond")
         inner_bond = max_bond if inner_bond is None else inner_bond
@@ -80,18 +76,17 @@ class Gated(Layer):
         for n, name in enumerate("AB"):
             weight = initial_weight(in_dims, out_dims, bond_dim, 2 * seed + n)
             shrink = 0.1 ** (1 / len(weight)) if offset and name == "A" else 1.0
-            self.params |= {f"{name}.{k}": core * shrink for k, core in enumerate(weight)}
+            self.params |= named(name, [core * shrink for core in weight])
         size = max(max_bond, inner_bond)
-        for k, omega in enumerate(sketch_of_layer(out_dims, size, seed)):
-            self.buffers[f"omega.{k}"] = omega
+        self.buffers |= named("omega", sketch_of_layer(out_dims, size, seed))
 
     def weight(self, name: str) -> Cores:
         """Cores (left, out, in, right) of "A" or "B"."""
-        return tuple(self.params[f"{name}.{k}"] for k in range(len(self.in_dims)))
+        return collect(self.params, name)
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
-        omegas = tuple(self.buffers.values())
+        omegas = collect(self.buffers, "omega")
         gate, value = (
             State(
                 compress_src((Term(Apply(self.weight(n), State(cores))),), omegas, self.inner_bond)
@@ -159,12 +154,11 @@ class Polynomial(Layer):
         super().__init__(dims, dims)
         self.coefficients = [float(value) for value in values]
         self.max_bond, self.seed = max_bond, seed
-        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
-            self.buffers[f"omega.{k}"] = omega
+        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
-        omegas, x = tuple(self.buffers.values()), State(cores)
+        omegas, x = collect(self.buffers, "omega"), State(cores)
         ones = State(tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims))
         *rest, second, last = self.coefficients
         terms: tuple[Term, ...] = (Term(x, last), Term(ones, second))

@@ -8,7 +8,7 @@ from autoray import do
 from ..backend import Array, as_dtype_of, log, sum_over, transposed
 from ..chain import Cores, State, Term
 from ..initialization import sketch_of_layer
-from ..layer import Layer
+from ..layer import Layer, collect, named
 from ..linalg import abs2, safe_norm, spread
 from ..states import check_dims, check_positive
 from ..svd import leading, left_singular
@@ -36,12 +36,11 @@ class SketchGauge(Layer):
         check_positive(max_bond, "max_bond")
         super().__init__(dims, dims)
         self.max_bond, self.seed = max_bond, seed
-        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
-            self.buffers[f"omega.{k}"] = omega
+        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of bond at most ``max_bond``."""
-        omegas = tuple(self.buffers.values())
+        omegas = collect(self.buffers, "omega")
         return compress_src((Term(State(cores)),), omegas, self.max_bond)
 
     def config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from autoray import do, infer_backend
 from ..backend import Array, as_like, permute, to_numpy
 from ..chain import Cores
 from ..layer import Layer
-from ..states import check_dims, check_positive
+from ..states import check_both_dims, check_positive
 from . import bases
 from .functions import check_real, scaled_entries
 
@@ -41,8 +41,8 @@ class KAN(Layer):
         Use odd functions only (default; see the notes).
     share : bool
         Use the same functions on every site; needs equal dimensions.
-    order : int
-        Degree of the splines.
+    order : int, optional
+        Degree of the splines, by default 3.
     seed : int
 
     Notes
@@ -81,19 +81,17 @@ class KAN(Layer):
         grid: int = 3,
         odd: bool = True,
         share: bool = False,
-        order: int = 3,
+        order: int | None = None,
         seed: int = 0,
     ):
-        phys_dims = check_dims(phys_dims, "phys_dims")
-        out_dims = phys_dims if out_dims is None else check_dims(out_dims, "out_dims")
-        if len(out_dims) != len(phys_dims):
-            raise ValueError(
-                f"phys_dims has {len(phys_dims)} sites and out_dims {len(out_dims)}; "
-                "both need the same"
-            )
+        phys_dims, out_dims = check_both_dims(phys_dims, out_dims or phys_dims, "phys_dims")
         if basis not in bases.BASES:
             raise ValueError(f"basis is {basis!r}; choose one of {', '.join(bases.BASES)}")
         check_positive(grid, "grid")
+        if order is None:
+            order = 3
+        elif basis != "spline":
+            raise ValueError(f"order is {order!r}, but only the basis 'spline' has one")
         check_positive(order, "order")
         if share and len(set(zip(phys_dims, out_dims, strict=True))) > 1:
             raise ValueError(
@@ -230,7 +228,7 @@ class KAN(Layer):
             "grid": self.grid,
             "odd": self.odd,
             "share": self.share,
-            "order": self.order,
+            "order": self.order if self.basis == "spline" else None,
             "seed": self.seed,
         }
 

@@ -11,7 +11,7 @@ from autoray import do
 from ..backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
 from ..chain import Cores, Hadamard, State, Term
 from ..initialization import sketch_of_layer
-from ..layer import Layer
+from ..layer import Layer, collect, named
 from ..linalg import spread
 from ..states import check_dims, check_positive, overlap
 from ..truncation.src import compress_src
@@ -48,14 +48,13 @@ class RMSNorm(Layer):
         dims = None if phys_dims is None else check_dims(phys_dims, "phys_dims")
         super().__init__(dims, dims)
         self.eps = eps
-        for k, p in enumerate(dims or ()):
-            self.params[f"gain.{k}"] = np.ones((1, 1, p, 1))
+        self.params |= named("gain", [np.ones((1, 1, p, 1)) for p in dims or ()])
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
         out, _ = unit_rms(cores, self.eps)
         if self.params:
-            out = tuple(c * self.params[f"gain.{k}"] for k, c in enumerate(out))
+            out = tuple(c * g for c, g in zip(out, collect(self.params, "gain"), strict=True))
         return out
 
     def config(self) -> dict[str, Any]:
@@ -118,15 +117,16 @@ class LayerNorm(Layer):
         check_positive(max_bond, "max_bond")
         check_positive(bond_dim, "bond_dim")
         _check_eps(eps)
+        if not affine and bond_dim != 1:
+            raise ValueError(f"bond_dim is {bond_dim} of a gain and a shift, but affine=False")
         super().__init__(dims, dims)
         self.max_bond, self.bond_dim, self.eps = max_bond, bond_dim, eps
         self.affine, self.seed = affine, seed
         if affine:
             for name, first in (("gain", 1.0), ("shift", 0.0)):
                 cores = _constant(dims, bond_dim, first, seed + (name == "shift"))
-                self.params |= {f"{name}.{k}": core for k, core in enumerate(cores)}
-        for k, omega in enumerate(sketch_of_layer(dims, max_bond, seed)):
-            self.buffers[f"omega.{k}"] = omega
+                self.params |= named(name, cores)
+        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
@@ -146,11 +146,11 @@ class LayerNorm(Layer):
             variance = variance + as_dtype_of(do("exp", exponent), variance)
         none = do("zeros_like", variance)
         scale = as_dtype_of(do("where", live, 1.0 / do("sqrt", variance), none), value)
-        omegas = tuple(self.buffers.values())
+        omegas = collect(self.buffers, "omega")
         if not self.affine:
             terms: tuple[Term, ...] = (Term(State(z), scale), Term(State(ones), -mean * scale))
             return compress_src(terms, omegas, self.max_bond)
-        gain, shift = self._mps("gain"), self._mps("shift")
+        gain, shift = collect(self.params, "gain"), collect(self.params, "shift")
         if self.bond_dim == 1:
             product: State | Hadamard = State(tuple(c * g for c, g in zip(z, gain, strict=True)))
         else:
@@ -161,9 +161,6 @@ class LayerNorm(Layer):
             Term(State(shift)),
         )
         return compress_src(terms, omegas, self.max_bond)
-
-    def _mps(self, name: str) -> Cores:
-        return tuple(self.params[f"{name}.{k}"] for k in range(len(self.in_dims)))
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
@@ -192,8 +189,9 @@ class CoreNorm(Layer):
         the same norms, whatever its own norm. "running": samples keep their norms relative to
         each other, and their geometric mean is one: over the batch in training, over the batches
         seen in evaluation.
-    momentum : float
-        Weight of a new batch in the running mean; the first 1/momentum batches count alike.
+    momentum : float, optional
+        Weight of a new batch in the running mean, by default 0.1; the first 1/momentum batches
+        count alike. For "running" only.
 
     Notes
     -----
@@ -208,11 +206,15 @@ class CoreNorm(Layer):
     [1.0, 1.0]
     """
 
-    def __init__(self, scale: float = 1.0, product: str = "keep", momentum: float = 0.1):
+    def __init__(self, scale: float = 1.0, product: str = "keep", momentum: float | None = None):
         if not (scale > 0.0 and math.isfinite(scale)):
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         if product not in ("keep", "drop", "running"):
             raise ValueError(f"product is {product!r}; choose keep, drop or running")
+        if momentum is None:
+            momentum = 0.1
+        elif product != "running":
+            raise ValueError(f"momentum is {momentum!r}, but only product 'running' has a mean")
         if not 0.0 < momentum <= 1.0:
             raise ValueError(f"momentum is {momentum!r}, expected a number in (0, 1]")
         super().__init__()
@@ -246,7 +248,8 @@ class CoreNorm(Layer):
 
     def config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
-        return {"scale": self.scale, "product": self.product, "momentum": self.momentum}
+        momentum = self.momentum if self.product == "running" else None
+        return {"scale": self.scale, "product": self.product, "momentum": momentum}
 
 
 def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
