@@ -141,7 +141,8 @@ def test_plot_draws_every_figure_again(run_dir):
         picture.unlink()
     printed = good("plot", run_dir).split()
     names = {Path(path).name for path in printed}
-    assert names == {"curves.png", "confusion.png", "bonds.png", "network.png"}
+    functions = {f"functions-{n}.png" for n in (1, 3, 6)}
+    assert names == {"curves.png", "confusion.png", "bonds.png", "network.png"} | functions
     assert all(Path(path).stat().st_size > 5000 for path in printed)
 
 

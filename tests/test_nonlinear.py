@@ -384,7 +384,7 @@ def dense_halves(cores, cut):
 def test_bases_vanish_at_zero_and_keep_their_parity(basis, odd, grid):
     layer = KAN((2, 3), basis=basis, grid=grid, odd=odd)
     u = np.linspace(-2.7, 2.7, 41)
-    values = layer.values(u)
+    values = layer.values(u).T
     assert np.abs(layer.values(np.zeros(1))).max() < 1e-15
     assert values.shape[1] == layer.params["curve.0"].shape[1]
     # B-splines add up to one; less their values at 0, to zero
@@ -402,12 +402,48 @@ def test_splines_are_those_of_scipy_and_represent_cubics():
     knots = uniform_knots(4, 3, odd=False)
     u = np.linspace(-2.9, 2.9, 50)
     expected = BSpline.design_matrix(u, knots, 3).toarray()
-    assert_close(bsplines(u, knots, 3), expected)
+    assert_close(np.stack(bsplines(u, knots, 3), 1), expected)
     layer = KAN((2,), basis="spline", grid=3)
-    values = np.concatenate([layer.values(u), u[:, None]], axis=1)
+    values = np.concatenate([layer.values(u).T, u[:, None]], axis=1)
     for target in (u, u**3):
         fitted = values @ np.linalg.lstsq(values, target, rcond=None)[0]
         assert_close(fitted, target, condition=1e5)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("grid", [1, 2, 5])
+def test_odd_splines_are_differences_of_mirror_images(order, grid):
+    from ftnn.nonlinear.bases import adapted_knots, bsplines, spline
+
+    rng = np.random.default_rng(order)
+    knots = adapted_knots(rng.standard_cauchy(50), grid, order, odd=True, uniform=0.2)
+    u = np.concatenate([rng.uniform(1.2 * knots[0], 1.2 * knots[-1], 60), knots, [0.0]])
+    full, mirrored = (np.stack(bsplines(v, knots, order)) for v in (u, -u))
+    expected = (full - mirrored)[(2 * grid + order + 1) // 2 :]
+    assert_close(spline(u, knots, order, odd=True), expected)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("odd", [True, False])
+def test_gradients_of_splines_are_right_at_knots_and_at_zero(order, odd):
+    from scipy.interpolate import BSpline
+
+    from ftnn.nonlinear.bases import adapted_knots, spline
+
+    rng = np.random.default_rng(order)
+    knots = adapted_knots(rng.standard_normal(50), 3, order, odd, uniform=0.2)
+    u = torch.tensor(np.concatenate([rng.uniform(-1, 1, 20), knots[order:-order], [0.0]]))
+    u.requires_grad_(True)
+    values = spline(u, torch.tensor(knots), order, odd)
+    weights = rng.standard_normal(len(values))
+    (torch.tensor(weights) @ values).sum().backward()
+    coefficients = weights
+    if odd:
+        coefficients = np.zeros(len(knots) - order - 1)
+        coefficients[-len(weights) :] += weights
+        coefficients[: len(weights)] -= weights[::-1]
+    slopes = BSpline(knots, coefficients, order).derivative()(u.detach().numpy())
+    assert_close(u.grad.numpy(), slopes)
 
 
 @pytest.mark.parametrize("odd", [True, False])

@@ -10,7 +10,13 @@ from PIL import Image
 
 import ftnn
 from ftnn.experiments.data import FASHION_CLASSES
-from ftnn.plotting import plot_bonds, plot_confusion, plot_curves, plot_network
+from ftnn.plotting import (
+    plot_bonds,
+    plot_confusion,
+    plot_curves,
+    plot_functions,
+    plot_network,
+)
 from ftnn.plotting.network import _columns
 from ftnn.report import layer_report
 
@@ -142,6 +148,25 @@ def test_columns_hold_both_ends_and_the_middle(L):
     assert len(_columns(L)) <= 8
     gaps = [b - a for a, b in pairwise(sites)]
     assert all(gap == 1 for gap in gaps) == (None not in _columns(L))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_functions_of_a_kan(tmp_path, backend):
+    layer = ftnn.nonlinear.KAN((3, 4), out_dims=(5, 2), basis="spline")
+    layer.to(backend, "float32")
+    for site in (0, 1):
+        plot_functions(layer, tmp_path / "functions.png", site)
+        checked_picture(tmp_path / "functions.png")
+
+
+def test_functions_of_anything_else_are_refused(tmp_path):
+    layer = ftnn.nonlinear.KAN((3, 4))
+    with pytest.raises(TypeError, match="layer is a RMSNorm; only a KAN"):
+        plot_functions(ftnn.nonlinear.RMSNorm(), tmp_path / "functions.png")
+    with pytest.raises(ValueError, match="site is 2; the layer has sites 0 to 1"):
+        plot_functions(layer, tmp_path / "functions.png", site=2)
+    with pytest.raises(ValueError, match=r"extent is 0\.0"):
+        plot_functions(layer, tmp_path / "functions.png", extent=0.0)
 
 
 def test_pyplot_is_left_alone(tmp_path):

@@ -19,6 +19,8 @@ from ..backend import as_like, check_backend, to_numpy
 from ..chain import Cores
 from ..encoding import Encoder
 from ..layer import Layer
+from ..layers import Sequential
+from ..nonlinear import KAN
 from ..report import LayerRow, layer_report, log10_compression
 from ..serialization import load, load_encoder
 from . import get_experiment
@@ -268,7 +270,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
 
 def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
     """Draw every figure there is material for; return the files written."""
-    from ..plotting import plot_bonds, plot_confusion, plot_curves, plot_network
+    from ..plotting import plot_bonds, plot_confusion, plot_curves, plot_functions, plot_network
     from ..training.metrics import read_metrics
 
     written = []
@@ -282,7 +284,12 @@ def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
         written.append(run.path / "confusion.png")
     plot_bonds(report, run.path / "bonds.png")
     plot_network(run.model, run.path / "network.png", max(report[0].bonds, default=1))
-    return [*written, run.path / "bonds.png", run.path / "network.png"]
+    written += [run.path / "bonds.png", run.path / "network.png"]
+    for number, layer in enumerate(run.model.layers if isinstance(run.model, Sequential) else ()):
+        if isinstance(layer, KAN):
+            written.append(run.path / f"functions-{number}.png")
+            plot_functions(layer, written[-1])
+    return written
 
 
 def versions() -> dict[str, str]:

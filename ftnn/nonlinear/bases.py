@@ -1,9 +1,11 @@
 """Univariate functions that vanish at zero: Chebyshev polynomials, Gaussians, B-splines."""
 
+import itertools
+
 import numpy as np
 from autoray import do
 
-from ..backend import Array, stack
+from ..backend import Array, stack, stop_gradient
 
 BASES = ("chebyshev", "radial", "spline")
 
@@ -19,7 +21,7 @@ def size(basis: str, grid: int, odd: bool, order: int) -> int:
 
 
 def chebyshev(u: Array, grid: int, odd: bool) -> Array:
-    """``T_n(tanh u) - T_n(0)`` for n = 1, 3, 5, ... or n = 1, 2, 3, ...: array (..., grid)."""
+    """``T_n(tanh u) - T_n(0)`` for n = 1, 3, 5, ... or n = 1, 2, 3, ...: array (grid, ...)."""
     t = do("tanh", u)
     double = 4.0 * t * t - 2.0 if odd else 2.0 * t  # 2 T_2 or 2 T_1
     # T_{n+2} = 2 T_2 T_n - T_{n-2} and T_{n+1} = 2 T_1 T_n - T_{n-1}
@@ -29,11 +31,11 @@ def chebyshev(u: Array, grid: int, odd: bool) -> Array:
         before = values[-2]
     if not odd:  # T_n(0) = 0, -1, 0, 1, ...
         values = [v - (0.0, -1.0, 0.0, 1.0)[n % 4] for n, v in enumerate(values)]
-    return stack(values, -1)
+    return stack(values, 0)
 
 
 def radial(u: Array, grid: int, odd: bool) -> Array:
-    """Gaussians around evenly spaced centers, less their value at 0: array (..., grid).
+    """Gaussians around evenly spaced centers, less their value at 0: array (grid, ...).
 
     With ``odd``, differences of one around c and one around -c, for centers c > 0.
     """
@@ -46,7 +48,7 @@ def radial(u: Array, grid: int, odd: bool) -> Array:
             values.append(here - do("exp", -(((u + center) / width) ** 2)))
         else:
             values.append(here - float(np.exp(-((center / width) ** 2))))
-    return stack(values, -1)
+    return stack(values, 0)
 
 
 def _even_centers(grid: int) -> np.ndarray:
@@ -54,7 +56,7 @@ def _even_centers(grid: int) -> np.ndarray:
 
 
 def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:
-    """B-splines of degree ``order``, less their value at 0: array (..., functions).
+    """B-splines of degree ``order``, less their value at 0: array (functions, ...).
 
     Parameters
     ----------
@@ -65,23 +67,60 @@ def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:
     odd : bool
         Take differences of mirror images only.
     """
-    values = bsplines(u, knots, order)
+    zero = 0.0 * knots[0]
     if not odd:
-        return values - bsplines(0.0 * knots[:1], knots, order)[0]
-    count = values.shape[-1]
-    mirrored = do("flip", values, (values.ndim - 1,))
-    return (values - mirrored)[..., count - count // 2 :]
+        at_zero = bsplines(zero, knots, order)
+        return stack([v - c for v, c in zip(bsplines(u, knots, order), at_zero, strict=True)], 0)
+    sign = do("copysign", do("ones_like", u), stop_gradient(u))
+    at_zero = _mirrored(zero, knots, order)
+    values = _mirrored(sign * u, knots, order)
+    return stack([sign * (v - c) for v, c in zip(values, at_zero, strict=True)], 0)
 
 
-def bsplines(u: Array, knots: Array, order: int) -> Array:
-    """B-splines of degree ``order`` by the recursion of Cox and de Boor: (..., n - order - 1)."""
-    u = u[..., None]
-    inside = (u >= knots[:-1]) & (u < knots[1:])
-    values = do("where", inside, 0.0 * u + 1.0, 0.0 * u)
-    for k in range(1, order + 1):
-        rise = (u - knots[: -k - 1]) / (knots[k:-1] - knots[: -k - 1])
-        fall = (knots[k + 1 :] - u) / (knots[k + 1 :] - knots[1:-k])
-        values = rise * values[..., :-1] + fall * values[..., 1:]
+def _mirrored(u: Array, knots: Array, order: int) -> list[Array]:
+    """``B_j(u) - B_j(-u)`` for the later half of the B-splines, at u >= 0.
+
+    With c splines in all, ``B_j(-u) = B_{c-1-j}(u)``. On u >= 0 only those from the knot
+    ``-order`` places before 0 on differ from 0; of these the first ``order`` overlap their images.
+    """
+    grid = (len(knots) - 1) // 2 - order
+    values = bsplines(u, knots[grid:], order)  # grid + order of them
+    return [
+        values[j] - values[order - 1 - j] if j < order else values[j]
+        for j in range((order + 1) // 2, len(values))
+    ]
+
+
+def bsplines(u: Array, knots: Array, order: int) -> list[Array]:
+    """B-splines of degree ``order`` >= 1 by the recursion of Cox and de Boor.
+
+    ``B_i^k = r_i^k B_i^{k-1} + (1 - r_{i+1}^k) B_{i+1}^{k-1}`` with
+    ``r_i^k(u) = (u - t_i) / (t_{i+k} - t_i)``; the hats ``B_i^1`` are
+    ``max(0, min(r_i^1, 1 - r_{i+1}^1))``. One array a function: whole arrays of them do not
+    stay in cache.
+
+    Parameters
+    ----------
+    u : array (...)
+    knots : array (m,)
+    order : int
+
+    Returns
+    -------
+    list of m - order - 1 arrays (...)
+    """
+    beyond = [u - knot for knot in knots]
+    # By division: 1 at the next knot, exactly, so that at a knot all ties below are seen as such,
+    # every gradient is the mean of both sides, and that of the sum is right (order 2 and more)
+    ratios = [d / step for d, step in zip(beyond, knots[1:] - knots[:-1], strict=False)]
+    zero = do("zeros_like", u)
+    values = [do("maximum", zero, do("minimum", r, 1.0 - s)) for r, s in itertools.pairwise(ratios)]
+    for k in range(2, order + 1):
+        inverses = 1.0 / (knots[k:] - knots[:-k])
+        ratios = [d * inverse for d, inverse in zip(beyond, inverses, strict=False)]
+        rising = [r * v for r, v in zip(ratios, values, strict=True)]
+        falling = [v - w for v, w in zip(values, rising, strict=True)]
+        values = [w + v for w, v in zip(rising[:-1], falling[1:], strict=True)]
     return values
 
 

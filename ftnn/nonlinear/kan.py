@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from autoray import do, infer_backend
 
-from ..backend import Array, as_like, permute, to_numpy
+from ..backend import Array, as_like, permute, to_numpy, transposed
 from ..chain import Cores
 from ..layer import Layer
 from ..states import check_both_dims, check_positive
@@ -111,7 +111,7 @@ class KAN(Layer):
                 self.buffers[f"knots.{k}"] = bases.uniform_knots(grid, order, odd)
 
     def values(self, u: Array, site: int = 0) -> Array:
-        """Basis functions of a site at ``u``, array (..., functions); every one is 0 at 0."""
+        """Basis functions of a site at ``u``, array (functions, ...); every one is 0 at 0."""
         if self.basis == "chebyshev":
             return bases.chebyshev(u, self.grid, self.odd)
         if self.basis == "radial":
@@ -136,7 +136,8 @@ class KAN(Layer):
         k = 0 if self.share else site
         linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
         p, count, q = curve.shape
-        curved = self.values(u, site) @ do("reshape", permute(curve, 1, 0, 2), (count, p * q))
+        by_function = do("reshape", permute(curve, 1, 0, 2), (count, p * q))
+        curved = permute(self.values(u, site), 1, 0) @ by_function  # (n, p q)
         return u[:, None, None] * linear + do("reshape", curved, (-1, p, q))
 
     def apply(self, cores: Cores) -> Cores:
@@ -146,12 +147,14 @@ class KAN(Layer):
         for site, core in enumerate(cores):
             k = 0 if self.share else site
             linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
-            batch, left, _, right = core.shape
+            batch, left, p, right = core.shape
             u, norm = scaled_entries(core)
-            u = permute(u, 0, 1, 3, 2)  # (batch, left, right, p)
-            flat = do("reshape", self.values(u, site), (batch, left, right, -1))
-            new = u @ linear + flat @ do("reshape", curve, (-1, curve.shape[2]))
-            out.append(permute(new, 0, 1, 3, 2) * norm)
+            u = do("reshape", permute(u, 2, 0, 1, 3), (p, -1))  # (p, batch left right)
+            values = do("reshape", self.values(u, site), (-1, u.shape[1]))
+            mixing = do("reshape", permute(curve, 2, 1, 0), (curve.shape[2], -1))
+            new = transposed(linear) @ u + mixing @ values  # (q, batch left right)
+            new = do("reshape", new, (-1, batch, left, right))
+            out.append(permute(new, 1, 2, 0, 3) * norm)
         return tuple(out)
 
     def update_grid(self, cores: Cores, uniform: float = 0.1) -> None:
@@ -210,8 +213,8 @@ class KAN(Layer):
     def _refit(self, k: int, knots: np.ndarray, samples: np.ndarray) -> None:
         curve, like = self.params[f"curve.{k}"], self.params[f"linear.{k}"]
         old_knots = to_numpy(self.buffers[f"knots.{k}"]).astype(np.float64)
-        before = bases.spline(samples, old_knots, self.order, self.odd)  # (n, functions)
-        after = bases.spline(samples, knots, self.order, self.odd)
+        before = bases.spline(samples, old_knots, self.order, self.odd).T  # (n, functions)
+        after = bases.spline(samples, knots, self.order, self.odd).T
         targets = np.einsum("ng,pgq->npq", before, to_numpy(curve).astype(np.float64))
         p, q = targets.shape[1:]
         fitted = np.linalg.lstsq(after, targets.reshape(len(samples), -1), rcond=None)[0]
