@@ -17,8 +17,8 @@ import scipy.special
 NAMES = """
     abs absolute add all any arange argmax argmin argsort asarray astype broadcast_to
     concatenate conj conjugate copysign cos cumsum diag diagonal divide einsum empty empty_like
-    exp eye flip full full_like imag isfinite isnan log logical_and logical_not logical_or matmul max
-    maximum mean min minimum moveaxis multiply nan ndim ones ones_like outer pad prod ravel
+    exp eye flip full full_like imag isfinite isnan log logical_and logical_not logical_or matmul
+    max maximum mean min minimum moveaxis multiply nan ndim ones ones_like outer pad prod ravel
     real reshape shape sign sin sort sqrt squeeze stack sum swapaxes take take_along_axis tanh
     tensordot trace transpose tril triu where zeros zeros_like float32 float64 complex64
     complex128 int64 bool_
