@@ -21,7 +21,9 @@ from .experiments.base import Config, resolve
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .experiments.base import Experiment
     from .experiments.run import Run
+    from .training.world import World
 
 _OPTIONS = {option.name: option for option in fields(Config)}
 _MODEL_OPTIONS = ("max_bond", "bond_dim", "readout_bond", "phys", "depth")
@@ -193,24 +195,43 @@ def _train(
     config = resolve(base, file, flags)
     if resume is None:
         run.check_free(folder)
-    setup = run.prepare(chosen, config)
-    console = _console()
-    if not quiet:
-        from .tables import setup_line, setup_table
-
-        console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
+    run.check_torch()
     from .training.memory import keep_freed_memory
+    from .training.world import joined_world
 
     keep_freed_memory()
+    with joined_world() as world:
+        folder = world.from_leader(lambda: folder)  # its name is the time
+        _train_together(world, chosen, config, folder, resume is not None, quiet)
+
+
+def _train_together(
+    world: "World",
+    chosen: "Experiment",
+    config: Config,
+    folder: Path,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    from .experiments import run
+    from .tables import setup_line, setup_table, summary_table
+
+    with world.leader_first():
+        setup = run.prepare(chosen, config)
+    console = _console()
+    if world.leads and not quiet:
+        console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
+        if world.size > 1:
+            console.print(f"{world.size} processes share every batch")
     with _resumable(folder):
-        trainer, result = run.fit(setup, folder, resume is not None, quiet)
+        trainer, result = run.fit(setup, folder, resume, quiet)
         if result.outcome == "stopped":
             raise KeyboardInterrupt
-        summary, _ = run.finish(setup, trainer, result, folder)
-    from .tables import summary_table
-
-    console.print(summary_table(summary))
-    console.print(f"run folder: {folder}", soft_wrap=True)
+        if world.leads:
+            summary, _ = run.finish(setup, trainer, result, folder)
+            console.print(summary_table(summary))
+            console.print(f"run folder: {folder}", soft_wrap=True)
+        world.wait()
 
 
 @contextlib.contextmanager

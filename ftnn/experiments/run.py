@@ -55,7 +55,7 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     ValueError, TypeError, FileNotFoundError
         If an option is wrong, torch is missing, or the data are nowhere.
     """
-    check_backend("torch")
+    check_torch()
     from ..training import TrainConfig
     from ..training.config import resolve_device
 
@@ -67,6 +67,11 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     data = experiment.load(config)
     encoder, model = experiment.build(config, data)
     return Setup(experiment, config, train_config, data, encoder, model)
+
+
+def check_torch() -> None:
+    """Raise ``ValueError`` where torch, which trains, is not installed."""
+    check_backend("torch")
 
 
 def check_free(run_dir: Path) -> None:
@@ -95,9 +100,9 @@ def fit(
     from ..training.checkpoint import write_json
 
     trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet)
-    run_dir.mkdir(parents=True, exist_ok=True)
     about = {"experiment": setup.experiment.name} | setup.config.to_dict()
-    if not resume:
+    if not resume and trainer.world.leads:
+        run_dir.mkdir(parents=True, exist_ok=True)
         write_json(run_dir / "config.json", about)
     on, chosen = setup.config.augment, setup.experiment
     result = trainer.fit(

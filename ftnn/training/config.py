@@ -1,6 +1,7 @@
 """TrainConfig: how a model is trained, and the torch optimizer and schedule it names."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -138,9 +139,14 @@ def _check_device(device: Any) -> None:
 
 
 def resolve_device(device: str) -> str:
-    """Device to use for a ``TrainConfig.device``; raises ``ValueError`` if there is no such one."""
+    """Device to use for a ``TrainConfig.device``; raises ``ValueError`` if there is no such one.
+
+    Under torchrun "cuda" is the device with the number of the process on its machine.
+    """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(device.partition(":")[2] or 0) >= count:

@@ -55,6 +55,7 @@ class TorchModule(torch.nn.Module):
                 name = f"{path}{key}".replace(".", ":")
                 self.register_buffer(name, array)
                 self._buffer_slots.append((layer.buffers, key, name))
+        self.replaced: set[str] = set()  # names of buffers that the last pass replaced
         self._bind()
         model.train(self.training)
 
@@ -80,9 +81,11 @@ class TorchModule(torch.nn.Module):
 
     def _keep_buffers(self) -> None:
         """Take over running statistics that layers replaced."""
+        self.replaced.clear()
         for store, key, name in self._buffer_slots:
             if store[key] is not self._buffers[name]:
                 self._buffers[name] = store[key].detach()
+                self.replaced.add(name)
 
     def _bind(self) -> None:
         for store, key, name in self._param_slots:

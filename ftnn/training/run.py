@@ -15,6 +15,7 @@ from .metrics import read_metrics, rewrite_metrics
 from .progress import Display
 from .state import State, Sums
 from .update import Updater, check_arrays
+from .world import World
 
 MODEL_NAME = "model.safetensors"
 FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds")
@@ -63,6 +64,9 @@ class Run:
 
     def checkpoint(self) -> None:
         """Save all that the rest of the fit depends on."""
+        self.saved_at = time.perf_counter()
+        if not self.world.leads:
+            return
         content = {
             "training": asdict(self.state),
             "metrics_lines": len(self.history),
@@ -72,6 +76,11 @@ class Run:
         }
         save_checkpoint(self.folder, content, self.updater.steps)
         self.saved_at = time.perf_counter()
+
+    @property
+    def world(self) -> World:
+        """The processes that train together; the leader reads and writes the folder."""
+        return self.updater.world
 
     def restore(self) -> None:
         """Go back to the checkpoint in the folder; lines of metrics after it are dropped.
@@ -83,12 +92,13 @@ class Run:
             nothing on disk is changed then.
         """
         path = self.folder / JSON_NAME
-        content = load_checkpoint(self.folder)
+        content = self.world.from_leader(lambda: load_checkpoint(self.folder))
         try:
             self._check_same(content)
             training = dict(content["training"])
             state = State(**training | {"sums": Sums(**training["sums"])})
-            history = read_metrics(self.folder, content["metrics_lines"])
+            lines = content["metrics_lines"]
+            history = self.world.from_leader(lambda: read_metrics(self.folder, lines))
             self.updater.check_state(content["update"])
             if state.best_epoch:
                 self.check_kept(self.kept())
@@ -99,12 +109,13 @@ class Run:
             raise ValueError(f"cannot resume from {path}: {error}; {REMEDY}") from None
         except ValueError as error:
             raise ValueError(f"cannot resume from {path}: {error}") from None
-        rewrite_metrics(self.folder, history)
+        if self.world.leads:
+            rewrite_metrics(self.folder, history)
         self.state, self.history = state, history
 
     def kept(self) -> dict[str, torch.Tensor]:
         """Arrays of the model saved in the folder, by dotted path."""
-        tensors, _ = read_tensors(self.folder / MODEL_NAME)
+        tensors, _ = self.world.from_leader(lambda: read_tensors(self.folder / MODEL_NAME))
         return {
             name.removeprefix("model."): torch.from_numpy(array)
             for name, array in tensors.items()

@@ -32,6 +32,7 @@ from .update import (
     logits_of,
     set_arrays,
 )
+from .world import current_world
 
 SUMMARY_NAME = "summary.json"
 
@@ -87,6 +88,7 @@ class Trainer:
             raise ValueError(f"run_dir {self.run_dir} is a file; choose a folder")
         self.encoder, self.config, self.quiet = encoder, config, quiet
         self.device = resolve_device(config.device)
+        self.world = current_world()
         self.module = TorchModule(model, config.dtype, self.device)
         self._stop = False
 
@@ -98,7 +100,8 @@ class Trainer:
     def request_stop(self) -> None:
         """Finish the step in progress, checkpoint, and return from :meth:`fit`.
 
-        May be called from a signal handler or another thread; the first Ctrl-C calls it.
+        May be called from a signal handler or another thread; the first Ctrl-C calls it. One of
+        several processes is enough.
         """
         self._stop = True
 
@@ -153,7 +156,7 @@ class Trainer:
             if resume:
                 run.restore()
             else:
-                self._begin(run, overwrite)
+                self.world.from_leader(lambda: self._begin(run, overwrite))
             with graceful_interrupt(self.request_stop), run.display:
                 outcome = self._epochs(run)
             return self._finish(run, outcome)
@@ -204,7 +207,14 @@ class Trainer:
         val = None
         if val_images is not None:
             val = self._samples(val_images, val_labels, "val_images", "val_labels")
-        steps = len(batches(len(train), self.config.batch_size)) * self.config.epochs
+        todo = batches(len(train), self.config.batch_size)
+        if self.world.size > len(todo[-1]):
+            raise ValueError(
+                f"batch_size is {self.config.batch_size}, and the smallest of the batches has "
+                f"{len(todo[-1])} samples, for {self.world.size} processes; use larger batches or "
+                "fewer processes"
+            )
+        steps = len(todo) * self.config.epochs
         return Run(
             folder=self.run_dir,
             config=self.config,
@@ -213,8 +223,8 @@ class Trainer:
             val=val,
             augment=augment,
             augment_states=augment_states,
-            updater=Updater(self.module, self.config, steps),
-            display=make_display(self.quiet),
+            updater=Updater(self.module, self.config, steps, self.world),
+            display=make_display(self.quiet or not self.world.leads),
         )
 
     def _samples(
@@ -272,7 +282,7 @@ class Trainer:
             if self.config.patience and stale >= self.config.patience:
                 run.display.message(f"no improvement in {self.config.patience} epochs: stopping")
                 return "patience"
-            if self._stop or not self._epoch(run):
+            if self.world.any(self._stop) or not self._epoch(run):
                 run.tick()
                 run.checkpoint()
                 run.display.message(f"stopped; checkpoint in {self.run_dir}: resume to go on")
@@ -285,14 +295,11 @@ class Trainer:
         order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
         todo = batches(len(train), self.config.batch_size, order)
         for number, rows in list(enumerate(todo))[run.state.sums.steps :]:
-            if self._stop:
+            if self.world.any(self._stop):
                 return False
             begun = time.perf_counter()
-            cores, labels = train.take(rows, self.device)
-            if run.augment_states is not None:
-                rng = np.random.default_rng((self.config.seed, epoch, 2, number))
-                cores = run.augment_states(cores, rng)
-            stats = run.updater.step(cores, labels)
+            cores, labels = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
+            stats = run.updater.step(cores, labels, len(rows))
             if not stats.finite:
                 raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
             sums = run.state.sums
@@ -304,6 +311,17 @@ class Trainer:
                 run.checkpoint()
         self._end_epoch(run, train)
         return True
+
+    def _batch(
+        self, run: Run, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Share of this process in a batch; random changes are those of the whole batch."""
+        if run.augment_states is None:
+            return train.take(self.world.share(rows), self.device)
+        cores, labels = train.take(rows, self.device)
+        cores = run.augment_states(cores, np.random.default_rng(seed))
+        own = torch.from_numpy(self.world.share(np.arange(len(rows)))).to(self.device)
+        return tuple(core.index_select(0, own) for core in cores), labels.index_select(0, own)
 
     def _augmented(self, run: Run, epoch: int) -> Samples:
         if run.augment is None:
@@ -323,15 +341,16 @@ class Trainer:
         state, module = run.state, run.updater.evaluated
         found = None
         if run.val is not None:
-            found = evaluate_samples(module, run.val, 512, self.device)
+            found = evaluate_samples(module, run.val, 512, self.device, self.world)
         keep = found is None or state.improved_by(found)
         state.epochs_done += 1
         if keep:
             state.best_epoch = state.epochs_done
             if found is not None:
                 state.best_accuracy, state.best_loss = found.accuracy, json_safe(found.loss)
-            save(module.model, self.run_dir / MODEL_NAME, self.encoder)
-        probed = probe(module.model, (run.val or train).cores)
+            if self.world.leads:
+                save(module.model, self.run_dir / MODEL_NAME, self.encoder)
+        probed = self.world.from_leader(lambda: probe(module.model, (run.val or train).cores))
         run.tick()
         record: dict[str, Any] = {
             "epoch": state.epochs_done,
@@ -349,7 +368,8 @@ class Trainer:
         state.seconds += state.sums.seconds
         state.sums = Sums()
         run.history.append(record)
-        append_metrics(self.run_dir, record)
+        if self.world.leads:
+            append_metrics(self.run_dir, record)
         run.checkpoint()
         run.display.epoch(record)
 
@@ -366,7 +386,7 @@ class Trainer:
 
     def _finish(self, run: Run, outcome: str) -> FitResult:
         path, state = self.run_dir / MODEL_NAME, run.state
-        if state.best_epoch == 0 or not path.exists():
+        if self.world.leads and (state.best_epoch == 0 or not path.exists()):
             save(run.updater.evaluated.model, path, self.encoder)
         kept = run.kept()
         run.check_kept(kept)
@@ -386,7 +406,8 @@ class Trainer:
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
         summary["model_path"] = path.name
         summary["num_params"] = self.model.num_params()
-        write_json(self.run_dir / SUMMARY_NAME, json_safe(summary))
+        if self.world.leads:
+            write_json(self.run_dir / SUMMARY_NAME, json_safe(summary))
         return result
 
 

@@ -1,18 +1,21 @@
 """One optimizer step after another, and evaluation."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..layer import Layer
 from .config import TrainConfig, make_optimizer, make_scheduler
 from .data import Samples, batches
 from .module import TorchModule
+from .world import World
 
 
 class DivergenceError(RuntimeError):
@@ -60,10 +63,18 @@ class Updater:
     config : TrainConfig
     total_steps : int
         Length of the schedule.
+    world : World
+        The processes that share every batch. All start from the parameters of the leader.
     """
 
-    def __init__(self, module: TorchModule, config: TrainConfig, total_steps: int):
+    def __init__(self, module: TorchModule, config: TrainConfig, total_steps: int, world: World):
         self.module, self.config, self.total_steps = module, config, total_steps
+        self.world = world
+        self.forward: torch.nn.Module = _Logits(module)
+        if world.size > 1:
+            with warnings.catch_warnings():  # the name that replaces it is too new for torch 2.4
+                warnings.simplefilter("ignore", FutureWarning)
+                self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
         self.params = list(module.parameters())
         self.optimizer = make_optimizer(config, self.params)
         self.scheduler = make_scheduler(config, self.optimizer, total_steps)
@@ -78,23 +89,31 @@ class Updater:
         """The module that is evaluated and saved: the running average where there is one."""
         return self.module if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def step(self, cores: tuple[torch.Tensor, ...], labels: torch.Tensor) -> StepStats:
+    def step(self, cores: tuple[torch.Tensor, ...], labels: torch.Tensor, total: int) -> StepStats:
         """Forward, backward, clip, update; no update if loss or gradient is not finite.
 
         Parameters
         ----------
         cores : tuple of tensor (batch, left, phys, right)
+            Share of this process in the batch.
         labels : int64 tensor (batch,)
+        total : int
+            Samples in the batch, over all processes.
         """
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
-        logits = logits_of(self.module, cores)  # (batch, num_outputs)
+        logits = self.forward(*cores)  # (batch, num_outputs)
         loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-        loss.backward()
+        share = len(labels) / total
+        # DistributedDataParallel takes the mean of gradients over processes, whose shares of the
+        # batch may differ by a sample: this makes it the gradient of the mean over samples
+        (loss if self.world.size == 1 else loss * (share * self.world.size)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm or math.inf)
+        self._join_buffers()
         correct = (logits.detach().argmax(1) == labels).sum()
+        summed = self.world.sum(torch.stack([loss.detach().double() * share, correct.double()]))
         # one transfer from the device for all that is reported
-        numbers = torch.stack([x.detach().double() for x in (loss, correct, norm)]).tolist()
+        numbers = torch.cat([summed, norm.detach().double()[None]]).tolist()
         lr = float(self.optimizer.param_groups[0]["lr"])
         stats = StepStats(numbers[0], int(numbers[1]), numbers[2], lr)
         if not stats.finite:
@@ -106,6 +125,13 @@ class Updater:
         if self.average is not None:
             self.average.update_parameters(self.module)
         return stats
+
+    def _join_buffers(self) -> None:
+        """Take the mean of running statistics over the processes."""
+        if self.world.size > 1:
+            for name in sorted(self.module.replaced):
+                buffer = self.module.get_buffer(name)
+                buffer.copy_(self.world.sum(buffer) / self.world.size)
 
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on, as a tree of tensors and numbers."""
@@ -157,20 +183,39 @@ class Updater:
             raise ValueError("its learning rate schedule is another one")
 
 
+class _Logits(torch.nn.Module):
+    """Logits of cores as a forward pass, as DistributedDataParallel takes it."""
+
+    def __init__(self, module: TorchModule):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *cores: torch.Tensor) -> torch.Tensor:
+        return logits_of(self.module, cores)
+
+
 def evaluate_samples(
-    module: TorchModule, samples: Samples, batch_size: int, device: str
+    module: TorchModule, samples: Samples, batch_size: int, device: str, world: World | None = None
 ) -> Evaluation:
-    """Loss, accuracy and predictions of a module, ``batch_size`` samples at a time."""
-    total, predictions = 0.0, []
+    """Loss, accuracy and predictions of a module, ``batch_size`` samples at a time.
+
+    With a world of several processes all of them must call it, and each takes its share.
+    """
+    world = world or World()
+    total = torch.zeros((), dtype=torch.float64)
+    guess = torch.zeros(len(samples), dtype=torch.int64)
     with torch.no_grad():
-        for rows in batches(len(samples), batch_size):
-            cores, labels = samples.take(rows, device)
+        for rows in batches(len(samples), batch_size * world.size):
+            own = world.share(rows)
+            if len(own) == 0:
+                continue
+            cores, labels = samples.take(own, device)
             logits = logits_of(module, cores)  # (batch, num_outputs)
             total += cross_entropy(logits, labels, reduction="sum").item()
-            predictions.append(logits.argmax(1).cpu())
-    guess = torch.cat(predictions)
+            guess[torch.from_numpy(own)] = logits.argmax(1).cpu()
+    total, guess = world.sum(total), world.sum(guess)
     accuracy = (guess == samples.labels.cpu()).double().mean().item()
-    return Evaluation(total / len(samples), accuracy, guess.numpy())
+    return Evaluation(total.item() / len(samples), accuracy, guess.numpy())
 
 
 def logits_of(module: TorchModule, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
