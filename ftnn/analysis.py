@@ -1,22 +1,38 @@
-"""What a network does inside: truncation errors, bond spectra, entanglement, parameters, FLOPs.
+"""What a network does inside: truncation errors, entanglement between its sites, FLOPs.
 
 Everything is computed on a copy of the model in double precision on NumPy, whatever backend
 the model lives on; nothing here takes part in training.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from autoray import get_dtype_name
-from scipy.special import xlogy
 
-from .backend import Array, check_backend, convert, to_numpy
+from .backend import check_backend, convert
 from .chain import Cores, Term, extend_overlap
+from .entanglement import (
+    bond_spectra,
+    double,
+    entanglement_entropies,
+    mutual_information,
+    operator_cores,
+)
 from .layer import Layer
 from .states import overlap
+
+__all__ = [
+    "Step",
+    "bond_spectra",
+    "entanglement_entropies",
+    "flops_per_sample",
+    "mutual_information",
+    "operator_cores",
+    "relative_error",
+    "trace",
+    "truncation_errors",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +84,7 @@ def trace(model: Layer, cores: Cores) -> list[Step]:
     layers = list(model.walk())
     for path, layer in layers:
         record(path, layer)
-    model.apply(tuple(_double(core) for core in cores))
+    model.apply(tuple(double(core) for core in cores))
     for _, layer in layers:
         del vars(layer)["apply"]
     return steps
@@ -153,80 +169,6 @@ def _overlap_of_terms(bra: Term, ket: Term, batch: int) -> tuple[np.ndarray, np.
     return env.reshape(batch), log_scale
 
 
-def bond_spectra(cores: Cores) -> list[np.ndarray]:
-    """Compute the normalized singular values across every bond.
-
-    Parameters
-    ----------
-    cores : tuple of array (batch, left, phys, right)
-        On any backend.
-
-    Returns
-    -------
-    list of array (batch, bond)
-        One a bond, descending; the squares of a row sum to 1, to 0 for a zero vector.
-    """
-    chain = [_double(core) for core in cores]
-    bonds = [core.shape[3] for core in chain[:-1]]
-    # right to left: orthogonalize; left to right: the SVD of a core is that of the vector
-    for k in range(len(chain) - 1, 0, -1):
-        batch, left, phys, right = chain[k].shape
-        flat = chain[k].reshape(batch, left, phys * right)
-        q, r = np.linalg.qr(np.swapaxes(flat, 1, 2))  # (batch, phys*right, n), (batch, n, left)
-        chain[k] = np.swapaxes(q, 1, 2).reshape(batch, -1, phys, right)
-        carried = np.swapaxes(_unit(r), 1, 2)  # (batch, left, n)
-        chain[k - 1] = chain[k - 1] @ carried[:, None]
-    spectra = []
-    for k, bond in enumerate(bonds):
-        batch, left, phys, right = chain[k].shape
-        _, s, vh = np.linalg.svd(chain[k].reshape(batch, left * phys, right), full_matrices=False)
-        norm = np.linalg.norm(s, axis=1, keepdims=True)
-        s = s / np.where(norm > 0, norm, 1.0)
-        spectra.append(np.pad(s, ((0, 0), (0, bond - s.shape[1]))))
-        after = chain[k + 1]
-        carried = (s[:, :, None] * vh) @ after.reshape(batch, right, -1)
-        chain[k + 1] = carried.reshape(batch, -1, *after.shape[2:])
-    return spectra
-
-
-def entanglement_entropies(cores: Cores) -> np.ndarray:
-    r"""Von Neumann entropy :math:`-\sum_i p_i \log p_i` across every bond, in nats.
-
-    Parameters
-    ----------
-    cores : tuple of array (batch, left, phys, right)
-        On any backend. For an operator use :func:`operator_cores`.
-
-    Returns
-    -------
-    array (batch, L - 1)
-        0 for a product state, at most the logarithm of the bond dimension.
-
-    Examples
-    --------
-    >>> import numpy as np, ftnn
-    >>> bell = ftnn.MPS.from_dense(np.array([[1.0, 0.0, 0.0, 1.0]]), (2, 2))
-    >>> bool(np.isclose(entanglement_entropies(bell.cores)[0, 0], np.log(2)))
-    True
-    """
-    return spectral_entropies(bond_spectra(cores), int(cores[0].shape[0]))
-
-
-def spectral_entropies(spectra: list[np.ndarray], batch: int) -> np.ndarray:
-    """Entropies (batch, L - 1) of the spectra that :func:`bond_spectra` returns."""
-    if not spectra:
-        return np.zeros((batch, 0))
-    squares = [s**2 for s in spectra]
-    return np.stack([-np.sum(xlogy(p, p), axis=1) + 0.0 for p in squares], axis=1)
-
-
-def operator_cores(weights: Sequence[Array]) -> tuple[np.ndarray, ...]:
-    """MPO cores ``(left, out, in, right)`` as a batch of one MPS with fused ``out * in``."""
-    return tuple(
-        _double(w).reshape(1, w.shape[0], w.shape[1] * w.shape[2], w.shape[3]) for w in weights
-    )
-
-
 def flops_per_sample(model: Layer, cores: Cores) -> float:
     """Floating point operations of a forward pass, of matrix multiplications only.
 
@@ -253,7 +195,7 @@ def flops_per_sample(model: Layer, cores: Cores) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     twin = _host_copy(model).to("torch")
-    batch = tuple(convert(_double(core), "torch") for core in cores)
+    batch = tuple(convert(double(core), "torch") for core in cores)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin.apply(batch)
     return counter.get_total_flops() / int(cores[0].shape[0])
@@ -262,16 +204,7 @@ def flops_per_sample(model: Layer, cores: Cores) -> float:
 def _host_copy(layer: Layer) -> Layer:
     """Copy of a layer and all inside it, in double precision on NumPy."""
     twin = copy.copy(layer)
-    twin.params = {key: _double(array) for key, array in layer.params.items()}
-    twin.buffers = {key: _double(array) for key, array in layer.buffers.items()}
+    twin.params = {key: double(array) for key, array in layer.params.items()}
+    twin.buffers = {key: double(array) for key, array in layer.buffers.items()}
     twin.children = {key: _host_copy(child) for key, child in layer.children.items()}
     return twin
-
-
-def _double(x: Array) -> np.ndarray:
-    return to_numpy(x).astype("complex128" if "complex" in get_dtype_name(x) else "float64")
-
-
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(matrix, axis=(1, 2), keepdims=True)
-    return matrix / np.where(norm > 0, norm, 1.0)

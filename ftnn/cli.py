@@ -289,18 +289,22 @@ def evaluate(
 
 @app.command(epilog="Example: ftnn inspect runs/digits-20250101-120000")
 def inspect(run: RunFolder, data: DataFolder = None) -> None:
-    """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement."""
+    """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement by class."""
     from .analysis import flops_per_sample
-    from .experiments.run import load_run, sample_cores
+    from .experiments.run import class_report, load_run, sample_cores
     from .report import layer_report
-    from .tables import entropy_table, layer_table
+    from .tables import class_table, entropy_table, layer_table, pairs_table
 
     loaded = load_run(run)
-    cores = sample_cores(loaded, _load_data(loaded, data))
+    images = _load_data(loaded, data)
+    cores = sample_cores(loaded, images)
     rows = layer_report(loaded.model, cores)
+    states = class_report(loaded, images)
     console = _console()
     console.print(layer_table(rows))
     console.print(entropy_table(rows))
+    console.print(class_table(states, images.class_names))
+    console.print(pairs_table(states))
     try:
         flops = f"{flops_per_sample(loaded.model, cores):.3g}"
     except ValueError:
@@ -316,12 +320,13 @@ def inspect(run: RunFolder, data: DataFolder = None) -> None:
 @app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")
 def plot(run: RunFolder, data: DataFolder = None) -> None:
     """Draw the figures of a run into its folder, finished or not."""
-    from .experiments.run import draw, load_run, sample_cores
+    from .experiments.run import class_report, draw, load_run, sample_cores
     from .report import layer_report
 
     loaded = load_run(run)
-    report = layer_report(loaded.model, sample_cores(loaded, _load_data(loaded, data)))
-    for path in draw(loaded, report):
+    images = _load_data(loaded, data)
+    report = layer_report(loaded.model, sample_cores(loaded, images))
+    for path in draw(loaded, report, class_report(loaded, images), images.class_names):
         print(path)
 
 

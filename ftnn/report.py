@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .analysis import (
-    Step,
+from .analysis import Step, relative_error, trace
+from .chain import Cores
+from .entanglement import (
     bond_spectra,
     entanglement_entropies,
+    mutual_information,
     operator_cores,
-    relative_error,
     spectral_entropies,
-    trace,
 )
-from .chain import Cores
 from .layer import Layer
+from .layers import Sequential
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,65 @@ def layer_report(model: Layer, cores: Cores) -> tuple[LayerRow, ...]:
     for step in steps:
         if hasattr(step.layer, "terms") or not step.layer.children:
             rows.append(_row(step))
+    return tuple(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class StateRow:
+    """Entanglement of the states that go in, or come out of one layer, by class.
+
+    Attributes
+    ----------
+    name : str
+        "input", or path and type of the layer.
+    entropies : array (classes, L - 1)
+        Mean entropy across every bond of the samples of a class, in nats; NaN without samples.
+    mutual_information : array (L, L)
+        Between every two sites, in nats, mean over all samples.
+    """
+
+    name: str
+    entropies: np.ndarray
+    mutual_information: np.ndarray
+
+
+def entanglement_report(
+    model: Layer, cores: Cores, labels: np.ndarray, num_classes: int
+) -> tuple[StateRow, ...]:
+    """Follow the entanglement of the states of every class through a network.
+
+    Parameters
+    ----------
+    model : Layer
+        On any backend; it is not changed.
+    cores : tuple of array (batch, left, phys, right)
+        A few dozen samples of every class are enough.
+    labels : int array (batch,)
+    num_classes : int
+
+    Returns
+    -------
+    tuple of StateRow
+        The input first; layers that leave all entropies as they are, such as a norm, are left
+        out.
+    """
+    steps = trace(model, cores)
+    states = [("input", steps[0].inputs)]
+    for step in steps:
+        if isinstance(step.output, tuple) and not isinstance(step.layer, Sequential):
+            states.append((f"{step.path} {type(step.layer).__name__}".strip(), step.output))
+    rows: list[StateRow] = []
+    before = np.zeros((0, 0))
+    for name, state in states:
+        entropies = entanglement_entropies(state)
+        if entropies.shape == before.shape and np.allclose(entropies, before, atol=1e-9):
+            continue
+        before = entropies
+        by_class = np.full((num_classes, entropies.shape[1]), np.nan)
+        for number in range(num_classes):
+            if np.any(labels == number):
+                by_class[number] = entropies[labels == number].mean(axis=0)
+        rows.append(StateRow(name, by_class, mutual_information(state).mean(axis=0)))
     return tuple(rows)
 
 

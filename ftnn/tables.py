@@ -7,7 +7,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from .report import LayerRow, log10_compression
+from .report import LayerRow, StateRow, log10_compression
 
 if TYPE_CHECKING:
     from .experiments.run import Setup
@@ -111,6 +111,43 @@ def entropy_table(rows: Sequence[LayerRow]) -> Table:
         if row.entropies.size and changed:
             table.add_row(label(row), "state", _numbers(row.entropies))
             before = row.entropies
+    return table
+
+
+def class_table(rows: Sequence[StateRow], class_names: Sequence[str]) -> Table:
+    """Entanglement entropy of the states of every class, largest over the bonds, by layer."""
+    table = Table(
+        title="Entanglement entropy by class (nats, at the bond where it is largest)",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("class", style="cyan", no_wrap=True)
+    for row in rows:
+        table.add_column(row.name, justify="right", overflow="fold")
+    for n, name in enumerate(class_names):
+        table.add_row(name, *(f"{max(row.entropies[n], default=0.0):.3f}" for row in rows))
+    return table
+
+
+def pairs_table(rows: Sequence[StateRow], count: int = 3) -> Table:
+    """Pairs of sites that hold the most information about each other, by layer."""
+    table = Table(
+        title="Mutual information between sites (nats)",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("layer", style="cyan", no_wrap=True)
+    table.add_column("largest", overflow="fold")
+    for row in rows:
+        information = np.triu(row.mutual_information, 1)
+        order = np.argsort(information, axis=None)[::-1][:count]
+        pairs = [(*np.unravel_index(place, information.shape),) for place in order]
+        words = [
+            f"{i + 1}-{j + 1} {information[i, j]:.2g}" for i, j in pairs if information[i, j] > 1e-6
+        ]
+        table.add_row(row.name, "  ".join(words) or "none")
     return table
 
 

@@ -10,6 +10,7 @@ from ftnn.analysis import (
     bond_spectra,
     entanglement_entropies,
     flops_per_sample,
+    mutual_information,
     operator_cores,
     relative_error,
     trace,
@@ -17,7 +18,7 @@ from ftnn.analysis import (
 )
 from ftnn.chain import Apply, Hadamard, State, Term
 from ftnn.linalg import test_matrices as make_omegas
-from ftnn.report import layer_report, log10_compression
+from ftnn.report import entanglement_report, layer_report, log10_compression
 from ftnn.truncation.src import compress_src
 
 
@@ -86,6 +87,68 @@ def test_entropies_and_spectra_agree_with_quimb(dtype):
             )
             values = state.copy().schmidt_values(k + 1)  # squares, sorted
             np.testing.assert_allclose(spectra[k][i] ** 2, values, atol=1e-12)
+
+
+def entropy(rho):
+    p = np.linalg.eigvalsh(rho)
+    p = p[p > 1e-15]
+    return -np.sum(p * np.log(p))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("dims", [(2, 3, 4, 2), (3,), (1, 2, 5)])
+def test_mutual_information_is_that_of_dense_density_matrices(dims, dtype):
+    x = random_state(dims, batch=2, max_bond=3, seed=1, dtype=dtype)
+    found = mutual_information((7.0 * x.cores[0], *x.cores[1:]))  # of a vector of any norm
+    dense = ftnn.backend.to_numpy(x.to_dense()).reshape(2, *dims)
+    L = len(dims)
+    expected = np.zeros((2, L, L))
+    for n, psi in enumerate(dense):
+        psi = psi / np.linalg.norm(psi)
+
+        def of(*sites, psi=psi):
+            matrix = np.moveaxis(psi, sites, range(len(sites)))
+            matrix = matrix.reshape(math.prod(dims[k] for k in sites), -1)
+            return entropy(matrix @ matrix.conj().T)
+
+        for i in range(L):
+            for j in range(L):
+                if i != j:
+                    expected[n, i, j] = of(i) + of(j) - of(i, j)
+    assert np.allclose(found, expected, atol=1e-10)
+
+
+def test_mutual_information_of_states_known_by_heart():
+    assert np.allclose(mutual_information(product(5, bond=3)), 0.0, atol=1e-12)
+    assert np.allclose(mutual_information(tuple(0.0 * c for c in product(4))), 0.0)
+    cat = mutual_information(ghz(6, phys=3))[0]  # any two sites: S_i = S_ij = log 3
+    assert np.allclose(cat, math.log(3) * (1 - np.eye(6)))
+
+
+def test_mutual_information_in_parts_is_that_of_the_whole(monkeypatch):
+    from ftnn import entanglement
+
+    x = random_state((2, 3, 2), batch=5)
+    whole = mutual_information(x.cores)
+    monkeypatch.setattr(entanglement, "_LARGEST", 2 * 3**4)
+    assert np.allclose(mutual_information(x.cores), whole)
+
+
+def test_entanglement_by_class_is_the_mean_over_its_samples():
+    model, x = small_model(), random_state((3, 2, 4, 2), batch=7)
+    labels = np.array([0, 2, 2, 0, 2, 0, 0])
+    rows = entanglement_report(model, x.cores, labels, 3)
+    # a norm leaves the entropies as they are; the Linear inside the Residual has its own
+    names = [row.name for row in rows]
+    assert names == ["input", "0 Linear", "1 KAN", "2.layer Linear", "2 Residual"]
+    states = {step.path: step.output for step in trace(model, x.cores)}
+    for row in rows:
+        state = x.cores if row.name == "input" else states[row.name.split()[0]]
+        entropies = entanglement_entropies(state)
+        for number in (0, 2):
+            assert np.allclose(row.entropies[number], entropies[labels == number].mean(axis=0))
+        assert np.isnan(row.entropies[1]).all()
+        assert np.allclose(row.mutual_information, mutual_information(state).mean(axis=0))
 
 
 def test_spectra_have_the_shape_of_the_bonds_and_unit_norm():

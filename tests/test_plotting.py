@@ -14,11 +14,12 @@ from ftnn.plotting import (
     plot_bonds,
     plot_confusion,
     plot_curves,
+    plot_entanglement,
     plot_functions,
     plot_network,
 )
 from ftnn.plotting.network import _columns
-from ftnn.report import layer_report
+from ftnn.report import entanglement_report, layer_report
 
 
 def model(L, residual=True):
@@ -48,6 +49,7 @@ def metrics(epochs, **more):
             "train_accuracy": 1 - math.exp(-epoch),
             "val_accuracy": 1 - math.exp(-epoch / 2),
             "truncation_error": {"0": 0.1, "3.layer": 0.2 / epoch},
+            "entropies": {"0": [0.1, 0.2], "3.layer": [0.1 * epoch, 0.1]},
         }
         | more
         for epoch in range(1, epochs + 1)
@@ -148,6 +150,25 @@ def test_columns_hold_both_ends_and_the_middle(L):
     assert len(_columns(L)) <= 8
     gaps = [b - a for a, b in pairwise(sites)]
     assert all(gap == 1 for gap in gaps) == (None not in _columns(L))
+
+
+@pytest.mark.parametrize("L", [2, 5])
+@pytest.mark.parametrize("classes", [2, 12])
+def test_entanglement(tmp_path, L, classes):
+    names = [f"class {n}" for n in range(classes)]
+    rows = entanglement_report(model(L), cores(L), np.arange(8) % 3, classes)
+    plot_entanglement(rows, names, tmp_path / "entanglement.png")
+    checked_picture(tmp_path / "entanglement.png")
+    plot_entanglement(rows[:1], names, tmp_path / "entanglement.png")
+    checked_picture(tmp_path / "entanglement.png")
+    with pytest.raises(ValueError, match="1 class_names"):
+        plot_entanglement(rows, ["one"], tmp_path / "entanglement.png")
+
+
+def test_one_site_has_no_entanglement(tmp_path):
+    rows = entanglement_report(model(1), cores(1), np.zeros(8, int), 1)
+    with pytest.raises(ValueError, match="one site"):
+        plot_entanglement(rows, ["one"], tmp_path / "entanglement.png")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..encoding import Encoder
 from ..layer import Layer
 from ..layers import Sequential
 from ..nonlinear import KAN
-from ..report import LayerRow, layer_report, log10_compression
+from ..report import LayerRow, StateRow, entanglement_report, layer_report, log10_compression
 from ..serialization import load, load_encoder
 from . import get_experiment
 from .base import Config, Data, Experiment, from_dict
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 SAMPLES = 32
 """Validation images that a report looks at."""
+
+SAMPLES_OF_CLASS = 20
+"""Validation images of every class that a report by class looks at."""
 
 _CHUNK = 256
 
@@ -148,7 +152,7 @@ def finish(
     }
     summary = read_summary(run_dir) | json_safe(about)
     write_json(run_dir / "summary.json", summary)
-    draw(run, report)
+    draw(run, report, class_report(run, setup.data), setup.data.class_names)
     return summary, report
 
 
@@ -260,6 +264,15 @@ def sample_cores(run: Run, data: Data) -> Cores:
     return run.encoder.encode(data.val_images[:SAMPLES])
 
 
+def class_report(run: Run, data: Data) -> tuple[StateRow, ...]:
+    """Entanglement by class, of the first validation images of every class."""
+    labels = data.val_labels
+    classes = len(data.class_names)
+    rows = np.concatenate([np.flatnonzero(labels == n)[:SAMPLES_OF_CLASS] for n in range(classes)])
+    cores = run.encoder.encode(data.val_images[rows])
+    return entanglement_report(run.model, cores, labels[rows], classes)
+
+
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """Count samples (classes, classes): rows are true classes, columns predicted ones.
 
@@ -273,9 +286,21 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
     return flat.reshape(classes, classes)
 
 
-def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
+def draw(
+    run: Run,
+    report: tuple[LayerRow, ...],
+    states: tuple[StateRow, ...],
+    class_names: Sequence[str],
+) -> list[Path]:
     """Draw every figure there is material for; return the files written."""
-    from ..plotting import plot_bonds, plot_confusion, plot_curves, plot_functions, plot_network
+    from ..plotting import (
+        plot_bonds,
+        plot_confusion,
+        plot_curves,
+        plot_entanglement,
+        plot_functions,
+        plot_network,
+    )
     from ..training.metrics import read_metrics
 
     written = []
@@ -283,13 +308,14 @@ def draw(run: Run, report: tuple[LayerRow, ...]) -> list[Path]:
     if metrics:
         plot_curves(metrics, run.path / "curves.png")
         written.append(run.path / "curves.png")
-    if "confusion" in summary and "class_names" in summary:
+    if "confusion" in summary:
         matrix = np.array(summary["confusion"])
-        plot_confusion(matrix, summary["class_names"], run.path / "confusion.png")
+        plot_confusion(matrix, class_names, run.path / "confusion.png")
         written.append(run.path / "confusion.png")
     plot_bonds(report, run.path / "bonds.png")
+    plot_entanglement(states, class_names, run.path / "entanglement.png")
     plot_network(run.model, run.path / "network.png", max(report[0].bonds, default=1))
-    written += [run.path / "bonds.png", run.path / "network.png"]
+    written += [run.path / f"{name}.png" for name in ("bonds", "entanglement", "network")]
     for number, layer in enumerate(run.model.layers if isinstance(run.model, Sequential) else ()):
         if isinstance(layer, KAN):
             written.append(run.path / f"functions-{number}.png")

@@ -47,7 +47,7 @@ def plot_functions(
     curves = _panels(x, 0.46 * values / reach)
     lines = _panels(x, 0.46 * np.clip(u[:, None, None] * slopes / reach, -1.0, 1.0))
     with style():
-        fig = figure(1.0 + 0.55 * p, 0.9 + 0.45 * q)
+        fig = figure(max(3.6, 1.0 + 0.55 * p), 0.9 + 0.45 * q)
         axis = fig.subplots()
         axis.grid(visible=False)
         axis.hlines(range(q), -0.5, p - 0.5, color="#DDDDDD", lw=0.5)

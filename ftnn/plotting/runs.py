@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -17,22 +18,30 @@ _FLOOR = 1e-8  # smallest singular value drawn
 
 
 def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Loss, accuracy and truncation error by epoch.
+    """Loss, accuracy, truncation error and entanglement by epoch.
 
     Parameters
     ----------
     metrics : sequence of mapping
         One an epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
-        val_accuracy, and truncation_error by layer; what is missing or None is left out.
+        val_accuracy, and truncation_error and entropies by layer; what is missing or None is left
+        out. Of the entropies the largest, of all bonds, is drawn.
     path : path
         File to write.
     """
     if not metrics:
         raise ValueError("metrics is empty; there is nothing to plot before the first epoch")
-    layers = list(dict.fromkeys(name for m in metrics for name in m.get("truncation_error") or ()))
+    by_layer = [
+        (key, title)
+        for key, title in (
+            ("truncation_error", "Relative truncation error"),
+            ("entropies", "Largest entropy (nats)"),
+        )
+        if any(m.get(key) for m in metrics)
+    ]
     with style():
-        fig = figure(9.6 if layers else 6.6, 3.0)
-        axes = fig.subplots(1, 3 if layers else 2, squeeze=False)[0]
+        fig = figure(6.6 + 2.8 * len(by_layer), 3.0)
+        axes = fig.subplots(1, 2 + len(by_layer), squeeze=False)[0]
         for axis, quantity in zip(axes, ("loss", "accuracy"), strict=False):
             for part, color, line in (("train", COLORS[0], "--"), ("val", COLORS[1], "-")):
                 label = {"train": "training", "val": "validation"}[part]
@@ -41,24 +50,25 @@ def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
             axis.legend()
         _from_zero(axes[0])
         axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-        for n, name in enumerate(layers):
-            color, mark = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
-            _line(
-                axes[2],
-                metrics,
-                lambda m, k=name: (m.get("truncation_error") or {}).get(k),
-                f"-{mark}",
-                color,
-                f"layer {name}" if name else "model",
-            )
-        if layers:
-            axes[2].set_title("Relative truncation error")
-            _from_zero(axes[2])
-            axes[2].legend()
+        for axis, (key, title) in zip(axes[2:], by_layer, strict=True):
+            for n, name in enumerate(dict.fromkeys(k for m in metrics for k in m.get(key) or ())):
+                color, mark = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
+                label = f"layer {name}" if name else "model"
+                get = partial(_of_layer, key=key, name=name)
+                _line(axis, metrics, get, f"-{mark}", color, label)
+            axis.set_title(title)
+            _from_zero(axis)
+            axis.legend()
         for axis in axes:
             axis.set(xlabel="epoch", xlim=(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5))
             axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         save_figure(fig, path)
+
+
+def _of_layer(record: Mapping[str, Any], key: str, name: str) -> float | None:
+    """Look up what a record has for a layer; of several numbers the largest."""
+    value = (record.get(key) or {}).get(name)
+    return max(value, default=None) if isinstance(value, list) else value
 
 
 def _from_zero(axis: Axes) -> None:
