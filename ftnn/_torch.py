@@ -12,8 +12,9 @@ from .linalg import lq_positive, orthonormal_rows, orthonormalize_vjp
 from .svd import hermitian_vectors_vjp, left_singular_vjp
 
 # torch.compile cannot follow autoray when it looks a function up, which it does once: do it now
-_USED = """abs all argmax astype broadcast_to conj cumsum exp eye flip imag isfinite linalg.eigh
-    linalg.svd log logical_not max ones ones_like real reshape sqrt stack sum swapaxes tanh
+_USED = """abs all argmax astype broadcast_to complex64 complex128 concatenate conj copysign cumsum
+    einsum exp eye flip float32 float64 imag isfinite linalg.eigh linalg.solve linalg.svd log
+    logical_not max maximum minimum ones ones_like real reshape sin sqrt stack sum swapaxes tanh
     transpose where zeros_like"""
 for name in _USED.split():
     get_lib_fn("torch", name)

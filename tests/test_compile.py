@@ -1,5 +1,7 @@
 """Fixed bonds have static shapes: torch.compile takes the whole graph, once."""
 
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -104,3 +106,36 @@ def test_a_network_is_one_graph():
     assert_close(graph(x), expected, "float32")
     graph(tuple(core + 0.1 for core in x))
     assert counter.frame_count == 1
+
+
+FRESH = """
+import numpy as np, torch, ftnn
+from ftnn.nonlinear import KAN, Gated, LayerNorm, Pointwise, RMSNorm
+from ftnn.training import TorchModule
+
+dims, hidden = (2, 3, 2), (3, 3, 3)
+model = ftnn.Sequential(
+    ftnn.Linear(dims, hidden, 2, 3), KAN(hidden, basis="spline"), KAN(hidden, basis="radial"),
+    RMSNorm(), Gated(hidden, hidden, 1, 3), LayerNorm(hidden, 3), Pointwise("gelu"),
+    ftnn.Readout(hidden, 4, 2),
+)
+module = TorchModule(model, dtype="float32")
+rng = np.random.default_rng(0)
+x = ftnn.MPS.from_dense(rng.standard_normal((5, 12)), dims)
+cores = tuple(torch.tensor(core, dtype=torch.float32) for core in x.cores)
+graph = torch.compile(module.apply_cores, fullgraph=True, dynamic=False, backend="aot_eager")
+logits = graph(cores)  # nothing has run before
+logits.square().sum().backward()
+found = [p.grad.clone() for p in module.parameters()]
+module.zero_grad()
+expected = module.apply_cores(cores)
+expected.square().sum().backward()
+assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5)
+for p, grad in zip(module.parameters(), found, strict=True):
+    assert torch.allclose(grad, p.grad, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+"""
+
+
+def test_a_network_is_one_graph_in_a_process_where_nothing_has_run():
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

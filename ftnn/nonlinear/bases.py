@@ -1,6 +1,7 @@
 """Univariate functions that vanish at zero: Chebyshev polynomials, Gaussians, B-splines."""
 
 import itertools
+import math
 
 import numpy as np
 from autoray import do
@@ -39,20 +40,23 @@ def radial(u: Array, grid: int, odd: bool) -> Array:
 
     With ``odd``, differences of one around c and one around -c, for centers c > 0.
     """
-    centers = EXTENT * (np.arange(1, grid + 1) / grid if odd else _even_centers(grid))
     width = EXTENT / grid if odd else 2.0 * EXTENT / max(grid, 2)
     values = []
-    for center in centers.tolist():
+    for center in _centers(grid, odd):
         here = do("exp", -(((u - center) / width) ** 2))
         if odd:
             values.append(here - do("exp", -(((u + center) / width) ** 2)))
         else:
-            values.append(here - float(np.exp(-((center / width) ** 2))))
+            values.append(here - math.exp(-((center / width) ** 2)))
     return stack(values, 0)
 
 
-def _even_centers(grid: int) -> np.ndarray:
-    return np.linspace(-1.0, 1.0, grid) if grid > 1 else np.array([0.5])
+def _centers(grid: int, odd: bool) -> list[float]:
+    if odd:
+        return [EXTENT * n / grid for n in range(1, grid + 1)]
+    if grid == 1:
+        return [0.5 * EXTENT]
+    return [EXTENT * (2 * n / (grid - 1) - 1.0) for n in range(grid)]
 
 
 def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:

@@ -4,6 +4,7 @@ from typing import Self
 
 import torch
 
+from .. import _torch  # noqa: F401  # for torch.compile, see there
 from ..backend import Array, convert
 from ..chain import Cores
 from ..layer import Layer
