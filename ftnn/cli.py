@@ -158,6 +158,7 @@ def train(
     dtype: Annotated[str | None, _flag("dtype")] = None,
     threads: Annotated[int | None, _flag("threads")] = None,
     checkpoint_seconds: Annotated[float | None, _flag("checkpoint_seconds")] = None,
+    compile: Annotated[bool | None, _flag("compile")] = None,
 ) -> None:
     """Train a fully tensorized network; Ctrl-C leaves a run that can be resumed.
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -106,6 +107,40 @@ def test_a_network_is_one_graph():
     assert_close(graph(x), expected, "float32")
     graph(tuple(core + 0.1 for core in x))
     assert counter.frame_count == 1
+
+
+def test_training_compiled_is_training(tmp_path, monkeypatch):
+    from test_trainer import CONFIG, make_data, make_model, make_trainer
+
+    calls = []
+    plain = torch.compile
+
+    def traced(function, **options):  # the inductor would take a minute
+        calls.append(options)
+        return plain(function, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    torch._dynamo.reset()
+    histories = []
+    for compile in (False, True):
+        config = replace(CONFIG, epochs=2, dtype="float64", compile=compile)
+        trainer = make_trainer(tmp_path / str(compile), config, make_model())
+        histories.append(trainer.fit(make_data()).history)
+    assert calls == [{"fullgraph": True, "dynamic": False}]
+    for one, other in zip(*histories, strict=True):
+        for name in ("train_loss", "val_loss", "grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-9)
+
+
+def test_what_cannot_be_one_graph_is_named(tmp_path):
+    from test_trainer import CLASSES, CONFIG, DIMS, make_data, make_trainer
+
+    model = ftnn.Sequential(
+        ftnn.nonlinear.Elementwise("tanh", max_bond=4, rtol=1e-3), ftnn.Readout(DIMS, CLASSES, 3)
+    )
+    trainer = make_trainer(tmp_path, replace(CONFIG, compile=True), model)
+    with pytest.raises(ValueError, match="compile is True, but the network is not one graph"):
+        trainer.fit(make_data())
 
 
 FRESH = """

@@ -121,6 +121,9 @@ class Config:
     checkpoint_seconds: float = _option(
         0.0, "Checkpoint within an epoch after so many seconds; 0 is off.", kind=float, least=0.0
     )
+    compile: bool = _option(
+        False, "Train through torch.compile: a first step of minutes, then faster ones.", kind=bool
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):

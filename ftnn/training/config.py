@@ -59,6 +59,9 @@ class TrainConfig:
         CPU threads of torch during training; None or 0 leaves them as they are.
     checkpoint_seconds : float
         Checkpoint also within an epoch when the last one is older than this; 0 is off.
+    compile : bool
+        Train through :func:`torch.compile`. The first step takes a minute or two, once for every
+        size of a batch, of which there are at most two; the ones after it are faster.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class TrainConfig:
     patience: int | None = None
     threads: int | None = None
     checkpoint_seconds: float = 0.0
+    compile: bool = False
 
     def __post_init__(self):
         for name, remedy in (("epochs", "try 20"), ("batch_size", "try 64")):
@@ -116,6 +120,8 @@ class TrainConfig:
                     f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
                 )
         _check_device(self.device)
+        if not isinstance(self.compile, bool):
+            raise ValueError(f"compile is {self.compile!r}, expected True or False")
 
 
 def _check_integer(name: str, value: Any, least: int, remedy: str) -> None:

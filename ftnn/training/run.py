@@ -18,7 +18,7 @@ from .update import Updater, check_arrays
 from .world import World
 
 MODEL_NAME = "model.safetensors"
-FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds")
+FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds", "compile")
 """Fields of the configuration that may differ when a run is resumed."""
 
 

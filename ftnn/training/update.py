@@ -71,6 +71,8 @@ class Updater:
         self.module, self.config, self.total_steps = module, config, total_steps
         self.world = world
         self.forward: torch.nn.Module = _Logits(module)
+        if config.compile:
+            self.forward.compile(fullgraph=True, dynamic=False)
         if world.size > 1:
             with warnings.catch_warnings():  # the name that replaces it is too new for torch 2.4
                 warnings.simplefilter("ignore", FutureWarning)
@@ -102,7 +104,7 @@ class Updater:
         """
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.forward(*cores)  # (batch, num_outputs)
+        logits = self._logits(cores)  # (batch, num_outputs)
         loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         share = len(labels) / total
         # DistributedDataParallel takes the mean of gradients over processes, whose shares of the
@@ -125,6 +127,18 @@ class Updater:
         if self.average is not None:
             self.average.update_parameters(self.module)
         return stats
+
+    def _logits(self, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        try:
+            return self.forward(*cores)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"compile is True, but the network is not one graph: {reason}; train without, or "
+                "replace layers whose shapes depend on the data, such as an rtol"
+            ) from error
 
     def _join_buffers(self) -> None:
         """Take the mean of running statistics over the processes."""
