@@ -317,7 +317,7 @@ def train(task: Task, name: str, seed: int) -> dict:
         "variant": name,
         "seed": seed,
         "score": score(task, module),
-        "train_loss": float(loss),
+        "train_loss": float(loss.detach()),
         "steps": steps,
         "bad_steps": bad,
         "first_gradients": ends[0],
