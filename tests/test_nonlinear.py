@@ -108,6 +108,21 @@ def test_law_7_every_kind_of_state(kind, state):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("scale", [1e-16, 1e8])
+def test_law_7_tiny_and_huge_vectors(kind, scale):
+    """In single precision; the product of the three scales under- or nearly overflows."""
+    chain = Chain(3, (2, 3, 2), (3, 3), "generic", 1)
+    module = TorchModule(LAYERS[kind](chain.dims), "float32")
+    cores = [torch.from_numpy((scale * core).astype("float32")) for core in chain.cores()]
+    cores = [core.requires_grad_() for core in cores]
+    out = module.apply_cores(tuple(cores))
+    assert all(bool(torch.isfinite(o).all()) for o in out)
+    sum(o.sum() for o in out).backward()
+    for tensor in (*cores, *module.parameters()):
+        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_law_7_gradients_equal_finite_differences(kind):
     chain = Chain(2, (3, 2, 2), (3, 2), "generic", 4)
     module = TorchModule(LAYERS[kind](chain.dims))
