@@ -20,6 +20,7 @@ from .backend import (
     in_single,
     invert_lower,
     is_complex,
+    largest,
     log,
     norm,
     stop_gradient,
@@ -236,6 +237,16 @@ def unit_scale(x: Array, keep: int) -> Array:
     gradient may be dropped.
     """
     return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
+
+
+def peak(x: Array) -> Array:
+    """Largest modulus in ``x`` (batch, ...) as a constant (batch,), or 1 where all is zero.
+
+    Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
+    """
+    flat = do("reshape", do("abs", stop_gradient(x)), (x.shape[0], -1))
+    top = largest(flat, 1)[:, 0]
+    return do("where", top > 0, top, do("ones_like", top))
 
 
 def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:

@@ -22,7 +22,7 @@ from .backend import (
 )
 from .chain import State, Term
 from .lazy import BATCH_IND, BatchedVector
-from .linalg import unit_scale
+from .linalg import peak
 from .svd import tt_svd
 
 
@@ -287,7 +287,7 @@ def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Arra
         new = do("reshape", new, (batch, -1, right))  # (batch, bra left * phys, right)
         a = do("conj", do("reshape", a, (-1, a.shape[1] * phys, a.shape[3])))
         env = permute(a, 0, 2, 1) @ new
-        scale = unit_scale(env, 1)
+        scale = peak(env)
         env = env / scale[:, None, None]
         log_scale = log_scale + log(scale)
     return env[:, 0, 0], log_scale

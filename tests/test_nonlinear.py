@@ -108,10 +108,10 @@ def test_law_7_every_kind_of_state(kind, state):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("scale", [1e-16, 1e8])
-def test_law_7_tiny_and_huge_vectors(kind, scale):
-    """In single precision; the product of the three scales under- or nearly overflows."""
-    chain = Chain(3, (2, 3, 2), (3, 3), "generic", 1)
+@pytest.mark.parametrize(("scale", "L"), [(1e-16, 3), (1e8, 3), (1e-17, 12)])
+def test_law_7_tiny_and_huge_vectors(kind, scale, L):
+    """In single precision; norms under- or overflow that, and squared ones any precision."""
+    chain = Chain(3, (2,) * L, (2,) * (L - 1), "generic", 1)
     module = TorchModule(LAYERS[kind](chain.dims), "float32")
     cores = [torch.from_numpy((scale * core).astype("float32")) for core in chain.cores()]
     cores = [core.requires_grad_() for core in cores]
@@ -120,6 +120,21 @@ def test_law_7_tiny_and_huge_vectors(kind, scale):
     sum(o.sum() for o in out).backward()
     for tensor in (*cores, *module.parameters()):
         assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("scale", [1e-17, 1e-9, 1e9])
+def test_norms_see_vectors_of_any_scale(scale, backend):
+    """In single precision, where the square of a core may be all that can be represented."""
+    cores = Chain(3, (2,) * 12, (2,) * 11, "generic", 1).cores("float32")
+    x, scaled = (
+        ftnn.MPS([convert((factor * c).astype("float32"), backend) for c in cores])
+        for factor in (1.0, scale)
+    )
+    for layer in (RMSNorm(), LayerNorm((2,) * 12, 4)):
+        layer.to(backend, "float32")
+        expected = to_numpy(layer(x).to_dense())
+        assert_close(layer(scaled).to_dense(), expected, "float32", 1e3)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
