@@ -17,8 +17,9 @@ def image_network(
 
     The embedding is a Linear of bond dimension 1, with a bias: every patch gets its own affine
     map. Each entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of
-    its input, truncated to ``max_bond``. A KAN on cores follows every Linear, and an RMS norm
-    every entangling layer, so that the readout sees entries of order one.
+    its input, truncated to ``max_bond``. A KAN of Gaussians on cores follows every Linear, chosen
+    by the comparison of docs/nonlinearity.md, and an RMS norm every entangling layer, so that the
+    readout sees entries of order one.
 
     Parameters
     ----------
@@ -43,13 +44,13 @@ def image_network(
     if embed:
         layers += [
             Linear(dims, hidden, bond_dim=1, max_bond=1, seed=seed),
-            KAN(hidden, share=True, seed=seed),
+            KAN(hidden, basis="radial", share=True, seed=seed),
         ]
     for n in range(1, config.depth + 1):
         inputs = hidden if layers else dims
         layers += [
             Linear(inputs, hidden, config.bond_dim, config.max_bond, bias=False, seed=seed + n),
-            KAN(hidden, share=True, seed=seed + n),
+            KAN(hidden, basis="radial", share=True, seed=seed + n),
             RMSNorm(),
         ]
     model = Sequential(*layers, Readout(hidden, num_classes, config.readout_bond, seed=seed))
