@@ -66,7 +66,7 @@ def main() -> None:
     images = ROOT / "docs" / "images"
     images.mkdir(exist_ok=True)
     source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
-    for name in ("network", "curves", "confusion", "bonds"):
+    for name in ("network", "curves", "confusion", "bonds", "entanglement", "functions-1"):
         shutil.copy(source / f"{name}.png", images / f"{name}.png")
     print(table)
 

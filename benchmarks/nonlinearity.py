@@ -484,11 +484,16 @@ def _picture(names: list[str], tasks: list[str], found: dict) -> None:
                 axis.plot(means[name], row, "|", color=_color(name), ms=10, mew=2)
             if "none" in means:
                 axis.axvline(means["none"], color="#888888", lw=0.8, ls="--")
-            if means:  # what fails altogether is cut off at the left
-                top = max(means.values())
+            if means:  # what fails altogether is cut off, and marked, at the left
+                runs = [run["score"] for name in means for run in found[task, name]]
                 low = statistics.median(means.values())
-                reach = top - low
-                axis.set_xlim(low - 2.5 * reach - 1.0, top + 0.35 * reach + 0.5)
+                left = low - 2.5 * (max(means.values()) - low) - 1.0
+                reach = max(runs) - left
+                axis.set_xlim(left, max(runs) + 0.05 * reach)
+                for row, name in enumerate(names):
+                    if means.get(name, left) < left:
+                        place = left + 0.03 * reach
+                        axis.plot(place, row, "<", color=_color(name), ms=5, clip_on=False)
             axis.set_title(task)
             axis.set_xlabel(SCORES[task])
         axes[0].set_yticks(range(len(names)), names)
@@ -519,6 +524,7 @@ def _gradient_picture(names: list[str], task: str, found: dict) -> None:
             count = max((len(runs[0][key]) for runs in some), default=1)
             ticks = [*(f"Linear {n + 1}" for n in range(count - 1)), "Readout"]
             axis.set_xticks(range(count), ticks)
+            axis.margins(x=0.12)
         axes[0].set_ylabel("norm of the gradient")
         handles, labels = axes[0].get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))

@@ -65,8 +65,8 @@ class SVDGauge(Layer):
     -----
     The gauge is unique up to signs, which are fixed by the largest entry of every singular vector,
     only where the singular values of a cut are distinct. Where two of them cross it jumps, and
-    its gradient grows as the inverse of their distance; see docs/nonlinearity.md for how often
-    that happens and what it costs.
+    its gradient grows as the inverse of their distance; docs/nonlinearity.md shows what comes of
+    it in training.
 
     Examples
     --------
