@@ -37,7 +37,7 @@ from ftnn.nonlinear import (
     SVDGauge,
 )
 from ftnn.nonlinear.cross import pivots
-from ftnn.nonlinear.functions import FUNCTIONS
+from ftnn.nonlinear.functions import FUNCTIONS, scaled_entries
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])
@@ -194,6 +194,29 @@ def test_law_8_layer_norm_equals_torch(chain, eps, bond_dim, backend):
     expected = torch.nn.functional.layer_norm(vectors, vectors.shape[1:], gain, shift, eps)
     expected = expected[usual]
     assert_close(got[usual], expected, condition=1e9, scale=1 + float(expected.norm()))
+
+
+@pytest.mark.parametrize("bond_dim", [1, 2, 3])
+def test_layer_norm_starts_with_gain_one_and_shift_zero(bond_dim):
+    dims = (2, 3, 2, 2)
+    x = ftnn.MPS(Chain(3, dims, (2, 3, 2), "generic", 0).cores())
+    plain = LayerNorm(dims, 64, affine=False)(x).to_dense()
+    assert_close(LayerNorm(dims, 64, bond_dim, seed=1)(x).to_dense(), plain)
+
+
+def test_gated_starts_near_its_linear_part():
+    dims = (3, 2, 4, 2, 3)
+    for offset, ratio in ((True, 0.1), (False, 1.0)):
+        layer = Gated(dims, dims, 2, 4, offset=offset)
+        gate, value = (np.linalg.norm(ftnn.MPO(layer.weight(n)).to_dense()) for n in "AB")
+        assert gate == pytest.approx(ratio * value)
+
+
+def test_elementwise_by_tolerance_cuts_to_the_rank():
+    wave = ftnn.MPS.from_dense(np.sin(7 * np.linspace(0, 1, 256))[None], (2,) * 8, rtol=1e-12)
+    square = Elementwise(lambda u: u * u, rtol=1e-8)(wave)
+    assert max(wave.bond_dims) == 2
+    assert max(square.bond_dims) == 3  # 1 - cos 14x
 
 
 def test_layer_norm_of_constant_vectors_is_the_shift():
@@ -440,6 +463,21 @@ def test_splines_are_those_of_scipy_and_represent_cubics():
         assert_close(fitted, target, condition=1e5)
 
 
+@pytest.mark.parametrize("odd", [True, False])
+def test_adapted_knots_are_quantiles_mixed_with_an_even_grid(odd):
+    from ftnn.nonlinear.bases import adapted_knots
+
+    samples = np.random.default_rng(0).standard_normal(2000) ** 3
+    inner = adapted_knots(samples, 4, 3, odd, uniform=1e-9)[3:-3]
+    seen = np.abs(samples) if odd else samples
+    share = np.histogram(seen, inner[-5:])[0] / len(seen)
+    assert np.allclose(share, 0.25, atol=0.01)
+    even = adapted_knots(samples, 4, 3, odd, uniform=1.0)[3:-3]
+    assert np.allclose(np.diff(even), even[1] - even[0])
+    mixed = adapted_knots(samples, 4, 3, odd, uniform=0.3)[3:-3]
+    assert np.allclose(mixed, 0.3 * even + 0.7 * inner, atol=1e-6)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 @pytest.mark.parametrize("grid", [1, 2, 5])
 def test_odd_splines_are_differences_of_mirror_images(order, grid):
@@ -495,9 +533,54 @@ def test_grids_follow_the_data_and_refine_without_changing_the_functions(odd, sh
     assert (np.diff(after) > 0).all()
     assert len(before) == (6 if odd else 3) + 7
     assert len(after) == (24 if odd else 12) + 7
+    entries = np.concatenate([to_numpy(scaled_entries(c)[0]).ravel() for c in inside.cores])
+    first = to_numpy(scaled_entries(inside.cores[0])[0]).ravel()
+    seen = entries if share else first
+    assert np.abs(after[3:-3]).max() == pytest.approx(np.abs(seen).max())  # ends at the data
     if odd:
         assert_close(after, -after[::-1])
     assert_close(dense(layer(inside)), dense(y), condition=1e13)  # a fit: to a per mille
+
+
+def test_zeros_of_padded_bonds_do_not_draw_the_knots():
+    rng = np.random.default_rng(0)
+    core = rng.standard_normal((30, 1, 3, 4))
+    padded = np.concatenate([core, np.zeros((30, 1, 3, 60))], axis=3)
+    layers = [KAN((3,), basis="spline", grid=4) for _ in range(2)]
+    for layer, each in zip(layers, (core, padded), strict=True):
+        layer.update_grid((each,))
+    assert_close(layers[1].buffers["knots.0"], layers[0].buffers["knots.0"])
+
+
+def test_grids_of_a_torch_module_are_updated_in_place():
+    layer = KAN((3, 3), basis="spline", grid=3)
+    module = TorchModule(layer)
+    parameters = dict(module.named_parameters())
+    before = parameters["curve:0"].detach().clone()
+    cores = tuple(torch.randn(50, 1, 3, 1, dtype=torch.float64) for _ in range(2))
+    with torch.no_grad():
+        layer.update_grid(cores)
+    assert module.get_parameter("curve:0") is parameters["curve:0"]
+    assert not torch.equal(parameters["curve:0"], before)
+    assert torch.equal(module.get_buffer("knots:0"), layer.buffers["knots.0"])
+
+
+@pytest.mark.parametrize("build", [lambda d: Pointwise("gelu"), lambda d: KAN(d, basis="radial")])
+def test_functions_of_cores_do_not_see_padding(build):
+    core = np.random.default_rng(0).standard_normal((2, 3, 4, 2))
+    padded = np.zeros((2, 5, 4, 7))
+    padded[:, :3, :, :2] = core
+    (new,), (wide,) = build((4,)).apply((core,)), build((4,)).apply((padded,))
+    assert_close(wide[:, :3, :, :2], new)
+    wide[:, :3, :, :2] = 0.0
+    assert not wide.any()
+
+
+def test_scaled_entries_have_mean_square_one_per_physical_entry():
+    core = 1e-3 * np.random.default_rng(0).standard_normal((5, 3, 4, 2))
+    u, norm = scaled_entries(core)
+    assert_close((u**2).sum((1, 2, 3)), np.full(5, 4.0))
+    assert_close(u * norm, core)
 
 
 def test_refining_a_trained_function_can_only_help():
