@@ -167,8 +167,8 @@ class Task:
 def digits() -> Task:
     """All training images of scikit-learn's digits, 70 % to train and 30 % to validate."""
     data = load_digits()
-    images = np.concatenate([data.train_images, data.val_images])
-    labels = np.concatenate([data.train_labels, data.val_labels])
+    images = np.concatenate([data.train_inputs, data.val_inputs])
+    labels = np.concatenate([data.train_targets, data.val_targets])
     encoder = ProductEncoder((8, 8), patch=(2, 2)).fit(images[:940])
     parts = _split(encoder, images, labels, 940)
     return Task(*parts, 6, 2, 4, 2, 8, embed=True, epochs=10, batch_size=64)
@@ -177,7 +177,7 @@ def digits() -> Task:
 def fashion() -> Task:
     """8,000 training and 4,000 validation images of Fashion-MNIST, out of its training set."""
     data = load_fashion_mnist(None, 0)
-    images, labels = data.train_images[:12000], data.train_labels[:12000]
+    images, labels = data.train_inputs[:12000], data.train_targets[:12000]
     encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(images[:8000])
     parts = _split(encoder, images, labels, 8000)
     return Task(*parts, 8, 4, 8, 2, 10, embed=False, epochs=3, batch_size=250)

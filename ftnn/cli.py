@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .training.world import World
 
 _OPTIONS = {option.name: option for option in fields(Config)}
-_MODEL_OPTIONS = ("max_bond", "bond_dim", "readout_bond", "phys", "depth")
-_DATA_OPTIONS = ("data", "limit", "augment")
+_MODEL_OPTIONS = ("input_bond", "max_bond", "bond_dim", "readout_bond", "phys", "depth")
+_DATA_OPTIONS = ("data", "limit", "augment", "sites", "equation", "grid")
 
 
 class OneLineErrors(TyperGroup):
@@ -134,6 +134,10 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the result only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A trial of less than a minute; its result is poor.")
+    ] = False,
+    input_bond: Annotated[int | None, _flag("input_bond")] = None,
     max_bond: Annotated[int | None, _flag("max_bond")] = None,
     bond_dim: Annotated[int | None, _flag("bond_dim")] = None,
     readout_bond: Annotated[int | None, _flag("readout_bond")] = None,
@@ -142,6 +146,9 @@ def train(
     data: Annotated[str | None, _flag("data")] = None,
     limit: Annotated[int | None, _flag("limit")] = None,
     augment: Annotated[bool | None, _flag("augment")] = None,
+    sites: Annotated[int | None, _flag("sites")] = None,
+    equation: Annotated[str | None, _flag("equation")] = None,
+    grid: Annotated[int | None, _flag("grid")] = None,
     epochs: Annotated[int | None, _flag("epochs")] = None,
     batch_size: Annotated[int | None, _flag("batch_size")] = None,
     lr: Annotated[float | None, _flag("lr")] = None,
@@ -165,7 +172,7 @@ def train(
     Options left out have the values the experiment was tuned with.
     """
     flags = {name: ctx.params[name] for name in _OPTIONS}
-    _train(experiment, config, out, resume, quiet, flags)
+    _train(experiment, config, out, resume, quiet, quick, flags)
 
 
 def _train(
@@ -174,13 +181,14 @@ def _train(
     out: Path | None,
     resume: Path | None,
     quiet: bool,
+    quick: bool,
     flags: dict[str, Any],
 ) -> None:
     from .experiments import get_experiment, run
 
     if resume is not None:
-        if out is not None or file is not None:
-            raise ValueError("--resume takes neither --out nor --config: the run has both")
+        if out is not None or file is not None or quick:
+            raise ValueError("--resume takes no --out, --config or --quick: the run has them all")
         chosen, base = run.load_config(resume)
         if not (resume / "checkpoint.json").is_file():
             raise ValueError(f"{resume} holds no checkpoint.json to go on from")
@@ -191,9 +199,9 @@ def _train(
         if name is None:
             raise ValueError(f"missing EXPERIMENT; choose one of {', '.join(EXPERIMENTS)}")
         chosen = get_experiment(name)
-        base = chosen.defaults
+        base = chosen.configured(quick)
         folder = run.new_run_dir(name) if out is None else out
-    config = resolve(base, file, flags)
+    config = resolve(base, file, flags, quick)
     if resume is None:
         run.check_free(folder)
     run.check_torch()
@@ -230,7 +238,7 @@ def _train_together(
             raise KeyboardInterrupt
         if world.leads:
             summary, _ = run.finish(setup, trainer, result, folder)
-            console.print(summary_table(summary))
+            console.print(summary_table(summary, chosen.score, chosen.samples))
             console.print(f"run folder: {folder}", soft_wrap=True)
         world.wait()
 
@@ -262,7 +270,8 @@ def evaluate(
 ) -> None:
     """Accuracy, loss and speed of a trained model on a backend."""
     from .backend import check_backend
-    from .experiments.run import load_run, predict
+    from .experiments.prediction import predict
+    from .experiments.run import load_run
 
     if split not in ("test", "val"):
         raise ValueError(f"--split is {split!r}, expected test or val")
@@ -277,13 +286,15 @@ def evaluate(
         import torch
 
         torch.set_num_threads(threads)
-    images, labels = _load_data(loaded, data).split(split)
+    samples = _load_data(loaded, data)
     loaded.model.to(backend, device=device)
-    found = predict(loaded.model, loaded.encoder, images, labels)
+    found = predict(loaded.model, loaded.encoder, *samples.split(split))
     part = {"test": "test", "val": "validation"}[split]
+    score = loaded.experiment.score
     _console().print(
-        f"{part} accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, "
-        f"{len(labels)} images, {found.samples_per_s:,.0f} samples/s on {backend}",
+        f"{part} {score.name} {found.score:{score.spec}}, loss {found.loss:.4g}, "
+        f"{samples.size(split)} {loaded.experiment.samples}, "
+        f"{found.samples_per_s:,.0f} samples/s on {backend}",
         soft_wrap=True,
     )
 
@@ -297,14 +308,14 @@ def inspect(run: RunFolder, data: DataFolder = None) -> None:
     from .tables import class_table, entropy_table, layer_table, pairs_table
 
     loaded = load_run(run)
-    images = _load_data(loaded, data)
-    cores = sample_cores(loaded, images)
+    samples = _load_data(loaded, data)
+    cores = sample_cores(loaded, samples)
     rows = layer_report(loaded.model, cores)
-    states = class_report(loaded, images)
+    states = class_report(loaded, samples)
     console = _console()
     console.print(layer_table(rows))
     console.print(entropy_table(rows))
-    console.print(class_table(states, images.class_names))
+    console.print(class_table(states, samples.class_names or ("all",)))
     console.print(pairs_table(states))
     try:
         flops = f"{flops_per_sample(loaded.model, cores):.3g}"
@@ -314,7 +325,7 @@ def inspect(run: RunFolder, data: DataFolder = None) -> None:
         f"{flops} FLOPs per sample (forward, matrix products only). D: bond dimension of the "
         "weight; χ: of the output. compression: parameters of the dense matrix over those of the "
         "layer. Truncation errors are root mean squares and entropies means, over "
-        f"{len(cores[0])} validation images."
+        f"{len(cores[0])} validation {loaded.experiment.samples}."
     )
 
 
@@ -325,9 +336,9 @@ def plot(run: RunFolder, data: DataFolder = None) -> None:
     from .report import layer_report
 
     loaded = load_run(run)
-    images = _load_data(loaded, data)
-    report = layer_report(loaded.model, sample_cores(loaded, images))
-    for path in draw(loaded, report, class_report(loaded, images), images.class_names):
+    samples = _load_data(loaded, data)
+    report = layer_report(loaded.model, sample_cores(loaded, samples))
+    for path in draw(loaded, report, class_report(loaded, samples), samples.class_names):
         print(path)
 
 

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from .report import LayerRow, StateRow, log10_compression
+from .score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from .experiments.run import Setup
@@ -23,7 +24,11 @@ def setup_table(setup: "Setup") -> Table:
     for _ in range(2):
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
-    cells = [(key, _plain(value)) for key, value in setup.config.to_dict().items()]
+    cells = [
+        (key, _plain(value))
+        for key, value in setup.config.to_dict().items()
+        if key not in setup.experiment.unused
+    ]
     half = -(-len(cells) // 2)
     cells += [("", "")] * (2 * half - len(cells))
     for left, right in zip(cells[:half], cells[half:], strict=True):
@@ -33,25 +38,29 @@ def setup_table(setup: "Setup") -> Table:
 
 def setup_line(setup: "Setup") -> str:
     """Tell how much data and how many parameters a run has."""
-    data = setup.data
+    train, val, test = (f"{setup.data.size(part):,}" for part in ("train", "val", "test"))
     return (
-        f"{len(data.train_labels):,} training, {len(data.val_labels):,} validation, "
-        f"{len(data.test_labels):,} test images; {setup.model.num_params():,} parameters"
+        f"{train} training, {val} validation, {test} test {setup.experiment.samples}; "
+        f"{setup.model.num_params():,} parameters"
     )
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Table:
     """Show the result of a training, from ``summary.json``."""
     table = Table(title="Result", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
     table.add_column(style="cyan")
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    test = f"of {summary['test_samples']} images, seen once"
-    table.add_row("test accuracy", f"{summary['test_accuracy']:.2%}", test)
-    table.add_row("test loss", f"{summary['test_loss']:.4f}", "mean cross entropy")
-    if summary.get("val_accuracy") is not None:
+    test = f"of {summary['test_samples']} {samples}, seen once"
+    table.add_row(f"test {score.name}", format(summary[f"test_{score.name}"], score.spec), test)
+    what = "mean cross entropy" if score == ACCURACY else "mean squared relative error"
+    table.add_row("test loss", f"{summary['test_loss']:.4g}", what)
+    value = summary.get(f"val_{score.name}")
+    if value is not None:
         best = f"best, epoch {summary['best_epoch']} of {summary['epochs']}"
-        table.add_row("validation accuracy", f"{summary['val_accuracy']:.2%}", best)
+        table.add_row(f"validation {score.name}", format(value, score.spec), best)
+    for name, text in summary.get("remarks", {}).items():
+        table.add_row(name, *text)
     table.add_row("parameters", f"{summary['num_params']:,}", "")
     table.add_row("compression", ratio(summary["log10_compression"]), "against dense layers")
     table.add_row("training time", f"{summary['train_seconds']:.1f} s", f"on {summary['device']}")
@@ -61,13 +70,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
     """Dimensions, bonds, parameters, compression and truncation error by layer."""
-    table = Table(
-        title="Layers",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = _plain_table("Layers", padding=(0, 1, 0, 0))
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("dims", overflow="fold")
     for name in ("D", "χ", "parameters", "compression", "trunc. error"):
@@ -94,12 +97,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
 
 def entropy_table(rows: Sequence[LayerRow]) -> Table:
     """Entanglement entropy across every bond; states that a layer leaves as they are only once."""
-    table = Table(
-        title="Entanglement entropy per bond (nats)",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
+    table = _plain_table("Entanglement entropy per bond (nats)")
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("of", no_wrap=True)
     table.add_column("bond 1, 2, …", overflow="fold")
@@ -116,12 +114,7 @@ def entropy_table(rows: Sequence[LayerRow]) -> Table:
 
 def class_table(rows: Sequence[StateRow], class_names: Sequence[str]) -> Table:
     """Entanglement entropy of the states of every class, largest over the bonds, by layer."""
-    table = Table(
-        title="Entanglement entropy by class (nats, at the bond where it is largest)",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
+    table = _plain_table("Entanglement entropy by class (nats, at the bond where it is largest)")
     table.add_column("class", style="cyan", no_wrap=True)
     for row in rows:
         table.add_column(row.name, justify="right", overflow="fold")
@@ -132,12 +125,7 @@ def class_table(rows: Sequence[StateRow], class_names: Sequence[str]) -> Table:
 
 def pairs_table(rows: Sequence[StateRow], count: int = 3) -> Table:
     """Pairs of sites that hold the most information about each other, by layer."""
-    table = Table(
-        title="Mutual information between sites (nats)",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
+    table = _plain_table("Mutual information between sites (nats)")
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("largest", overflow="fold")
     for row in rows:
@@ -201,3 +189,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain_table(title: str, **options: Any) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, **options)

@@ -20,7 +20,8 @@ import ftnn
 from ftnn.cli import app
 from ftnn.experiments import EXPERIMENTS, get_experiment
 from ftnn.experiments.base import Config, from_dict, resolve
-from ftnn.experiments.run import load_run, new_run_dir, predict
+from ftnn.experiments.prediction import predict
+from ftnn.experiments.run import load_run, new_run_dir
 
 pytest.importorskip("torch")
 ROOT = Path(ftnn.__file__).parents[1]
@@ -115,9 +116,11 @@ def test_logits_agree_between_backends(finished):
     images, labels = get_experiment("digits").load(run.config).split("test")
     by_numpy = predict(run.model, run.encoder, images, labels)
     by_torch = predict(run.model.to("torch"), run.encoder, images, labels)
-    scale = np.abs(by_numpy.logits).max()
-    np.testing.assert_allclose(by_numpy.logits, by_torch.logits, atol=1e-3 * scale)
-    assert np.array_equal(by_numpy.logits.argmax(1) == labels, by_torch.logits.argmax(1) == labels)
+    scale = np.abs(by_numpy.outputs).max()
+    np.testing.assert_allclose(by_numpy.outputs, by_torch.outputs, atol=1e-3 * scale)
+    assert np.array_equal(
+        by_numpy.outputs.argmax(1) == labels, by_torch.outputs.argmax(1) == labels
+    )
 
 
 def test_inspect_fits_80_columns(finished):
@@ -204,7 +207,7 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--device", "cuda:99"], "cuda:99"),
         (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
         (["train", "--resume", "nowhere"], "no run folder nowhere"),
-        (["train", "--resume", "nowhere", "--out", "x"], "--resume takes neither --out"),
+        (["train", "--resume", "nowhere", "--out", "x"], "--resume takes no --out"),
         (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
         (["evaluate"], "RUN"),
         (["evaluate", "nowhere"], "no run folder nowhere"),

@@ -47,12 +47,12 @@ def test_digits_have_a_fixed_test_set_and_seeded_validation():
     first, again, other = load_digits(0), load_digits(0), load_digits(1)
     for part in ("train", "val", "test"):
         np.testing.assert_array_equal(first.split(part)[0], again.split(part)[0])
-    np.testing.assert_array_equal(first.test_images, other.test_images)
-    np.testing.assert_array_equal(first.test_labels, other.test_labels)
-    assert not np.array_equal(first.val_images, other.val_images)
-    assert first.train_images.dtype == np.float32
-    assert first.train_images.min() == 0.0
-    assert first.train_images.max() == 1.0
+    np.testing.assert_array_equal(first.test_inputs, other.test_inputs)
+    np.testing.assert_array_equal(first.test_targets, other.test_targets)
+    assert not np.array_equal(first.val_inputs, other.val_inputs)
+    assert first.train_inputs.dtype == np.float32
+    assert first.train_inputs.min() == 0.0
+    assert first.train_inputs.max() == 1.0
 
 
 def test_digits_are_split_without_leaks_and_stratified():
@@ -88,14 +88,14 @@ def test_labels_stay_with_their_images(folder, arrays):
 def test_fashion_mnist_splits(folder):
     found, other = load_fashion_mnist(folder), load_fashion_mnist(folder, seed=1)
     assert [len(found.split(p)[1]) for p in ("train", "val", "test")] == [220, 20, 30]
-    assert np.bincount(found.val_labels).tolist() == [2] * 10
-    assert not rows(found.train_images) & rows(found.val_images)
-    np.testing.assert_array_equal(found.test_images, other.test_images)
-    assert rows(found.val_images) != rows(other.val_images)
-    assert found.train_images.dtype == np.float32
-    assert found.train_images.max() == 1.0
+    assert np.bincount(found.val_targets).tolist() == [2] * 10
+    assert not rows(found.train_inputs) & rows(found.val_inputs)
+    np.testing.assert_array_equal(found.test_inputs, other.test_inputs)
+    assert rows(found.val_inputs) != rows(other.val_inputs)
+    assert found.train_inputs.dtype == np.float32
+    assert found.train_inputs.max() == 1.0
     assert len(found.class_names) == 10
-    assert found.train_labels.dtype == np.int64
+    assert found.train_targets.dtype == np.int64
 
 
 @pytest.mark.parametrize("separator", ["-", "."])
@@ -109,8 +109,8 @@ def test_both_spellings_gzipped_or_not(tmp_path, folder, arrays, separator, zipp
         path = other / f"{stem}{separator}{kind}-ubyte{'.gz' if zipped else ''}"
         path.write_bytes(raw)
     first, second = load_fashion_mnist(folder), load_fashion_mnist(other)
-    np.testing.assert_array_equal(first.train_images, second.train_images)
-    np.testing.assert_array_equal(first.test_labels, second.test_labels)
+    np.testing.assert_array_equal(first.train_inputs, second.train_inputs)
+    np.testing.assert_array_equal(first.test_targets, second.test_targets)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 2, 5), (0, 7)])
@@ -183,7 +183,7 @@ def test_too_few_images_to_split(folder, arrays):
 def test_debian_comes_before_openml(monkeypatch, folder):
     monkeypatch.setattr(module, "DEBIAN_FOLDER", folder)
     monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *a, **k: pytest.fail("fetched"))
-    assert len(load_fashion_mnist().test_labels) == 30
+    assert len(load_fashion_mnist().test_targets) == 30
 
 
 def test_offline_one_message_says_what_to_do(monkeypatch, tmp_path):
@@ -215,13 +215,13 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
     monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
-    assert len(load_fashion_mnist().train_labels) == 193
+    assert len(load_fashion_mnist().train_targets) == 193
     (tmp_path / "ftnn-fashion-mnist.npz").write_bytes(b"PK damaged")
     first = load_fashion_mnist()
     second = load_fashion_mnist()
     assert len(calls) == 2  # the damaged cache was fetched anew, the good one used
     assert [len(first.split(p)[1]) for p in ("train", "val", "test")] == [193, 17, 35]
-    np.testing.assert_array_equal(first.train_images, second.train_images)
+    np.testing.assert_array_equal(first.train_inputs, second.train_inputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ftnn-fashion-mnist.npz"]
 
 

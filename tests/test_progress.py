@@ -8,6 +8,7 @@ import threading
 import pytest
 
 pytest.importorskip("torch")
+from ftnn.score import ACCURACY
 from ftnn.training import progress
 from ftnn.training.progress import LiveDisplay, PlainDisplay, make_display
 
@@ -43,7 +44,7 @@ def play(display, epochs=2, steps=3):
 def test_plain_lines(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as CI services do: still a log, not a terminal
     stream = io.StringIO()
-    display = make_display(stream=stream)
+    display = make_display(ACCURACY, stream=stream)
     assert isinstance(display, PlainDisplay)
     play(display)
     text = stream.getvalue()
@@ -64,7 +65,7 @@ def test_a_short_line_now_and_then_within_a_long_epoch(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    display = make_display(stream=stream)
+    display = make_display(ACCURACY, stream=stream)
     display.start(2, 100, 0)
     for step in range(1, 51):
         now[0] += 1.0
@@ -82,7 +83,7 @@ def test_resumed_estimates_count_from_the_resumption(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    display = make_display(stream=stream)
+    display = make_display(ACCURACY, stream=stream)
     display.start(2, 100, 150)
     now[0] += 20.0
     display.step(2, 160, NUMBERS)
@@ -90,25 +91,25 @@ def test_resumed_estimates_count_from_the_resumption(monkeypatch):
 
 
 def test_quiet_says_nothing(capfd):
-    play(make_display(quiet=True))
+    play(make_display(ACCURACY, quiet=True))
     assert capfd.readouterr() == ("", "")
 
 
 def test_standard_output_is_the_default(capsys):
-    play(make_display())
+    play(make_display(ACCURACY))
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_dumb_terminals_get_plain_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(make_display(stream=Terminal()), PlainDisplay)
+    assert isinstance(make_display(ACCURACY, stream=Terminal()), PlainDisplay)
 
 
 def test_live_display_keeps_the_table_and_takes_the_bar_away(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     stream = Terminal()
-    display = make_display(stream=stream)
+    display = make_display(ACCURACY, stream=stream)
     assert isinstance(display, LiveDisplay)
     before = set(threading.enumerate())
     play(display)
@@ -119,12 +120,12 @@ def test_live_display_keeps_the_table_and_takes_the_bar_away(monkeypatch):
     assert "\x1b[?25l" in text  # the cursor is hidden,
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and comes back
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    assert progress.header() in plain
-    assert progress.row(RECORD) in plain
-    assert progress.row(RECORD | {"epoch": 2}) in plain
+    assert progress.header(ACCURACY) in plain
+    assert progress.row(RECORD, ACCURACY) in plain
+    assert progress.row(RECORD | {"epoch": 2}, ACCURACY) in plain
     assert "done in [/tmp/run]" in plain
     assert "epoch 2/2" in plain
-    assert "loss 0.5000  acc 87.5%  1234 samples/s  trunc 2.0e-02" in plain
+    assert "loss 0.5000  acc 87.50%  1234 samples/s  trunc 2.0e-02" in plain
 
 
 def test_live_display_is_closed_on_errors(monkeypatch):
@@ -132,7 +133,7 @@ def test_live_display_is_closed_on_errors(monkeypatch):
     stream = Terminal()
 
     def interrupted():
-        with make_display(stream=stream) as display:
+        with make_display(ACCURACY, stream=stream) as display:
             display.start(1, 2, 0)
             raise KeyboardInterrupt
 
@@ -146,10 +147,10 @@ def test_a_real_terminal_is_found(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     leader, follower = os.openpty()
     with os.fdopen(follower, "w") as stream:
-        assert isinstance(make_display(stream=stream), LiveDisplay)
+        assert isinstance(make_display(ACCURACY, stream=stream), LiveDisplay)
     os.close(leader)
 
 
 @pytest.mark.parametrize("errors", [None, {}, {"0": None}])
 def test_no_truncation_error_is_a_dash(errors):
-    assert progress.row(RECORD | {"truncation_error": errors}).split()[-2] == "-"
+    assert progress.row(RECORD | {"truncation_error": errors}, ACCURACY).split()[-2] == "-"

@@ -89,17 +89,17 @@ def test_learns(tmp_path, optimizer):
     config = replace(CONFIG, optimizer=optimizer, lr=lr, clip_norm=5.0, weight_decay=1e-4)
     data = make_data()
     trainer = make_trainer(tmp_path, config)
-    before = trainer.evaluate(data.val_images, data.val_labels)
+    before = trainer.evaluate(data.val_inputs, data.val_targets)
     result = trainer.fit(data)
-    after = trainer.evaluate(data.val_images, data.val_labels)
+    after = trainer.evaluate(data.val_inputs, data.val_targets)
     assert result.outcome == "completed"
     assert result.epochs == 4
     assert result.steps == 20
     assert result.history[-1]["train_loss"] < 0.7 * result.history[0]["train_loss"]
     assert after.loss < before.loss
-    assert after.accuracy > 0.8  # chance is 1/3
-    assert after.accuracy == result.val_accuracy
-    assert np.mean(after.predictions == data.val_labels) == pytest.approx(after.accuracy)
+    assert after.score > 0.8  # chance is 1/3
+    assert after.score == result.val_score
+    assert np.mean(after.predictions == data.val_targets) == pytest.approx(after.score)
 
 
 def test_states_need_no_encoder_and_give_the_same(tmp_path):
@@ -107,10 +107,10 @@ def test_states_need_no_encoder_and_give_the_same(tmp_path):
     encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
     by_images = make_trainer(tmp_path / "a").fit(data)
     states = TrainingData(
-        encoder(data.train_images),
-        data.train_labels,
-        encoder.encode(data.val_images),
-        data.val_labels,
+        encoder(data.train_inputs),
+        data.train_targets,
+        encoder.encode(data.val_inputs),
+        data.val_targets,
     )
     by_states = Trainer(make_model(), None, CONFIG, tmp_path / "b", quiet=True).fit(states)
     assert stable(by_images.history) == stable(by_states.history)
@@ -163,7 +163,7 @@ def test_running_average_is_evaluated_and_saved(tmp_path):
     for name, value in average.items():
         assert np.allclose(saved[name.replace(":", ".")], value.numpy(), rtol=1e-5, atol=1e-6)
         assert not np.allclose(saved[name.replace(":", ".")], seen[-1][name].numpy(), atol=1e-6)
-    assert trainer.evaluate(data.val_images, data.val_labels).loss == pytest.approx(
+    assert trainer.evaluate(data.val_inputs, data.val_targets).loss == pytest.approx(
         result.val_loss, rel=1e-6
     )
     assert result.history[0]["weights"] == "average"
@@ -265,12 +265,12 @@ def test_best_model_is_kept(tmp_path, monkeypatch):
         weights.append(
             {n: a.detach().numpy().copy() for n, a in network.model.named_params().items()}
         )
-        return replace(plain(network, *rest), accuracy=next(accuracies), loss=next(losses))
+        return replace(plain(network, *rest), score=next(accuracies), loss=next(losses))
 
     monkeypatch.setattr(module, "evaluate_samples", scripted)
     trainer = make_trainer(tmp_path)
     result = trainer.fit(make_data())
-    assert (result.kept, result.best_epoch, result.val_accuracy) == ("best", 3, 0.9)
+    assert (result.kept, result.best_epoch, result.val_score) == ("best", 3, 0.9)
     assert [line["kept"] for line in result.history] == [True, True, True, False]
     assert same(ftnn.load(result.model_path).named_params(), weights[2])
     assert same({n: arrays(trainer.model)[n] for n in weights[2]}, weights[2])
@@ -278,9 +278,9 @@ def test_best_model_is_kept(tmp_path, monkeypatch):
 
 def test_without_validation_the_last_model_is_kept(tmp_path):
     data = make_data()
-    data = TrainingData(data.train_images, data.train_labels)
+    data = TrainingData(data.train_inputs, data.train_targets)
     result = make_trainer(tmp_path).fit(data)
-    assert (result.kept, result.best_epoch, result.val_accuracy) == ("last", 4, None)
+    assert (result.kept, result.best_epoch, result.val_score) == ("last", 4, None)
     assert result.history[-1]["val_loss"] is None
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["kept"], summary["outcome"]) == ("last", "completed")
@@ -370,7 +370,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     trainer = make_trainer(tmp_path, model=make_model(seed=3))
     again = trainer.fit(data, resume=True)
     assert again.outcome == "completed"
-    assert again.val_accuracy == first.val_accuracy
+    assert again.val_score == first.val_score
     assert same(weights, arrays(trainer.model))
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
 
@@ -497,27 +497,27 @@ def with_nan():
     [
         (
             ValueError,
-            r"train_labels\[5\] is 3, expected 0 ... 2",
-            {"train_labels": TOO_LARGE},
+            r"train_targets\[5\] is 3, expected 0 ... 2",
+            {"train_targets": TOO_LARGE},
         ),
-        (ValueError, r"train_labels\[0\] is -1, expected", {"train_labels": LABELS - 1}),
+        (ValueError, r"train_targets\[0\] is -1, expected", {"train_targets": LABELS - 1}),
         (
             ValueError,
-            r"train_labels has shape \(5,\), expected \(6,\)",
-            {"train_labels": LABELS[:5]},
+            r"train_targets has shape \(5,\), expected \(6,\)",
+            {"train_targets": LABELS[:5]},
         ),
-        (TypeError, "train_labels has dtype float64", {"train_labels": LABELS.astype(float)}),
-        (TypeError, "train_images has dtype int64", {"train_images": IMAGES.astype(int)}),
-        (ValueError, "train_images holds NaN", {"train_images": with_nan()}),
-        (ValueError, r"train_images has shape \(0, 8, 8\)", {"train_images": IMAGES[:0]}),
-        (ValueError, r"train_images has shape \(6, 64\)", {"train_images": IMAGES.reshape(6, 64)}),
-        (TypeError, "train_images is a str", {"train_images": "mnist"}),
-        (ValueError, r"expected \(batch, 8, 8\)", {"train_images": np.ones((6, 9, 8))}),
-        (ValueError, "val_labels has shape", {"val_labels": LABELS[:2]}),
-        (ValueError, "val_images holds NaN", {"val_images": with_nan()}),
-        (ValueError, "both val_images and val_labels", {"val_labels": None}),
-        (ValueError, r"phys_dims \(8, 8\)", {"train_images": (np.ones((6, 1, 8, 1)),) * 2}),
-        (ValueError, "train_images: cores holds|train_images: cores", {"train_images": ()}),
+        (TypeError, "train_targets has dtype float64", {"train_targets": LABELS.astype(float)}),
+        (TypeError, "train_inputs has dtype int64", {"train_inputs": IMAGES.astype(int)}),
+        (ValueError, "train_inputs holds NaN", {"train_inputs": with_nan()}),
+        (ValueError, r"train_inputs has shape \(0, 8, 8\)", {"train_inputs": IMAGES[:0]}),
+        (ValueError, r"train_inputs has shape \(6, 64\)", {"train_inputs": IMAGES.reshape(6, 64)}),
+        (TypeError, "train_inputs is a str", {"train_inputs": "mnist"}),
+        (ValueError, r"expected \(batch, 8, 8\)", {"train_inputs": np.ones((6, 9, 8))}),
+        (ValueError, "val_targets has shape", {"val_targets": LABELS[:2]}),
+        (ValueError, "val_inputs holds NaN", {"val_inputs": with_nan()}),
+        (ValueError, "both val_inputs and val_targets", {"val_targets": None}),
+        (ValueError, r"phys_dims \(8, 8\)", {"train_inputs": (np.ones((6, 1, 8, 1)),) * 2}),
+        (ValueError, "train_inputs: cores holds|train_inputs: cores", {"train_inputs": ()}),
     ],
 )
 def test_bad_data_is_named_early(tmp_path, kind, message, changes):
@@ -531,7 +531,7 @@ def test_bad_calls_are_named_early(tmp_path):
     good = TrainingData(IMAGES, LABELS)
     with pytest.raises(ValueError, match="the trainer has no encoder"):
         Trainer(make_model(), None, CONFIG, tmp_path / "a", quiet=True).fit(good)
-    with pytest.raises(ValueError, match="patience needs val_images"):
+    with pytest.raises(ValueError, match="patience needs val_inputs"):
         make_trainer(tmp_path / "a", replace(CONFIG, patience=3)).fit(good)
     with pytest.raises(ValueError, match="end it in an ftnn"):
         make_trainer(tmp_path / "a", model=ftnn.nonlinear.RMSNorm()).fit(good)
@@ -540,7 +540,7 @@ def test_bad_calls_are_named_early(tmp_path):
     with pytest.raises(ValueError, match="augment returned"):
         make_trainer(tmp_path / "b").fit(good, augment=lambda images, rng: images[:1])
     states = ftnn.encoding.AmplitudeEncoder((8, 8))(IMAGES)
-    with pytest.raises(ValueError, match="train_images are states"):
+    with pytest.raises(ValueError, match="train_inputs are states"):
         make_trainer(tmp_path / "a").fit(
             TrainingData(states, LABELS), augment=lambda images, rng: images
         )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..score import ACCURACY, Score
+
 if TYPE_CHECKING:
     from ..layer import Layer
 
@@ -104,6 +106,18 @@ class Config:
         least=0,
         optional=True,
     )
+    sites: int | None = _option(
+        None,
+        "Sites of the chain, where the experiment leaves it open.",
+        kind=int,
+        least=1,
+        optional=True,
+    )
+    equation: str = _option(
+        "heat", "Equation to solve (quantics).", kind=str, choices=("heat", "burgers")
+    )
+    grid: int = _option(32, "Points a side of the phase diagram.", kind=int, least=2)
+    input_bond: int = _option(16, "Bond dimension of states as inputs.", kind=int, least=1)
     max_bond: int = _option(8, "Bond dimension of the activations.", kind=int, least=1)
     bond_dim: int = _option(4, "Bond dimension of the weights.", kind=int, least=1)
     readout_bond: int = _option(8, "Bond dimension of the readout.", kind=int, least=1)
@@ -169,45 +183,71 @@ def _expected(spec: Mapping[str, Any]) -> str:
     return f"{text[spec['kind']]} {' and '.join(limits)}".rstrip()
 
 
+STATES_ONLY = ("sites", "equation", "grid", "input_bond")
+"""Fields of :class:`Config` that experiments on images have no use for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Images in [0, 1] with labels, split in three.
+    """Samples with targets, split in three.
+
+    Inputs are images in [0, 1], array (n, height, width), or states, tuple of array
+    (n, left, phys, right). Targets are labels, int64 array (n,), or states.
 
     Attributes
     ----------
-    train_images, val_images, test_images : array (n, height, width), float32
-    train_labels, val_labels, test_labels : array (n,), int64
+    train_inputs, val_inputs, test_inputs : array or tuple of array
+    train_targets, val_targets, test_targets : array or tuple of array
     class_names : tuple of str
+        Empty where the targets are states.
     """
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    val_images: np.ndarray
-    val_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
+    train_inputs: Any
+    train_targets: Any
+    val_inputs: Any
+    val_targets: Any
+    test_inputs: Any
+    test_targets: Any
+    class_names: tuple[str, ...] = ()
 
-    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of ``"train"``, ``"val"`` or ``"test"``."""
+    def split(self, name: str) -> tuple[Any, Any]:
+        """Give inputs and targets of ``"train"``, ``"val"`` or ``"test"``."""
         if name not in ("train", "val", "test"):
             raise ValueError(f"split is {name!r}, expected one of train, val, test")
-        return getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
+        return getattr(self, f"{name}_inputs"), getattr(self, f"{name}_targets")
+
+    def size(self, name: str) -> int:
+        """Count the samples of a split."""
+        targets = self.split(name)[1]
+        return len(targets[0] if isinstance(targets, tuple) else targets)
 
     def limited(self, limit: int | None) -> "Data":
         """Keep the first ``limit`` samples for training and for validation; all if None."""
-        return replace(
-            self,
-            train_images=self.train_images[:limit],
-            train_labels=self.train_labels[:limit],
-            val_images=self.val_images[:limit],
-            val_labels=self.val_labels[:limit],
-        )
+        if limit is None:
+            return self
+        names = [f"{part}_{what}" for part in ("train", "val") for what in ("inputs", "targets")]
+        return replace(self, **{name: rows(getattr(self, name), slice(limit)) for name in names})
+
+
+def rows(samples: Any, index: Any) -> Any:
+    """Rows of samples: of an array, or of every core of states.
+
+    Examples
+    --------
+    >>> rows(np.arange(5), slice(2))
+    array([0, 1])
+    """
+    if isinstance(samples, tuple):
+        return tuple(core[index] for core in samples)
+    return samples[index]
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A data set, a model for it, and the configuration they were tuned with.
+
+    The configuration stands in ``configs/NAME.toml``; its table ``quick`` holds what a trial of
+    less than a minute changes.
 
     Attributes
     ----------
@@ -215,34 +255,75 @@ class Experiment:
         As typed: ``ftnn train NAME``.
     description : str
         One line.
-    defaults : Config
     load : callable
         Maps a Config to Data; applies ``config.limit`` by :meth:`Data.limited`.
     build : callable
-        Maps a Config and Data to an encoder, fitted to the training images, and a model.
+        Maps a Config and Data to an encoder, fitted to the training images, and a model; the
+        encoder is None where the inputs are states.
+    samples : str
+        What a sample is called, in the plural.
+    score : Score
+        ACCURACY for labels, ERROR for states.
+    unused : tuple of str
+        Fields of Config that this experiment has no use for.
     augment : callable, optional
         Maps training images (n, H, W) and a numpy Generator to images; used if ``config.augment``.
     augment_states : callable, optional
         Maps encoded images, cores (batch, left, phys, right), and a numpy Generator to cores,
         likewise.
+    conclude : callable, optional
+        Called with the folder, the Config, the Data and the evaluation of the test set at the end
+        of a run; returns more for ``summary.json`` and may draw figures into the folder.
     """
 
     name: str
     description: str
-    defaults: Config
     load: Callable[[Config], Data]
     build: Callable[[Config, Data], tuple[Any, "Layer"]]
+    samples: str = "images"
+    score: Score = ACCURACY
+    unused: tuple[str, ...] = ()
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     augment_states: Callable[[Any, np.random.Generator], Any] | None = None
+    conclude: Callable[[Path, Config, Data, Any], dict[str, Any]] | None = None
 
     @property
     def augments(self) -> bool:
         """Whether there is any augmentation."""
         return self.augment is not None or self.augment_states is not None
 
+    @property
+    def file(self) -> Path:
+        """TOML file with the configuration."""
+        return Path(__file__).parent / "configs" / f"{self.name}.toml"
+
+    @property
+    def defaults(self) -> Config:
+        """The configuration the experiment was tuned with."""
+        return self.configured()
+
+    def configured(self, quick: bool = False) -> Config:
+        """Read the configuration of the whole experiment, or of a quick trial."""
+        return resolve(Config(), self.file, quick=quick)
+
+    def check(self, config: Config) -> None:
+        """Raise ``ValueError`` if ``config`` asks for what this experiment does not have."""
+        if config.augment and not self.augments:
+            raise ValueError(f"augment is True, but experiment {self.name} has no augmentation")
+        given, defaults = config.to_dict(), self.defaults.to_dict()
+        for name in self.unused:
+            if given[name] != defaults[name]:
+                raise ValueError(
+                    f"{name} is {given[name]!r}, but experiment {self.name} has no use for it; "
+                    "leave it out"
+                )
+
 
 def resolve(
-    defaults: Config, file: Path | str | None = None, flags: Mapping[str, Any] | None = None
+    defaults: Config,
+    file: Path | str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    quick: bool = False,
 ) -> Config:
     """Resolve the configuration of a run: defaults, then a TOML file, then flags.
 
@@ -250,9 +331,12 @@ def resolve(
     ----------
     defaults : Config
     file : path, optional
-        TOML file with fields of :class:`Config` at its top level.
+        TOML file with fields of :class:`Config` at its top level, and in its table ``quick``
+        those that ``quick`` changes.
     flags : mapping, optional
         Fields by name; those that are None were not given.
+    quick : bool
+        Take up the table ``quick`` of the file.
 
     Returns
     -------
@@ -267,13 +351,19 @@ def resolve(
     """
     config = defaults
     if file is not None:
-        config = _replaced(config, read_toml(file), where=f"{file}: ")
+        values = read_toml(file)
+        changes = values.pop("quick", {})
+        if not isinstance(changes, dict):
+            raise ValueError(f"{file}: quick is {changes!r}, expected a table [quick]")
+        config = _replaced(config, values, where=f"{file}: ")
+        changed = _replaced(config, changes, where=f"{file}: [quick] ")
+        config = changed if quick else config
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     return _replaced(config, given, where="")
 
 
 def read_toml(file: Path | str) -> dict[str, Any]:
-    """Top-level keys of a TOML file, or one clear error that names the file."""
+    """Contents of a TOML file, or one clear error that names the file."""
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"--config {file}: there is no such file")

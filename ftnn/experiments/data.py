@@ -53,7 +53,7 @@ def load_digits(seed: int = 0) -> Data:
     Examples
     --------
     >>> data = load_digits()
-    >>> data.train_images.shape, data.val_images.shape, data.test_images.shape
+    >>> data.train_inputs.shape, data.val_inputs.shape, data.test_inputs.shape
     ((1212, 8, 8), (135, 8, 8), (450, 8, 8))
     """
     from sklearn.datasets import load_digits as sklearn_digits

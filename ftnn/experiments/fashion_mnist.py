@@ -5,7 +5,7 @@ import numpy as np
 from ..chain import Cores
 from ..encoding import AmplitudeEncoder, Encoder
 from ..layer import Layer
-from .base import Config, Data, Experiment
+from .base import STATES_ONLY, Config, Data, Experiment
 from .data import load_fashion_mnist
 from .networks import image_network
 
@@ -17,8 +17,8 @@ def load(config: Config) -> Data:
 
 def build(config: Config, data: Data) -> tuple[Encoder, Layer]:
     """Quantics: 5 sites of dimension 4, from the quadrants of the image to 2 x 2 pixels."""
-    encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(data.train_images)
-    model = image_network(encoder, config, data.train_images[:256], num_classes=10, embed=False)
+    encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(data.train_inputs)
+    model = image_network(encoder, config, data.train_inputs[:256], num_classes=10, embed=False)
     return encoder, model
 
 
@@ -42,24 +42,8 @@ def mirror(cores: Cores, rng: np.random.Generator) -> Cores:
 EXPERIMENT = Experiment(
     name="fashion-mnist",
     description="Fashion-MNIST, 28 x 28; quantics states of 5 sites, minutes on two cores.",
-    defaults=Config(
-        epochs=16,
-        augment=True,
-        batch_size=500,
-        lr=1e-2,
-        weight_decay=0.02,
-        label_smoothing=0.05,
-        ema_decay=0.99,
-        clip_norm=1.0,
-        schedule="onecycle",
-        warmup=0.2,
-        phys=10,
-        bond_dim=10,
-        max_bond=10,
-        depth=1,
-        readout_bond=16,
-    ),
     load=load,
     build=build,
+    unused=STATES_ONLY,
     augment_states=mirror,
 )

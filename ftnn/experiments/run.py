@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import as_like, check_backend, to_numpy
+from ..backend import check_backend, convert
 from ..chain import Cores
 from ..encoding import Encoder
 from ..layer import Layer
@@ -25,18 +25,16 @@ from ..nonlinear import KAN
 from ..report import LayerRow, StateRow, entanglement_report, layer_report, log10_compression
 from ..serialization import load, load_encoder
 from . import get_experiment
-from .base import Config, Data, Experiment, from_dict
+from .base import Config, Data, Experiment, from_dict, rows
 
 if TYPE_CHECKING:
     from ..training import FitResult, TrainConfig, Trainer
 
 SAMPLES = 32
-"""Validation images that a report looks at."""
+"""Validation samples that a report looks at."""
 
 SAMPLES_OF_CLASS = 20
-"""Validation images of every class that a report by class looks at."""
-
-_CHUNK = 256
+"""Validation samples of every class that a report by class looks at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class Setup:
     config: Config
     train_config: "TrainConfig"
     data: Data
-    encoder: Encoder
+    encoder: Encoder | None
     model: Layer
 
 
@@ -66,8 +64,7 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     names = [option.name for option in fields(TrainConfig)]
     train_config = TrainConfig(**{name: getattr(config, name) for name in names})
     resolve_device(config.device)
-    if config.augment and not experiment.augments:
-        raise ValueError(f"augment is True, but experiment {experiment.name} has no augmentation")
+    experiment.check(config)
     data = experiment.load(config)
     encoder, model = experiment.build(config, data)
     return Setup(experiment, config, train_config, data, encoder, model)
@@ -100,10 +97,12 @@ def fit(
         With the weights that were kept.
     result : FitResult
     """
-    from ..training import Trainer
+    from ..training import Classification, StateRegression, Trainer
     from ..training.checkpoint import write_json
 
-    trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet)
+    objectives = (Classification(), StateRegression())
+    objective = next(o for o in objectives if o.score == setup.experiment.score)
+    trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet, objective)
     about = {"experiment": setup.experiment.name} | setup.config.to_dict()
     if not resume and trainer.world.leads:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -132,27 +131,32 @@ def finish(
     from ..training.checkpoint import write_json
     from ..training.metrics import json_safe
 
-    images, labels = setup.data.split("test")
-    found = trainer.evaluate(images, labels)
+    experiment, data = setup.experiment, setup.data
+    inputs, targets = data.split("test")
+    found = trainer.evaluate(inputs, targets)
     run = load_run(run_dir)
-    report = layer_report(run.model, sample_cores(run, setup.data))
-    about = {
-        "experiment": setup.experiment.name,
-        "test_accuracy": found.accuracy,
+    report = layer_report(run.model, sample_cores(run, data))
+    about: dict[str, Any] = {
+        "experiment": experiment.name,
+        f"test_{experiment.score.name}": found.score,
         "test_loss": found.loss,
-        "test_samples": len(labels),
+        "test_samples": data.size("test"),
         "num_params": run.model.num_params(),
         "log10_compression": log10_compression(report),
         "samples_per_s": float(np.median([m["samples_per_s"] for m in result.history])),
         "device": trainer.device,
         "seed": setup.config.seed,
         "versions": versions(),
-        "confusion": confusion_matrix(labels, found.predictions, len(setup.data.class_names)),
-        "class_names": list(setup.data.class_names),
     }
+    if data.class_names:
+        names = list(data.class_names)
+        matrix = confusion_matrix(targets, found.predictions, len(names))
+        about |= {"confusion": matrix, "class_names": names}
+    if experiment.conclude is not None:
+        about |= experiment.conclude(run_dir, setup.config, data, found)
     summary = read_summary(run_dir) | json_safe(about)
     write_json(run_dir / "summary.json", summary)
-    draw(run, report, class_report(run, setup.data), setup.data.class_names)
+    draw(run, report, class_report(run, data), data.class_names)
     return summary, report
 
 
@@ -163,7 +167,7 @@ class Run:
     path: Path
     experiment: Experiment
     config: Config
-    encoder: Encoder
+    encoder: Encoder | None
     model: Layer
 
 
@@ -190,10 +194,7 @@ def load_run(run_dir: Path) -> Run:
     path = run_dir / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{run_dir} holds no model yet; it is written after an epoch")
-    encoder = load_encoder(path)
-    if encoder is None:
-        raise ValueError(f"{path} was saved without an encoder; train again")
-    return Run(run_dir, experiment, config, encoder, load(path))
+    return Run(run_dir, experiment, config, load_encoder(path), load(path))
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
@@ -208,69 +209,28 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model says about labelled images.
-
-    Attributes
-    ----------
-    logits : float64 array (n, classes)
-    accuracy, loss : float
-        Loss is the mean cross entropy.
-    samples_per_s : float
-        Encoding and forward pass, after a warm-up.
-    """
-
-    logits: np.ndarray
-    accuracy: float
-    loss: float
-    samples_per_s: float
-
-
-def predict(model: Layer, encoder: Encoder, images: np.ndarray, labels: np.ndarray) -> Prediction:
-    """Apply a model to images on the backend it lives on.
-
-    Parameters
-    ----------
-    model : Layer
-        With logits as outputs.
-    encoder : Encoder
-    images : float array (n, height, width)
-    labels : int array (n,)
-    """
-    _logits(model, encoder, images[:1])
-    begun = time.perf_counter()
-    chunks = [
-        _logits(model, encoder, images[start : start + _CHUNK])
-        for start in range(0, len(images), _CHUNK)
-    ]
-    seconds = time.perf_counter() - begun
-    logits = np.concatenate(chunks)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    loss = np.mean(log_sum - shifted[np.arange(len(labels)), labels])
-    accuracy = np.mean(logits.argmax(axis=1) == labels)
-    return Prediction(logits, float(accuracy), float(loss), len(images) / max(seconds, 1e-9))
-
-
-def _logits(model: Layer, encoder: Encoder, images: np.ndarray) -> np.ndarray:
-    like = next(iter(model.named_arrays().values()))
-    cores = tuple(as_like(core, like) for core in encoder.encode(images))
-    return to_numpy(model.apply(cores)).astype(np.float64)
-
-
 def sample_cores(run: Run, data: Data) -> Cores:
-    """Encode the validation images that a report looks at."""
-    return run.encoder.encode(data.val_images[:SAMPLES])
+    """States of the validation samples that a report looks at."""
+    return _states(run, rows(data.val_inputs, slice(SAMPLES)))
 
 
 def class_report(run: Run, data: Data) -> tuple[StateRow, ...]:
-    """Entanglement by class, of the first validation images of every class."""
-    labels = data.val_labels
-    classes = len(data.class_names)
-    rows = np.concatenate([np.flatnonzero(labels == n)[:SAMPLES_OF_CLASS] for n in range(classes)])
-    cores = run.encoder.encode(data.val_images[rows])
-    return entanglement_report(run.model, cores, labels[rows], classes)
+    """Entanglement by class, of the first validation samples of every class.
+
+    Where there are no classes, all samples are of one.
+    """
+    classes = max(1, len(data.class_names))
+    labels = data.val_targets if data.class_names else np.zeros(data.size("val"), dtype=np.int64)
+    chosen = [np.flatnonzero(labels == n)[:SAMPLES_OF_CLASS] for n in range(classes)]
+    index = np.concatenate(chosen)
+    cores = _states(run, rows(data.val_inputs, index))
+    return entanglement_report(run.model, cores, labels[index], classes)
+
+
+def _states(run: Run, inputs: Any) -> Cores:
+    if run.encoder is not None:
+        return run.encoder.encode(inputs)
+    return tuple(convert(core, "numpy") for core in inputs)
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -306,14 +266,14 @@ def draw(
     written = []
     metrics, summary = read_metrics(run.path), read_summary(run.path)
     if metrics:
-        plot_curves(metrics, run.path / "curves.png")
+        plot_curves(metrics, run.path / "curves.png", run.experiment.score)
         written.append(run.path / "curves.png")
     if "confusion" in summary:
         matrix = np.array(summary["confusion"])
         plot_confusion(matrix, class_names, run.path / "confusion.png")
         written.append(run.path / "confusion.png")
     plot_bonds(report, run.path / "bonds.png")
-    plot_entanglement(states, class_names, run.path / "entanglement.png")
+    plot_entanglement(states, class_names or ("all",), run.path / "entanglement.png")
     plot_network(run.model, run.path / "network.png", max(report[0].bonds, default=1))
     written += [run.path / f"{name}.png" for name in ("bonds", "entanglement", "network")]
     for number, layer in enumerate(run.model.layers if isinstance(run.model, Sequential) else ()):

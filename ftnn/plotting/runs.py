@@ -12,13 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from ..report import LayerRow
+from ..score import ACCURACY, Score
 from .style import COLORS, MARKERS, figure, save_figure, style
 
 _FLOOR = 1e-8  # smallest singular value drawn
 
 
-def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Loss, accuracy, truncation error and entanglement by epoch.
+def plot_curves(
+    metrics: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    score: Score = ACCURACY,
+) -> None:
+    """Loss, score, truncation error and entanglement by epoch.
 
     Parameters
     ----------
@@ -28,6 +33,8 @@ def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
         out. Of the entropies the largest, of all bonds, is drawn.
     path : path
         File to write.
+    score : Score
+        Errors, and their losses, are drawn on a logarithmic scale.
     """
     if not metrics:
         raise ValueError("metrics is empty; there is nothing to plot before the first epoch")
@@ -42,14 +49,17 @@ def plot_curves(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     with style():
         fig = figure(6.6 + 2.8 * len(by_layer), 3.0)
         axes = fig.subplots(1, 2 + len(by_layer), squeeze=False)[0]
-        for axis, quantity in zip(axes, ("loss", "accuracy"), strict=False):
+        for axis, quantity in zip(axes, ("loss", score.name), strict=False):
             for part, color, line in (("train", COLORS[0], "--"), ("val", COLORS[1], "-")):
                 label = {"train": "training", "val": "validation"}[part]
                 _line(axis, metrics, lambda m, k=f"{part}_{quantity}": m.get(k), line, color, label)
             axis.set_title(quantity.capitalize())
             axis.legend()
-        _from_zero(axes[0])
-        axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+            if not score.higher_is_better:
+                axis.set_yscale("log")
+        if score.higher_is_better:
+            _from_zero(axes[0])
+            axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
         for axis, (key, title) in zip(axes[2:], by_layer, strict=True):
             for n, name in enumerate(dict.fromkeys(k for m in metrics for k in m.get(key) or ())):
                 color, mark = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]

@@ -10,14 +10,18 @@ except ModuleNotFoundError as error:
 from .config import TrainConfig
 from .data import TrainingData
 from .module import TorchModule, cores_to_torch
+from .objective import Classification, Objective, StateRegression
 from .state import FitResult
 from .trainer import Trainer
 from .update import DivergenceError, Evaluation
 
 __all__ = [
+    "Classification",
     "DivergenceError",
     "Evaluation",
     "FitResult",
+    "Objective",
+    "StateRegression",
     "TorchModule",
     "TrainConfig",
     "Trainer",

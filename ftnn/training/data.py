@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..backend import check_finite, check_floating, convert, to_numpy
+from ..backend import check_finite, check_floating, convert
 from ..chain import Cores
 from ..states import MPS, check_cores
 
@@ -27,17 +27,18 @@ class TrainingData:
 
     Attributes
     ----------
-    train_images : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
+    train_inputs : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
         Images need an encoder; states are taken as they are.
-    train_labels : int array (n,)
-    val_images, val_labels : likewise, optional
+    train_targets : int array (n,), or states
+        What the objective of the trainer takes: labels, or an MPS or cores.
+    val_inputs, val_targets : likewise, optional
         Held out; they choose the model that is kept.
     """
 
-    train_images: Any
-    train_labels: np.ndarray
-    val_images: Any = None
-    val_labels: np.ndarray | None = None
+    train_inputs: Any
+    train_targets: Any
+    val_inputs: Any = None
+    val_targets: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +48,29 @@ class Samples:
     Attributes
     ----------
     cores : tuple of tensor (n, left, phys, right)
-    labels : int64 tensor (n,)
+    targets : tuple of tensor (n, ...)
+        See :class:`ftnn.training.objective.Objective`.
     """
 
     cores: tuple[torch.Tensor, ...]
-    labels: torch.Tensor
+    targets: tuple[torch.Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets[0])
 
-    def take(self, rows: np.ndarray, device: str) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Cores and labels of ``rows`` (int array (batch,)) on ``device``."""
-        index = torch.from_numpy(rows).to(self.labels.device)
-        cores = tuple(core.index_select(0, index).to(device) for core in self.cores)
-        return cores, self.labels.index_select(0, index).to(device)
+    def take(
+        self, rows: np.ndarray, device: str
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Cores and targets of ``rows`` (int array (batch,)) on ``device``."""
+        return taken(self.cores, rows, device), taken(self.targets, rows, device)
+
+
+def taken(
+    tensors: tuple[torch.Tensor, ...], rows: np.ndarray, device: str
+) -> tuple[torch.Tensor, ...]:
+    """Rows of every tensor on ``device``."""
+    index = torch.from_numpy(rows).to(tensors[0].device)
+    return tuple(x.index_select(0, index).to(device) for x in tensors)
 
 
 def batches(num_samples: int, batch_size: int, order: np.ndarray | None = None) -> list[np.ndarray]:
@@ -103,7 +113,7 @@ def encode(
         On ``device`` if they take less than half of the memory free there, else on the CPU.
     """
     if isinstance(inputs, (MPS, tuple, list)):
-        cores = _check_states(inputs, argument)
+        cores = check_states(inputs, argument)
         return _settle(tuple(convert(core, "torch", dtype, "cpu") for core in cores), device)
     check_images(inputs, encoder, argument)
     chunks = []
@@ -135,29 +145,8 @@ def check_images(images: Any, encoder: Any, argument: str) -> None:
     check_finite(images, argument)
 
 
-def check_labels(labels: Any, num_samples: int, num_outputs: int, argument: str) -> torch.Tensor:
-    """Return labels as an int64 tensor (n,), or raise an error that names the argument."""
-    labels = np.asarray(labels if not isinstance(labels, torch.Tensor) else to_numpy(labels))
-    if labels.dtype.kind not in "iu":
-        raise TypeError(
-            f"{argument} has dtype {labels.dtype}, expected integers 0 ... {num_outputs - 1}; "
-            "convert them, e.g. labels.astype('int64')"
-        )
-    if labels.shape != (num_samples,):
-        raise ValueError(
-            f"{argument} has shape {labels.shape}, expected ({num_samples},): "
-            "one label for every sample"
-        )
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_outputs))
-    if wrong.size:
-        raise ValueError(
-            f"{argument}[{wrong[0]}] is {labels[wrong[0]]}, expected 0 ... {num_outputs - 1}; "
-            "number the classes from 0, or give the model more outputs"
-        )
-    return torch.from_numpy(labels.astype(np.int64))
-
-
-def _check_states(inputs: Any, argument: str) -> Cores:
+def check_states(inputs: Any, argument: str) -> Cores:
+    """Cores of states given as an MPS or as cores, or an error that names the argument."""
     cores = inputs.cores if isinstance(inputs, MPS) else tuple(inputs)
     try:
         check_cores(cores)

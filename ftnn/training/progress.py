@@ -11,38 +11,45 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..score import Score
+
 INTERVAL = 10.0
 """Seconds between plain lines within an epoch."""
 
-_COLUMNS = (
-    # heading, key of the record, width, format
-    ("epoch", "epoch", 6, "d"),
-    ("loss", "train_loss", 9, ".4f"),
-    ("acc", "train_accuracy", 8, ".2%"),
-    ("val loss", "val_loss", 9, ".4f"),
-    ("val acc", "val_accuracy", 8, ".2%"),
-    ("lr", "lr", 9, ".2e"),
-    ("samples/s", "samples_per_s", 10, ".0f"),
-    ("trunc err", "truncation_error", 10, ".1e"),
-    ("s", "seconds", 7, ".1f"),
-)
+
+def columns(score: Score) -> tuple[tuple[str, str, int, str], ...]:
+    """Heading, key of the record, width and format of every column."""
+    loss = ".4f" if score.higher_is_better else ".2e"
+    wide = len(score.short) + 5
+    return (
+        ("epoch", "epoch", 6, "d"),
+        ("loss", "train_loss", 9, loss),
+        (score.short, f"train_{score.name}", wide, score.spec),
+        ("val loss", "val_loss", 9, loss),
+        (f"val {score.short}", f"val_{score.name}", wide, score.spec),
+        ("lr", "lr", 9, ".2e"),
+        ("samples/s", "samples_per_s", 10, ".0f"),
+        ("trunc err", "truncation_error", 10, ".1e"),
+        ("s", "seconds", 7, ".1f"),
+    )
 
 
-def header() -> str:
+def header(score: Score) -> str:
     """Headings of :func:`row`."""
-    return "".join(heading.rjust(width) for heading, _, width, _ in _COLUMNS)
+    return "".join(heading.rjust(width) for heading, _, width, _ in columns(score))
 
 
-def row(record: Mapping[str, Any]) -> str:
+def row(record: Mapping[str, Any], score: Score) -> str:
     """One epoch of the metrics as a line of text; "-" where there is no number.
 
     Examples
     --------
-    >>> row({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.925}).split()
+    >>> from ftnn.score import ACCURACY
+    >>> row({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.925}, ACCURACY).split()
     ['3', '0.2500', '92.50%', '-', '-', '-', '-', '-', '-']
     """
     cells = []
-    for _, key, width, spec in _COLUMNS:
+    for _, key, width, spec in columns(score):
         value = record.get(key)
         if key == "truncation_error":
             value = largest_error(value)
@@ -53,6 +60,13 @@ def row(record: Mapping[str, Any]) -> str:
 def largest_error(errors: Mapping[str, float | None] | None) -> float | None:
     """Largest truncation error over the layers, or None."""
     return max((e for e in (errors or {}).values() if e is not None), default=None)
+
+
+def current(numbers: Mapping[str, float], score: Score) -> str:
+    """Loss, score and speed of the epoch so far."""
+    shown = {key: format(numbers[key], spec) for _, key, _, spec in columns(score)[1:3]}
+    loss, value = shown.values()
+    return f"loss {loss}  {score.short} {value}  {numbers['samples_per_s']:.0f} samples/s"
 
 
 class Display:
@@ -92,7 +106,7 @@ class Display:
         epoch, step : int
             Epoch in progress, from 1, and steps done in all.
         numbers : mapping
-            train_loss, train_accuracy and samples_per_s of the epoch so far.
+            train_loss, the score and samples_per_s of the epoch so far.
         """
 
     def epoch(self, record: Mapping[str, Any]) -> None:
@@ -105,8 +119,8 @@ class Display:
 class PlainDisplay(Display):
     """Plain lines for logs: one an epoch, and one about every ten seconds within an epoch."""
 
-    def __init__(self, stream: TextIO, interval: float = INTERVAL):
-        self.stream, self.interval = stream, interval
+    def __init__(self, stream: TextIO, score: Score, interval: float = INTERVAL):
+        self.stream, self.score, self.interval = stream, score, interval
         self._total = self._steps_per_epoch = 0
         self._headed = False
         self._begun = self._last = time.monotonic()
@@ -127,16 +141,15 @@ class PlainDisplay(Display):
         left = (now - self._begun) / (step - self._first_step) * (self._total - step)
         self._write(
             f"  epoch {epoch} step {within}/{self._steps_per_epoch}"
-            f"  loss {numbers['train_loss']:.4f}  acc {numbers['train_accuracy']:.2%}"
-            f"  {numbers['samples_per_s']:.0f} samples/s  {_duration(left)} left"
+            f"  {current(numbers, self.score)}  {_duration(left)} left"
         )
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Write the line of the epoch, below the headings the first time."""
         if not self._headed:
-            self._write(header())
+            self._write(header(self.score))
             self._headed = True
-        self._write(row(record))
+        self._write(row(record, self.score))
 
     def message(self, text: str) -> None:
         """Write ``text`` as a line."""
@@ -150,13 +163,14 @@ class PlainDisplay(Display):
 class LiveDisplay(Display):
     """A bar with the current numbers below a table that grows by one row an epoch."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, score: Score):
+        self.score = score
         # the stream has been found to be a terminal; rich need not guess
         self._console = Console(file=stream, force_terminal=True, highlight=False)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=20),
-            _NumbersColumn(),
+            _NumbersColumn(score),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self._console,
@@ -188,9 +202,9 @@ class LiveDisplay(Display):
         """Add a row to the table above the bar."""
         self._bar.update(self._task, error=largest_error(record.get("truncation_error")))
         if not self._headed:
-            self._console.print(Text(header(), style="bold"), soft_wrap=True)
+            self._console.print(Text(header(self.score), style="bold"), soft_wrap=True)
             self._headed = True
-        self._console.print(Text(row(record)), soft_wrap=True)
+        self._console.print(Text(row(record, self.score)), soft_wrap=True)
 
     def message(self, text: str) -> None:
         """Write ``text`` above the bar."""
@@ -198,28 +212,24 @@ class LiveDisplay(Display):
 
 
 class _NumbersColumn(TextColumn):
-    def __init__(self):
+    def __init__(self, score: Score):
         super().__init__("")
+        self.score = score
 
     def render(self, task: Task) -> Text:
         numbers, error = task.fields["numbers"], task.fields["error"]
-        parts = []
-        if numbers:
-            parts = [
-                f"loss {numbers['train_loss']:.4f}",
-                f"acc {numbers['train_accuracy']:.1%}",
-                f"{numbers['samples_per_s']:.0f} samples/s",
-            ]
+        parts = [current(numbers, self.score)] if numbers else []
         if error is not None:
             parts.append(f"trunc {error:.1e}")
         return Text("  ".join(parts))
 
 
-def make_display(quiet: bool = False, stream: TextIO | None = None) -> Display:
+def make_display(score: Score, quiet: bool = False, stream: TextIO | None = None) -> Display:
     """Choose the display for a stream: live on a terminal, plain lines elsewhere, nothing if quiet.
 
     Parameters
     ----------
+    score : Score
     quiet : bool
     stream : text stream, optional
         By default standard output.
@@ -228,8 +238,8 @@ def make_display(quiet: bool = False, stream: TextIO | None = None) -> Display:
         return Display()
     stream = sys.stdout if stream is None else stream
     if stream.isatty() and os.environ.get("TERM") != "dumb":
-        return LiveDisplay(stream)
-    return PlainDisplay(stream)
+        return LiveDisplay(stream, score)
+    return PlainDisplay(stream, score)
 
 
 def _duration(seconds: float) -> str:

@@ -30,10 +30,10 @@ class Run:
     ----------
     folder : Path
     config : TrainConfig
-    images : array, MPS or tuple of array
+    inputs : array, MPS or tuple of array
         Training inputs as given.
     train, val : Samples
-        With augmentation ``train`` holds one encoded sample and all labels.
+        With augmentation ``train`` holds one encoded sample and all targets.
     augment, augment_states : callable, optional
     updater : Updater
     display : Display
@@ -44,7 +44,7 @@ class Run:
 
     folder: Path
     config: TrainConfig
-    images: Any
+    inputs: Any
     train: Samples
     val: Samples | None
     augment: Augment | None
@@ -150,12 +150,17 @@ class Run:
             )
 
     def _data(self) -> dict[str, Any]:
-        labels = self.train.labels.cpu()
         return {
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
-            # differs when labels change or are reordered
-            "labels": int((labels * (torch.arange(len(labels)) % 9973 + 1)).sum()),
+            "targets": [_fingerprint(x) for x in self.train.targets],
             "augment": self.augment is not None,
             "augment_states": self.augment_states is not None,
         }
+
+
+def _fingerprint(x: torch.Tensor) -> float:
+    """Differ when rows of ``x`` change or are reordered."""
+    flat = x.cpu().double().reshape(len(x), -1)
+    down, across = (torch.arange(n, dtype=torch.float64) % 9973 + 1 for n in flat.shape)
+    return float(down @ flat @ across)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..score import Score
 from .update import Evaluation, StepStats
 
 
@@ -19,12 +20,12 @@ class FitResult:
         All epochs done; no improvement for ``patience`` epochs; stopped on request, to be
         resumed.
     kept : {"best", "last"}
-        Which weights ``model_path`` holds: those of the epoch with the best validation accuracy
+        Which weights ``model_path`` holds: those of the epoch with the best validation score
         (the lower loss breaks ties), or, where there is nothing to validate on, the last ones.
     best_epoch : int
         Epoch of those weights, from 1; 0 if no epoch was finished.
-    val_accuracy, val_loss : float or None
-        Of those weights.
+    val_score, val_loss : float or None
+        Of those weights; the score is that of the objective, such as the accuracy.
     epochs, steps : int
         Finished in all, over every resumption.
     train_seconds : float
@@ -37,7 +38,7 @@ class FitResult:
     outcome: str
     kept: str
     best_epoch: int
-    val_accuracy: float | None
+    val_score: float | None
     val_loss: float | None
     epochs: int
     steps: int
@@ -51,7 +52,7 @@ class Sums:
     """Running sums of the epoch in progress."""
 
     loss: float = 0.0
-    correct: int = 0
+    score: float = 0.0
     samples: int = 0
     grad_norm: float = 0.0
     steps: int = 0
@@ -62,18 +63,18 @@ class Sums:
     def add(self, stats: StepStats, samples: int, seconds: float) -> None:
         """Add one step of so many samples."""
         self.loss += stats.loss * samples
-        self.correct += stats.correct
+        self.score += stats.score * samples
         self.samples += samples
         self.grad_norm += stats.grad_norm
         self.steps += 1
         self.lr = stats.lr
         self.step_seconds += seconds
 
-    def means(self) -> dict[str, float]:
+    def means(self, score: Score) -> dict[str, float]:
         """Means over the samples, and the speed, so far."""
         return {
             "train_loss": self.loss / self.samples,
-            "train_accuracy": self.correct / self.samples,
+            f"train_{score.name}": self.score / self.samples,
             "samples_per_s": self.samples / max(self.step_seconds, 1e-9),
         }
 
@@ -85,15 +86,15 @@ class State:
     epochs_done: int = 0
     seconds: float = 0.0
     best_epoch: int = 0
-    best_accuracy: float | None = None
+    best_score: float | None = None
     best_loss: float | None = None
     sums: Sums = field(default_factory=Sums)
 
-    def improved_by(self, found: Evaluation) -> bool:
-        """Whether ``found`` is a better accuracy, or as good with a lower loss."""
-        if self.best_accuracy is None:
+    def improved_by(self, found: Evaluation, score: Score) -> bool:
+        """Whether ``found`` is a better score, or as good with a lower loss."""
+        if self.best_score is None:
             return True
         best_loss = np.inf if self.best_loss is None else self.best_loss
-        return found.accuracy > self.best_accuracy or (
-            found.accuracy == self.best_accuracy and found.loss < best_loss
+        return score.better(found.score, self.best_score) or (
+            found.score == self.best_score and found.loss < best_loss
         )

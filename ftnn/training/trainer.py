@@ -15,10 +15,11 @@ from ..layer import Layer
 from ..serialization import save
 from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
 from .config import TrainConfig, resolve_device
-from .data import Augment, AugmentStates, Samples, batches, check_images, check_labels, encode
+from .data import Augment, AugmentStates, Samples, batches, check_images, encode, taken
 from .interrupt import graceful_interrupt
 from .metrics import METRICS_NAME, append_metrics, json_safe, rewrite_metrics
 from .module import TorchModule
+from .objective import Classification, Objective
 from .probe import probe
 from .progress import make_display
 from .run import MODEL_NAME, Run
@@ -29,7 +30,6 @@ from .update import (
     StepStats,
     Updater,
     evaluate_samples,
-    logits_of,
     set_arrays,
 )
 from .world import current_world
@@ -38,7 +38,7 @@ SUMMARY_NAME = "summary.json"
 
 
 class Trainer:
-    """Trains a classifier on encoded samples and keeps everything in one run folder.
+    """Trains a model on encoded samples and keeps everything in one run folder.
 
     The folder holds ``metrics.jsonl`` (one JSON object an epoch), ``model.safetensors`` (the
     model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from.
@@ -46,7 +46,8 @@ class Trainer:
     Parameters
     ----------
     model : Layer
-        Ends in a :class:`ftnn.Readout`; is moved to torch, in place.
+        Returns what the objective takes: a classifier ends in a :class:`ftnn.Readout`. It is
+        moved to torch, in place.
     encoder : Encoder or None
         Fitted; turns images into states. None if the data are states from the start.
     config : TrainConfig
@@ -54,6 +55,9 @@ class Trainer:
         Made if it does not exist.
     quiet : bool
         Show nothing.
+    objective : Objective
+        By default :class:`ftnn.training.Classification`; :class:`ftnn.training.StateRegression`
+        learns states from states.
 
     Examples
     --------
@@ -67,7 +71,7 @@ class Trainer:
     >>> config = TrainConfig(epochs=3, batch_size=16, lr=0.1)
     >>> trainer = Trainer(model, None, config, tempfile.mkdtemp(), quiet=True)
     >>> result = trainer.fit(TrainingData(states, labels, states, labels))
-    >>> result.outcome, len(result.history), result.val_accuracy > 0.9
+    >>> result.outcome, len(result.history), result.val_score > 0.9
     ('completed', 3, True)
     """
 
@@ -78,11 +82,20 @@ class Trainer:
         config: TrainConfig,
         run_dir: str | Path,
         quiet: bool = False,
+        objective: Objective | None = None,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model is a {type(model).__name__}, expected an ftnn layer")
         if not isinstance(config, TrainConfig):
             raise TypeError(f"config is a {type(config).__name__}, expected a TrainConfig")
+        self.objective = Classification() if objective is None else objective
+        if not isinstance(self.objective, Objective):
+            raise TypeError(f"objective is a {type(objective).__name__}, expected an Objective")
+        if config.label_smoothing and not isinstance(self.objective, Classification):
+            raise ValueError(
+                f"label_smoothing is {config.label_smoothing}, but the targets are no labels; "
+                "leave it at 0"
+            )
         self.run_dir = Path(run_dir)
         if self.run_dir.exists() and not self.run_dir.is_dir():
             raise ValueError(f"run_dir {self.run_dir} is a file; choose a folder")
@@ -120,7 +133,7 @@ class Trainer:
         Parameters
         ----------
         data : TrainingData or alike
-            Has train_images, train_labels, val_images, val_labels. Encoded once.
+            Has train_inputs, train_targets, val_inputs, val_targets. Encoded once.
         augment : callable, optional
             Maps images (n, height, width) and a numpy Generator to images. Applied to the
             training images afresh every epoch, before they are encoded.
@@ -161,13 +174,13 @@ class Trainer:
                 outcome = self._epochs(run)
             return self._finish(run, outcome)
 
-    def evaluate(self, images: Any, labels: Any, batch_size: int = 512) -> Evaluation:
-        """Loss, accuracy and predictions of the model.
+    def evaluate(self, inputs: Any, targets: Any, batch_size: int = 512) -> Evaluation:
+        """Loss, score and outputs of the model.
 
         Parameters
         ----------
-        images : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
-        labels : int array (n,)
+        inputs : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
+        targets : int array (n,), or states, as the objective takes them
         batch_size : int
 
         Returns
@@ -177,36 +190,36 @@ class Trainer:
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}, expected an integer >= 1; try 512")
         with _threads(self.config.threads):
-            samples = self._samples(images, labels, "images", "labels")
-            return evaluate_samples(self.module, samples, batch_size, self.device)
+            samples = self._samples(inputs, targets, "inputs", "targets")
+            return evaluate_samples(self.module, samples, batch_size, self.device, self.objective)
 
     def _prepare(
         self, data: Any, augment: Augment | None, augment_states: AugmentStates | None
     ) -> Run:
-        val_images = getattr(data, "val_images", None)
-        val_labels = getattr(data, "val_labels", None)
-        if (val_images is None) != (val_labels is None):
-            raise ValueError("give both val_images and val_labels, or neither")
-        if self.config.patience and val_images is None:
+        val_inputs = getattr(data, "val_inputs", None)
+        val_targets = getattr(data, "val_targets", None)
+        if (val_inputs is None) != (val_targets is None):
+            raise ValueError("give both val_inputs and val_targets, or neither")
+        if self.config.patience and val_inputs is None:
             raise ValueError(
-                "patience needs val_images and val_labels to see improvement; "
+                "patience needs val_inputs and val_targets to see improvement; "
                 "give them or set patience=0"
             )
-        if augment is not None and not isinstance(data.train_images, np.ndarray):
+        if augment is not None and not isinstance(data.train_inputs, np.ndarray):
             raise ValueError(
-                "augment transforms images, but train_images are states; drop augment, or give "
+                "augment transforms images, but train_inputs are states; drop augment, or give "
                 "images and an encoder"
             )
         train = self._samples(
-            data.train_images,
-            data.train_labels,
-            "train_images",
-            "train_labels",
+            data.train_inputs,
+            data.train_targets,
+            "train_inputs",
+            "train_targets",
             first_only=augment is not None,
         )
         val = None
-        if val_images is not None:
-            val = self._samples(val_images, val_labels, "val_images", "val_labels")
+        if val_inputs is not None:
+            val = self._samples(val_inputs, val_targets, "val_inputs", "val_targets")
         todo = batches(len(train), self.config.batch_size)
         if self.world.size > len(todo[-1]):
             raise ValueError(
@@ -218,39 +231,39 @@ class Trainer:
         return Run(
             folder=self.run_dir,
             config=self.config,
-            images=data.train_images,
+            inputs=data.train_inputs,
             train=train,
             val=val,
             augment=augment,
             augment_states=augment_states,
-            updater=Updater(self.module, self.config, steps, self.world),
-            display=make_display(self.quiet or not self.world.leads),
+            updater=Updater(self.module, self.config, steps, self.world, self.objective),
+            display=make_display(self.objective.score, self.quiet or not self.world.leads),
         )
 
     def _samples(
         self,
-        images: Any,
-        labels: Any,
-        images_name: str,
-        labels_name: str,
+        inputs: Any,
+        targets: Any,
+        inputs_name: str,
+        targets_name: str,
         first_only: bool = False,
     ) -> Samples:
         """Check, encode; with ``first_only`` encode one image, and leave the rest for later."""
         num_samples = None
         if first_only:
-            check_images(images, self.encoder, images_name)
-            images, num_samples = images[:1], len(images)
-        cores = encode(images, self.encoder, images_name, self.config.dtype, self.device)
+            check_images(inputs, self.encoder, inputs_name)
+            inputs, num_samples = inputs[:1], len(inputs)
+        cores = encode(inputs, self.encoder, inputs_name, self.config.dtype, self.device)
         dims = tuple(core.shape[2] for core in cores)
         if self.model.in_dims is not None and dims != self.model.in_dims:
             raise ValueError(
-                f"{images_name} are states of phys_dims {dims}, but the model takes "
+                f"{inputs_name} are states of phys_dims {dims}, but the model takes "
                 f"{self.model.in_dims}; use the encoder the model was built for"
             )
         with torch.no_grad():
-            logits = logits_of(self.module, tuple(core[:1].to(self.device) for core in cores))
-        target = check_labels(labels, num_samples or len(cores[0]), logits.shape[1], labels_name)
-        return Samples(cores, target.to(cores[0].device))
+            output = self.module.apply_cores(tuple(core[:1].to(self.device) for core in cores))
+        found = self.objective.targets(targets, num_samples or len(cores[0]), output, targets_name)
+        return Samples(cores, tuple(x.to(cores[0].device) for x in found))
 
     def _begin(self, run: Run, overwrite: bool) -> None:
         model_path = self.run_dir / MODEL_NAME
@@ -298,13 +311,13 @@ class Trainer:
             if self.world.any(self._stop):
                 return False
             begun = time.perf_counter()
-            cores, labels = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
-            stats = run.updater.step(cores, labels, len(rows))
+            cores, targets = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
+            stats = run.updater.step(cores, targets, len(rows))
             if not stats.finite:
                 raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
             sums = run.state.sums
             sums.add(stats, len(rows), time.perf_counter() - begun)
-            run.display.step(epoch + 1, run.updater.steps, sums.means())
+            run.display.step(epoch + 1, run.updater.steps, sums.means(self.objective.score))
             period = self.config.checkpoint_seconds
             if period and time.perf_counter() - run.saved_at > period:
                 run.tick()
@@ -314,40 +327,41 @@ class Trainer:
 
     def _batch(
         self, run: Run, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
-    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Share of this process in a batch; random changes are those of the whole batch."""
         if run.augment_states is None:
             return train.take(self.world.share(rows), self.device)
-        cores, labels = train.take(rows, self.device)
+        cores, targets = train.take(rows, self.device)
         cores = run.augment_states(cores, np.random.default_rng(seed))
-        own = torch.from_numpy(self.world.share(np.arange(len(rows)))).to(self.device)
-        return tuple(core.index_select(0, own) for core in cores), labels.index_select(0, own)
+        own = self.world.share(np.arange(len(rows)))
+        return taken(cores, own, self.device), taken(targets, own, self.device)
 
     def _augmented(self, run: Run, epoch: int) -> Samples:
         if run.augment is None:
             return run.train
         cores = encode(
-            run.images,
+            run.inputs,
             self.encoder,
-            "train_images",
+            "train_inputs",
             self.config.dtype,
             self.device,
             run.augment,
             np.random.default_rng((self.config.seed, epoch, 1)),
         )
-        return Samples(cores, run.train.labels.to(cores[0].device))
+        return Samples(cores, tuple(x.to(cores[0].device) for x in run.train.targets))
 
     def _end_epoch(self, run: Run, train: Samples) -> None:
         state, module = run.state, run.updater.evaluated
         found = None
         if run.val is not None:
-            found = evaluate_samples(module, run.val, 512, self.device, self.world)
-        keep = found is None or state.improved_by(found)
+            found = evaluate_samples(module, run.val, 512, self.device, self.objective, self.world)
+        score = self.objective.score
+        keep = found is None or state.improved_by(found, score)
         state.epochs_done += 1
         if keep:
             state.best_epoch = state.epochs_done
             if found is not None:
-                state.best_accuracy, state.best_loss = found.accuracy, json_safe(found.loss)
+                state.best_score, state.best_loss = found.score, json_safe(found.loss)
             if self.world.leads:
                 save(module.model, self.run_dir / MODEL_NAME, self.encoder)
         probed = self.world.from_leader(lambda: probe(module.model, (run.val or train).cores))
@@ -355,9 +369,9 @@ class Trainer:
         record: dict[str, Any] = {
             "epoch": state.epochs_done,
             "step": run.updater.steps,
-            **state.sums.means(),
+            **state.sums.means(score),
             "val_loss": None if found is None else found.loss,
-            "val_accuracy": None if found is None else found.accuracy,
+            f"val_{score.name}": None if found is None else found.score,
             "lr": state.sums.lr,
             "grad_norm": state.sums.grad_norm / state.sums.steps,
             "seconds": state.sums.seconds,
@@ -395,7 +409,7 @@ class Trainer:
             outcome=outcome,
             kept="last" if run.val is None else "best",
             best_epoch=state.best_epoch,
-            val_accuracy=state.best_accuracy,
+            val_score=state.best_score,
             val_loss=state.best_loss,
             epochs=state.epochs_done,
             steps=run.updater.steps,
@@ -404,6 +418,7 @@ class Trainer:
             model_path=path,
         )
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
+        summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
         summary["model_path"] = path.name
         summary["num_params"] = self.model.num_params()
         if self.world.leads:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -15,6 +14,7 @@ from ..layer import Layer
 from .config import TrainConfig, make_optimizer, make_scheduler
 from .data import Samples, batches
 from .module import TorchModule
+from .objective import Objective
 from .world import World
 
 
@@ -24,10 +24,10 @@ class DivergenceError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepStats:
-    """What one step measured, before its update: sums over the batch are not yet means."""
+    """What one step measured, before its update: means over the batch."""
 
     loss: float
-    correct: int
+    score: float
     grad_norm: float
     lr: float
 
@@ -39,19 +39,29 @@ class StepStats:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Result of a model on labelled samples.
+    """Result of a model on samples with targets.
 
     Attributes
     ----------
-    loss : float
-        Mean cross entropy, without label smoothing.
-    accuracy : float
-    predictions : int64 array (n,)
+    loss, score : float
+        Means over the samples; see :class:`ftnn.training.objective.Objective`.
+    scores : float64 array (n,)
+        Score of every sample.
+    outputs : float64 array (n, num_outputs) or None
+        Logits; None where the model returns states.
     """
 
     loss: float
-    accuracy: float
-    predictions: np.ndarray
+    score: float
+    scores: np.ndarray
+    outputs: np.ndarray | None
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class predicted for every sample, int64 array (n,)."""
+        if self.outputs is None:
+            raise ValueError("the model returns states, which are of no class")
+        return self.outputs.argmax(axis=1)
 
 
 class Updater:
@@ -65,12 +75,20 @@ class Updater:
         Length of the schedule.
     world : World
         The processes that share every batch. All start from the parameters of the leader.
+    objective : Objective
     """
 
-    def __init__(self, module: TorchModule, config: TrainConfig, total_steps: int, world: World):
+    def __init__(
+        self,
+        module: TorchModule,
+        config: TrainConfig,
+        total_steps: int,
+        world: World,
+        objective: Objective,
+    ):
         self.module, self.config, self.total_steps = module, config, total_steps
-        self.world = world
-        self.forward: torch.nn.Module = _Logits(module)
+        self.world, self.objective = world, objective
+        self.forward: torch.nn.Module = _Forward(module)
         if config.compile:
             self.forward.compile(fullgraph=True, dynamic=False)
         if world.size > 1:
@@ -91,33 +109,36 @@ class Updater:
         """The module that is evaluated and saved: the running average where there is one."""
         return self.module if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def step(self, cores: tuple[torch.Tensor, ...], labels: torch.Tensor, total: int) -> StepStats:
+    def step(
+        self, cores: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...], total: int
+    ) -> StepStats:
         """Forward, backward, clip, update; no update if loss or gradient is not finite.
 
         Parameters
         ----------
         cores : tuple of tensor (batch, left, phys, right)
             Share of this process in the batch.
-        labels : int64 tensor (batch,)
+        targets : tuple of tensor (batch, ...)
         total : int
             Samples in the batch, over all processes.
         """
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self._logits(cores)  # (batch, num_outputs)
-        loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-        share = len(labels) / total
+        output = self._output(cores)
+        loss = self.objective.losses(output, targets, config.label_smoothing).mean()
+        share = len(targets[0]) / total
         # DistributedDataParallel takes the mean of gradients over processes, whose shares of the
         # batch may differ by a sample: this makes it the gradient of the mean over samples
         (loss if self.world.size == 1 else loss * (share * self.world.size)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm or math.inf)
         self._join_buffers()
-        correct = (logits.detach().argmax(1) == labels).sum()
-        summed = self.world.sum(torch.stack([loss.detach().double() * share, correct.double()]))
+        with torch.no_grad():
+            score = self.objective.scores(output, targets).mean()
+        summed = self.world.sum(torch.stack([loss.detach().double(), score]) * share)
         # one transfer from the device for all that is reported
         numbers = torch.cat([summed, norm.detach().double()[None]]).tolist()
         lr = float(self.optimizer.param_groups[0]["lr"])
-        stats = StepStats(numbers[0], int(numbers[1]), numbers[2], lr)
+        stats = StepStats(numbers[0], numbers[1], numbers[2], lr)
         if not stats.finite:
             return stats
         self.optimizer.step()
@@ -128,7 +149,7 @@ class Updater:
             self.average.update_parameters(self.module)
         return stats
 
-    def _logits(self, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _output(self, cores: tuple[torch.Tensor, ...]) -> Any:
         try:
             return self.forward(*cores)
         except RuntimeError as error:
@@ -197,47 +218,55 @@ class Updater:
             raise ValueError("its learning rate schedule is another one")
 
 
-class _Logits(torch.nn.Module):
-    """Logits of cores as a forward pass, as DistributedDataParallel takes it."""
+class _Forward(torch.nn.Module):
+    """Cores to outputs as a forward pass, as DistributedDataParallel takes it."""
 
     def __init__(self, module: TorchModule):
         super().__init__()
         self.module = module
 
-    def forward(self, *cores: torch.Tensor) -> torch.Tensor:
-        return logits_of(self.module, cores)
+    def forward(self, *cores: torch.Tensor) -> Any:
+        return self.module.apply_cores(cores)
 
 
 def evaluate_samples(
-    module: TorchModule, samples: Samples, batch_size: int, device: str, world: World | None = None
+    module: TorchModule,
+    samples: Samples,
+    batch_size: int,
+    device: str,
+    objective: Objective,
+    world: World | None = None,
 ) -> Evaluation:
-    """Loss, accuracy and predictions of a module, ``batch_size`` samples at a time.
+    """Evaluate a module, ``batch_size`` samples at a time.
 
     With a world of several processes all of them must call it, and each takes its share.
     """
     world = world or World()
     total = torch.zeros((), dtype=torch.float64)
-    guess = torch.zeros(len(samples), dtype=torch.int64)
+    scores = torch.zeros(len(samples), dtype=torch.float64)
+    outputs: torch.Tensor | None = None
     with torch.no_grad():
         for rows in batches(len(samples), batch_size * world.size):
             own = world.share(rows)
+            # a process without a sample of its own looks at one, to know the shape of an output
+            cores, targets = samples.take(own if len(own) else rows[:1], device)
+            output = module.apply_cores(cores)
+            dense = objective.dense(output)
+            if outputs is None and dense is not None:
+                outputs = torch.zeros((len(samples), dense.shape[1]), dtype=torch.float64)
             if len(own) == 0:
                 continue
-            cores, labels = samples.take(own, device)
-            logits = logits_of(module, cores)  # (batch, num_outputs)
-            total += cross_entropy(logits, labels, reduction="sum").item()
-            guess[torch.from_numpy(own)] = logits.argmax(1).cpu()
-    total, guess = world.sum(total), world.sum(guess)
-    accuracy = (guess == samples.labels.cpu()).double().mean().item()
-    return Evaluation(total.item() / len(samples), accuracy, guess.numpy())
-
-
-def logits_of(module: TorchModule, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Logits (batch, num_outputs) of cores (batch, left, phys, right)."""
-    logits = module.apply_cores(cores)
-    if not isinstance(logits, torch.Tensor):
-        raise ValueError("the model returns states, not logits; end it in an ftnn.Readout")
-    return logits
+            total += objective.losses(output, targets).double().sum().item()
+            scores[torch.from_numpy(own)] = objective.scores(output, targets).cpu()
+            if outputs is not None and dense is not None:
+                outputs[torch.from_numpy(own)] = dense.double().cpu()
+    total, scores = world.sum(total), world.sum(scores)
+    return Evaluation(
+        total.item() / len(samples),
+        scores.mean().item(),
+        scores.numpy(),
+        None if outputs is None else world.sum(outputs).numpy(),
+    )
 
 
 def arrays_of(module: TorchModule) -> dict[str, torch.Tensor]:
