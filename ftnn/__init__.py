@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from . import analysis, encoding, nonlinear, plotting, training, truncation
     from .calibration import calibrate
     from .layer import Layer
-    from .layers import Linear, Readout, Residual, Sequential
+    from .layers import Linear, Residual, Sequential
     from .operators import MPO
+    from .readouts import Expectation, Readout
     from .serialization import load, load_encoder, save
     from .states import MPS
     from .truncation.compress import compress
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MPO",
     "MPS",
+    "Expectation",
     "Layer",
     "Linear",
     "Readout",
@@ -47,7 +49,8 @@ _HOMES = {
     "MPS": "states",
     "Layer": "layer",
     "Linear": "layers",
-    "Readout": "layers",
+    "Expectation": "readouts",
+    "Readout": "readouts",
     "Residual": "layers",
     "Sequential": "layers",
     "calibrate": "calibration",

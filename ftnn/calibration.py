@@ -7,8 +7,9 @@ import numpy as np
 from .backend import to_numpy
 from .chain import Cores
 from .layer import Layer
-from .layers import Linear, Readout, Sequential
+from .layers import Linear, Sequential
 from .nonlinear import KAN, Gated
+from .readouts import Readout
 from .states import overlap
 
 

@@ -1,16 +1,13 @@
-"""The linear part of a network: Linear, Readout, Residual, Sequential."""
+"""Layers that map states to states: Linear, Residual, Sequential."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from autoray import do
-
-from .backend import Array, as_dtype_of, log, permute
 from .chain import Apply, Cores, State, Term
 from .initialization import initial_bias, initial_weight, sketch_of_layer
 from .layer import Layer, collect, named
-from .linalg import abs2, unit_scale
-from .states import check_both_dims, check_dims, check_positive
+from .readouts import Head
+from .states import check_both_dims, check_positive
 from .truncation.methods import METHODS
 from .truncation.src import compress_src
 
@@ -115,92 +112,6 @@ class Linear(Layer):
         }
 
 
-class Readout(Layer):
-    """Dense outputs: overlaps of the state with an MPS that carries the output index.
-
-    Parameters
-    ----------
-    in_dims : sequence of int
-    num_outputs : int
-        The output index sits on the middle site.
-    bond_dim : int
-        Bond dimension of the readout MPS.
-    seed : int
-
-    Notes
-    -----
-    The output is linear in the state and is not truncated: both halves of the chain are
-    contracted towards the middle site, in log scale.
-
-    Examples
-    --------
-    >>> import numpy as np, ftnn
-    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
-    >>> ftnn.Readout((4, 4, 4), num_outputs=10, bond_dim=5)(x).shape
-    (6, 10)
-    """
-
-    in_dims: tuple[int, ...]
-
-    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
-        in_dims = check_dims(in_dims, "in_dims")
-        check_positive(bond_dim, "bond_dim")
-        check_positive(num_outputs, "num_outputs")
-        super().__init__(in_dims)
-        self.num_outputs, self.bond_dim, self.seed = num_outputs, bond_dim, seed
-        outs = [1] * len(in_dims)
-        outs[self.center] = num_outputs
-        # (left, out, in, right); out is 1 but on the middle site
-        cores = initial_weight(in_dims, tuple(outs), bond_dim, seed)
-        self.params |= named("weight", cores)
-
-    @property
-    def center(self) -> int:
-        """Site of the output index."""
-        return len(self.in_dims) // 2
-
-    def apply(self, cores: Cores) -> Array:
-        """Map cores ``(batch, left, in, right)`` to outputs ``(batch, num_outputs)``."""
-        out, log_scale = self.contract(cores)
-        return out * as_dtype_of(do("exp", log_scale), out)[:, None]
-
-    def contract(self, cores: Cores) -> tuple[Array, Array]:
-        """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
-        weights = collect(self.params, "weight")
-        center, batch = self.center, cores[0].shape[0]
-        left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
-        right = do("ones", (batch, 1, 1), like=cores[0])
-        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
-        for k in range(center):
-            w, x = weights[k][:, 0], cores[k]  # (wl, in, wr), (batch, xl, in, xr)
-            new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
-            new = do("reshape", new, (batch, w.shape[0] * w.shape[1], x.shape[3]))
-            flat = do("reshape", w, (-1, w.shape[2]))  # (wl*in, wr)
-            left = permute(permute(new, 0, 2, 1) @ flat, 0, 2, 1)  # (batch, wr, xr)
-            left, log_scale = _rescale(left, log_scale)
-        for k in range(len(cores) - 1, center, -1):
-            w, x = weights[k][:, 0], cores[k]
-            new = do("reshape", x, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
-            new = do("reshape", new, (batch, x.shape[1], -1))  # (batch, xl, in*wr)
-            flat = do("reshape", w, (w.shape[0], -1))  # (wl, in*wr)
-            right = permute(new @ permute(flat, 1, 0), 0, 2, 1)  # (batch, wl, xl)
-            right, log_scale = _rescale(right, log_scale)
-        w, x = weights[center], cores[center]
-        new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
-        new = do("reshape", new, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
-        flat = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
-        return do("reshape", new, (batch, -1)) @ flat, log_scale
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "in_dims": list(self.in_dims),
-            "num_outputs": self.num_outputs,
-            "bond_dim": self.bond_dim,
-            "seed": self.seed,
-        }
-
-
 class Residual(Layer):
     """``y = x + layer(x)``, truncated by a sketch the layer owns.
 
@@ -256,8 +167,9 @@ class Sequential(Layer):
         for n, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{n}] is a {type(layer).__name__}, expected a Layer")
-            if isinstance(layer, Readout) and n < len(layers) - 1:
-                raise ValueError(f"layers[{n}] is a Readout; it may only come last")
+            if isinstance(layer, Head) and n < len(layers) - 1:
+                name = type(layer).__name__
+                raise ValueError(f"layers[{n}] is a {name}; it may only come last")
         dims = None
         for n, layer in enumerate(layers):
             if layer.in_dims is not None:
@@ -285,8 +197,3 @@ class Sequential(Layer):
     def config(self) -> dict[str, Any]:
         """No argument of its own; the layers describe themselves."""
         return {}
-
-
-def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
-    scale = unit_scale(env, 1)
-    return env / scale[:, None, None], log_scale + log(scale)

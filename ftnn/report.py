@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .analysis import Step, relative_error, trace
+from .backend import Array
 from .chain import Cores
 from .entanglement import (
     bond_spectra,
@@ -171,7 +172,7 @@ def _row(step: Step) -> LayerRow:
         weight_bonds=tuple(w.shape[3] for w in weights[:-1]),
         bonds=tuple(core.shape[3] for core in chain[:-1]),
         params=sum(math.prod(a.shape) for a in layer.params.values()),
-        dense_params=math.prod(out_dims) * (math.prod(in_dims) + bias) if weights else None,
+        dense_params=_entries(weights) + bias * math.prod(out_dims) if weights else None,
         truncation_error=None if error is None else float(np.sqrt(np.mean(error**2))),
         entropies=entropies,
         weight_entropies=(
@@ -179,6 +180,11 @@ def _row(step: Step) -> LayerRow:
         ),
         spectra=spectra,
     )
+
+
+def _entries(weights: list[Array]) -> int:
+    """Count the entries of the matrix that MPO cores (left, out, in, right) stand for."""
+    return math.prod(math.prod(map(int, w.shape[1:3])) for w in weights)
 
 
 def _input_row(cores: Cores) -> LayerRow:

@@ -14,11 +14,12 @@ from . import nonlinear
 from .backend import to_numpy
 from .encoding import AmplitudeEncoder, Encoder, ProductEncoder
 from .layer import Layer
-from .layers import Linear, Readout, Residual, Sequential
+from .layers import Linear, Residual, Sequential
+from .readouts import Expectation, Readout
 
 FORMAT = "ftnn-model-1"
 _LAYERS: dict[str, Callable[..., Layer]] = {
-    **{cls.__name__: cls for cls in (Linear, Readout, Residual, Sequential)},
+    **{cls.__name__: cls for cls in (Linear, Residual, Sequential, Readout, Expectation)},
     **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
 }
 _ENCODERS: dict[str, type[Encoder]] = {

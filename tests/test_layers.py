@@ -49,6 +49,8 @@ def network(dims, kind, seed=0):
         return ftnn.Sequential(ftnn.Linear(dims, wide, 2, 3, seed=seed), KAN(wide, dims, seed=seed))
     if kind == "readout":
         return ftnn.Readout(dims, 4, 3, seed=seed)
+    if kind == "expectation":
+        return ftnn.Expectation(dims, 4, 3, seed=seed)
     return ftnn.Sequential(
         ftnn.Linear(dims, wide, 2, 3, seed=seed),
         KAN(wide, seed=seed),
@@ -75,7 +77,7 @@ def run(layer, cores, backend):
     return dense(out) if isinstance(out, ftnn.MPS) else np.asarray(out)
 
 
-LAYERS = ("linear", "norm", "residual", "kan", "readout", "whole")
+LAYERS = ("linear", "norm", "residual", "kan", "readout", "expectation", "whole")
 layer_kinds = st.sampled_from(LAYERS)
 
 
@@ -120,6 +122,40 @@ def test_law_4_and_8_linear_and_readout_equal_dense_layers(chain, bias):
     readout = ftnn.Readout(chain.dims, 4, 3)
     matrix = dense_operator([readout.params[f"weight.{k}"] for k in range(chain.L)])
     assert_close(readout(x), dense(x) @ matrix.T, condition=1e5, scale=1 + np.linalg.norm(matrix))
+
+
+@given(chains(max_sites=4), st.sampled_from(["float64", "complex128"]), backends)
+def test_law_4_and_8_expectations_equal_dense_ones(chain, dtype, backend):
+    layer = ftnn.Expectation(chain.dims, 3, 2, seed=chain.seed).to("numpy", dtype)
+    rng = np.random.default_rng(chain.seed)
+    for name, core in layer.params.items():  # away from the real operators that it starts with
+        layer.params[name] = core + 0.3 * Chain._draw(rng, core.shape, dtype)
+    weights = [layer.params[f"weight.{k}"] for k in range(chain.L)]
+    flat = dense_operator(weights)  # the output index within the rows, on the middle site
+    n = flat.shape[1]
+    before = int(np.prod(chain.dims[: layer.center]))
+    matrices = flat.reshape(before, 3, -1, n).swapaxes(0, 1).reshape(3, n, n)
+    cores = chain.cores(dtype)
+    x = dense(mps(cores))
+    norms = np.sum(np.abs(x) ** 2, axis=1)
+    expected = np.einsum("bi,cij,bj->bc", x.conj(), matrices, x, optimize=True).real
+    expected = expected / np.where(norms > 0, norms, 1.0)[:, None]
+    got = layer.to(backend)(mps(cores, backend))
+    assert not np.iscomplexobj(np.asarray(got))
+    assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(matrices))
+
+
+def test_expectations_of_a_thousand_sites_ignore_sign_and_scale():
+    rng = np.random.default_rng(0)
+    L = 1000
+    dims = [1] + [4] * (L - 1) + [1]
+    cores = [rng.standard_normal((2, dims[k], 2, dims[k + 1])).astype("float32") for k in range(L)]
+    layer = ftnn.Expectation((2,) * L, 3, 2).to("numpy", "float32")
+    plain = layer.apply(tuple(cores))
+    assert np.isfinite(plain).all()
+    assert np.abs(plain).max() > 1e-3
+    scaled = [cores[0] * np.float32(-1e-12), *cores[1:]]
+    np.testing.assert_allclose(layer.apply(tuple(scaled)), plain, rtol=1e-4)
 
 
 @given(chains(max_sites=4, kinds=("generic", "padded", "repeated")), st.sampled_from([0.0, 0.1]))

@@ -7,7 +7,11 @@ from importlib import import_module
 
 from .base import Config, Data, Experiment, resolve
 
-EXPERIMENTS = {"digits": "digits", "fashion-mnist": "fashion_mnist"}
+EXPERIMENTS = {
+    "digits": "digits",
+    "fashion-mnist": "fashion_mnist",
+    "quantum-phases": "quantum_phases",
+}
 """Name of every experiment, as typed, and its module."""
 
 __all__ = ["EXPERIMENTS", "Config", "Data", "Experiment", "get_experiment", "resolve"]
@@ -21,7 +25,7 @@ def get_experiment(name: str) -> Experiment:
     >>> get_experiment("mnist")
     Traceback (most recent call last):
     ...
-    ValueError: there is no experiment 'mnist'; choose one of digits, fashion-mnist
+    ValueError: there is no experiment 'mnist'; choose one of digits, fashion-mnist, quantum-phases
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"there is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")

@@ -122,7 +122,7 @@ class Config:
     bond_dim: int = _option(4, "Bond dimension of the weights.", kind=int, least=1)
     readout_bond: int = _option(8, "Bond dimension of the readout.", kind=int, least=1)
     phys: int = _option(4, "Physical dimension of hidden layers.", kind=int, least=1)
-    depth: int = _option(2, "Number of hidden layers.", kind=int, least=1)
+    depth: int = _option(2, "Number of hidden layers.", kind=int, least=0)
     augment: bool = _option(False, "Train on randomly transformed images.", kind=bool)
     seed: int = _option(0, "Seed of the split, the weights and the batches.", kind=int, least=0)
     device: str = _option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", kind=str)

@@ -5,8 +5,9 @@ import numpy as np
 from ..calibration import calibrate
 from ..encoding import Encoder
 from ..layer import Layer
-from ..layers import Linear, Readout, Sequential
+from ..layers import Linear, Sequential
 from ..nonlinear import KAN, RMSNorm
+from ..readouts import Readout
 from .base import Config
 
 

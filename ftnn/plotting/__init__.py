@@ -1,15 +1,18 @@
-"""Figures: learning curves, confusion, bonds, entanglement, the network, trained functions."""
+"""Figures: learning curves, confusion, bonds, entanglement, the network, phases, functions."""
 
 from .entanglement import plot_entanglement
 from .functions import plot_functions
 from .network import plot_network
+from .phases import Panel, plot_phases
 from .runs import plot_bonds, plot_confusion, plot_curves
 
 __all__ = [
+    "Panel",
     "plot_bonds",
     "plot_confusion",
     "plot_curves",
     "plot_entanglement",
     "plot_functions",
     "plot_network",
+    "plot_phases",
 ]

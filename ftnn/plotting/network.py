@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 
 from ..layer import Layer
-from ..layers import Linear, Readout, Residual, Sequential
+from ..layers import Linear, Residual, Sequential
+from ..readouts import Expectation, Head
 from .style import figure, save_figure, style
 
 INK = "#333333"
@@ -95,8 +96,8 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
             _sum(canvas, top, layer.max_bond)
         case Linear():
             _linear(canvas, layer)
-        case Readout():
-            _readout(canvas, layer)
+        case Head():
+            _head(canvas, layer)
         case _ if any(name.count(".") for name in layer.params):  # functions on every core
             _core_functions(canvas, layer)
         case _:
@@ -151,11 +152,13 @@ def _bar(canvas: _Canvas, name: str) -> None:
     canvas.y, canvas.state_y = y + 0.25, y  # the next row comes closer, as the bar is flat
 
 
-def _readout(canvas: _Canvas, layer: Readout) -> None:
+def _head(canvas: _Canvas, layer: Head) -> None:
     _legs(canvas)
     canvas.y -= _GAP
     _sites(canvas, READOUT_FILL, "square", layer.bond_dim)
-    _left(canvas, "readout MPS", f"D = {layer.bond_dim}")
+    expected = isinstance(layer, Expectation)
+    name = "expectation of an MPO" if expected else "readout MPS"
+    _left(canvas, name, f"D = {layer.bond_dim}")
     x = canvas.columns.index(layer.center) * _GAP
     arrow = FancyArrowPatch(
         (x, canvas.y - _SIZE),

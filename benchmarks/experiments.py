@@ -1,0 +1,48 @@
+"""What the scripts of the experiments' pages share: runs by the command line, tables, pictures."""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "runs"
+DOCS = ROOT / "docs"
+
+
+def trained(folder: Path, experiment: str, *options: str) -> dict:
+    """Train into a folder, unless a complete run is there already, and return its summary."""
+    summary = folder / "summary.json"
+    if not summary.is_file() or "experiment" not in json.loads(summary.read_text()):
+        command = [sys.executable, "-m", "ftnn", "train"]
+        started = (folder / "checkpoint.json").is_file()
+        command += ["--resume", str(folder)] if started else [experiment, "--out", str(folder)]
+        subprocess.run([*command, *([] if started else options)], check=True, cwd=ROOT)
+    return json.loads(summary.read_text())
+
+
+def spread(values: Sequence[float], spec: str = ".2f", unit: str = "") -> str:
+    """Mean and standard deviation over seeds, and the single values."""
+    values = list(values)
+    if len(values) == 1:
+        return f"{values[0]:{spec}}{unit} (one run)"
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    single = ", ".join(format(value, spec) for value in values)
+    return f"{mean:{spec}} ± {deviation:{spec}}{unit} ({single})"
+
+
+def write_table(name: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Write ``docs/NAME.md`` and print it."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    (DOCS / f"{name}.md").write_text(text)
+    print(text)
+
+
+def copy_picture(source: Path, name: str) -> None:
+    """Copy a picture of a run into the images of the documentation."""
+    (DOCS / "images").mkdir(exist_ok=True)
+    shutil.copy(source, DOCS / "images" / name)

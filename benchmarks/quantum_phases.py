@@ -1,0 +1,114 @@
+"""The table and the pictures of docs/quantum-phases.md.
+
+`python benchmarks/quantum_phases.py` trains every row with three seeds (complete runs in
+runs/quantum-phases are kept), each test grid read once a run, and writes
+docs/quantum-phases-table.md and docs/images/phases*.png. `--long` adds the chain of 135 sites,
+whose ground states take an hour to make on two cores.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":  # run as a file: the folder above is not on the path
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import ftnn
+from benchmarks.experiments import RUNS, copy_picture, spread, trained, write_table
+from ftnn.experiments import get_experiment, run
+from ftnn.experiments.quantum_phases import counted, dress, grid_points, phases
+
+SEEDS = (0, 1, 2)
+HOME = RUNS / "quantum-phases"
+ROWS = (
+    # name, its folder, options
+    ("MPO layer, expectation values", "network", ()),
+    ("the same, without dressing", "undressed", ("--no-augment",)),
+    ("no MPO layer", "shallow", ("--depth", "0")),
+    ("two MPO layers", "deep", ("--depth", "2")),
+)
+
+
+def linear_readout(folder: Path, seed: int) -> dict:
+    """Train an MPS readout of the states themselves, with data and schedule of the network."""
+    from ftnn.training import TrainConfig, Trainer
+    from ftnn.training.checkpoint import write_json
+
+    result = folder / "result.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    experiment = get_experiment("quantum-phases")
+    config = replace(experiment.defaults, seed=seed)
+    data = experiment.load(config)
+    readout = ftnn.Readout((2,) * len(data.train_inputs), 2, bond_dim=16, seed=seed)
+    model = ftnn.Sequential(ftnn.nonlinear.RMSNorm(), readout)
+    ftnn.calibrate(model, tuple(core.astype(np.float64) for core in data.train_inputs))
+    names = TrainConfig.__dataclass_fields__
+    trainer = Trainer(
+        model, None, TrainConfig(**{name: getattr(config, name) for name in names}), folder
+    )
+    fitted = trainer.fit(data, augment_states=dress, overwrite=True)
+    found = trainer.evaluate(data.test_inputs, data.test_targets)
+    points = np.array(grid_points(config.grid))
+    agreed = found.predictions == phases(points)
+    summary = {
+        "agreement": float(np.mean(agreed[counted(points)])),
+        "test_accuracy": found.score,
+        "num_params": trainer.model.num_params(),
+        "train_seconds": fitted.train_seconds,
+    }
+    write_json(result, summary)
+    return summary
+
+
+def line(name: str, sites: int, runs: list[dict]) -> list[str]:
+    """One row of the table."""
+    return [
+        name,
+        str(sites),
+        spread([100 * r["agreement"] for r in runs], unit=" %"),
+        spread([100 * r["test_accuracy"] for r in runs], unit=" %"),
+        f"{runs[0]['num_params']:,}",
+        f"{np.median([r['train_seconds'] for r in runs]):.0f} s",
+    ]
+
+
+def main() -> None:
+    """Train what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", action="store_true", help="also the chain of 135 sites")
+    arguments = parser.parse_args()
+    run.check_torch()
+    lines, order = [], {}
+    for name, stem, options in ROWS:
+        runs = [
+            trained(HOME / f"{stem}-{seed}", "quantum-phases", "--seed", str(seed), *options)
+            for seed in SEEDS
+        ]
+        lines.append(line(name, 45, runs))
+        order[45] = runs[0]["string_order_agreement"]
+    readouts = [linear_readout(HOME / f"linear-{seed}", seed) for seed in SEEDS]
+    lines.append(line("linear readout of the state", 45, readouts))
+    copy_picture(HOME / "network-0" / "phases.png", "phases.png")
+    copy_picture(HOME / "network-0" / "curves.png", "phases-curves.png")
+    copy_picture(HOME / "network-0" / "network.png", "phases-network.png")
+    if arguments.long:
+        runs = [
+            trained(HOME / f"long-{seed}", "quantum-phases", "--seed", str(seed), "--sites", "135")
+            for seed in SEEDS
+        ]
+        lines.append(line("MPO layer, expectation values", 135, runs))
+        order[135] = runs[0]["string_order_agreement"]
+        copy_picture(HOME / "long-0" / "phases.png", "phases-135.png")
+    for sites, agreement in order.items():
+        lines.append(["string order", str(sites), f"{100 * agreement:.2f} %", "", "", ""])
+    heads = ["model", "sites", "agreement", "accuracy on the whole grid", "parameters", "training"]
+    write_table("quantum-phases-table", heads, lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+r"""Ground states of the generalized cluster-Ising chain by DMRG, made once and kept on disk.
+
+.. math:: H = -J \sum_{i=1}^{N-2} Z_i X_{i+1} Z_{i+2} - h_1 \sum_i X_i - h_2 \sum_i X_i X_{i+1}
+
+with J = 1, the model of Cong, Choi, Lukin (arXiv:1810.03787, equation 3). Its symmetry-protected
+phase has a free spin at each end of an open chain, four ground states in all, of which DMRG would
+return any. :math:`-J (X_1 Z_2 + Z_{N-1} X_N)`, what is left of the first term beyond the ends,
+makes the ground state unique and leaves the bulk as it is.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from threadpoolctl import threadpool_limits
+
+from ..chain import Cores
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator, MatrixProductState
+
+_X = np.array([[0.0, 1.0], [1.0, 0.0]])
+_Z = np.diag([1.0, -1.0])
+_WORK_BOND, _CUTOFF = 24, 1e-9
+"""Of DMRG itself; what is kept is truncated further."""
+
+PIECE = 32
+"""States in a file; an interrupted generation goes on after the last complete one."""
+
+_JOBS_WORTH_A_PROCESS = 16
+
+Point = tuple[float, float]
+"""(h1, h2), in units of J."""
+
+
+def cluster_ising(sites: int, h1: float, h2: float) -> "MatrixProductOperator":
+    """Hamiltonian as an MPO of bond dimension 5.
+
+    Parameters
+    ----------
+    sites : int
+        At least 3.
+    h1, h2 : float
+        In units of J.
+
+    Examples
+    --------
+    >>> cluster_ising(5, 0.5, -0.2).max_bond()
+    5
+    """
+    from quimb.tensor import MatrixProductOperator
+
+    if sites < 3:
+        raise ValueError(f"sites is {sites}, but the chain needs at least 3")
+    # channels: nothing yet; after Z of a cluster term; after its X; after X of a pair; all done
+    core = np.zeros((5, 5, 2, 2))
+    core[0, 0] = core[4, 4] = np.eye(2)
+    core[0, 1], core[1, 2], core[2, 4] = -_Z, _X, _Z
+    core[0, 3], core[3, 4] = -h2 * _X, _X
+    core[0, 4] = -h1 * _X
+    first, last = core[0].copy(), core[:, 4].copy()
+    first[2], last[1] = -_X, _X  # the cluster terms that reach beyond the ends
+    arrays = [first, *[core] * (sites - 2), last]
+    return MatrixProductOperator(arrays, shape="lrud")
+
+
+def ground_state(sites: int, h1: float, h2: float) -> tuple["MatrixProductState", float]:
+    """Ground state and its energy, by two-site DMRG of quimb.
+
+    Returns
+    -------
+    state : quimb.tensor.MatrixProductState
+        Real, of norm 1.
+    energy : float
+        In units of J.
+
+    Raises
+    ------
+    RuntimeError
+        If the energy does not settle.
+    """
+    from quimb.tensor import DMRG2, MPS_rand_state
+
+    hamiltonian = cluster_ising(sites, h1, h2)
+    start = MPS_rand_state(sites, 8, seed=0, dtype="float64")
+    dmrg = DMRG2(hamiltonian, bond_dims=[8, 16, _WORK_BOND], cutoffs=_CUTOFF, p0=start)
+    if not dmrg.solve(tol=1e-7, max_sweeps=40, verbosity=0):
+        raise RuntimeError(f"DMRG does not converge at h1 = {h1}, h2 = {h2}")
+    return dmrg.state, float(dmrg.energy)
+
+
+def padded_cores(state: "MatrixProductState", max_bond: int) -> list[np.ndarray]:
+    """Cores (left, phys, right), float32, truncated, padded with zeros to bonds common to all.
+
+    Bond k has dimension min(2^k, 2^(L-k), max_bond).
+    """
+    state = state.copy()
+    state.compress(max_bond=max_bond, cutoff=1e-10, form="left")
+    state.normalize()
+    state.permute_arrays("lpr")
+    bonds = common_bonds(state.L, max_bond)
+    cores = []
+    for k, array in enumerate(state.arrays):
+        array = array[None] if k == 0 else array
+        array = array[..., None] if k == state.L - 1 else array
+        core = np.zeros((bonds[k], 2, bonds[k + 1]), dtype=np.float32)
+        core[: array.shape[0], :, : array.shape[2]] = array.real
+        cores.append(core)
+    return cores
+
+
+def common_bonds(sites: int, max_bond: int) -> list[int]:
+    """Bond dimensions of states as they are kept, with both ends.
+
+    Examples
+    --------
+    >>> common_bonds(6, 5)
+    [1, 2, 4, 5, 4, 2, 1]
+    """
+    return [min(2 ** min(k, sites - k, 30), max_bond) for k in range(sites + 1)]
+
+
+def ground_states(
+    name: str, sites: int, points: Sequence[Point], max_bond: int, folder: Path, show: bool = True
+) -> tuple[Cores, np.ndarray]:
+    """Ground states at many points, from files where they are, else made and kept there.
+
+    Parameters
+    ----------
+    name : str
+        Of the set of points, for the names of the files.
+    sites : int
+    points : sequence of (h1, h2)
+    max_bond : int
+    folder : path
+    show : bool
+        Show a progress bar while states are made.
+
+    Returns
+    -------
+    cores : tuple of array (n, left, 2, right), float32
+    energies : float64 array (n,)
+
+    Raises
+    ------
+    ValueError
+        If a file in the folder is damaged, or holds other points; it is named.
+    """
+    pieces = [points[start : start + PIECE] for start in range(0, len(points), PIECE)]
+    stem = f"cluster-ising-{sites}-{max_bond}-{name}"
+    paths = [folder / f"{stem}-{n:03d}.safetensors" for n in range(len(pieces))]
+    missing = [n for n, path in enumerate(paths) if not path.exists()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(sites, [(pieces[n], paths[n]) for n in missing], max_bond, name, show)
+    found = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
+    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in found]) for k in range(sites))
+    return cores, np.concatenate([piece["energies"] for piece in found])
+
+
+def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
+    r"""Compute the string order :math:`\langle Z_a X_{a+1} X_{a+3} \cdots X_{b-1} Z_b \rangle`.
+
+    Parameters
+    ----------
+    cores : tuple of array (batch, left, 2, right)
+        Of norm 1.
+    first, last : int
+        Sites a and b from 0, an even distance apart.
+
+    Returns
+    -------
+    array (batch,)
+    """
+    if not 0 <= first < last < len(cores) or (last - first) % 2:
+        raise ValueError(
+            f"first and last are {first} and {last}, expected sites of a chain of {len(cores)}, "
+            "an even distance apart"
+        )
+    operators = {k: _X for k in range(first + 1, last, 2)} | {first: _Z, last: _Z}
+    batch = cores[0].shape[0]
+    env = np.ones((batch, 1, 1))  # (batch, bra bond, ket bond)
+    for k, core in enumerate(cores):
+        core = core.astype(np.float64)
+        acted = np.einsum("pq,blqr->blpr", operators[k], core) if k in operators else core
+        half = np.einsum("bij,bjpk->bipk", env, acted, optimize=True)
+        env = np.einsum("bipm,bipk->bmk", core.conj(), half, optimize=True)
+    return env[:, 0, 0]
+
+
+def _make(
+    sites: int, pieces: Sequence[tuple[Sequence[Point], Path]], max_bond: int, name: str, show: bool
+) -> None:
+    """Make the states of every piece and write its file as soon as it is complete."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    jobs = [(sites, point, max_bond) for points, _ in pieces for point in points]
+    columns = (
+        TextColumn(f"ground states, {sites} sites, {name}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, disable=not show) as bar, _mapped(_solved, jobs) as results:
+        task = bar.add_task("", total=len(jobs))
+        for points, path in pieces:
+            made = []
+            for _ in points:
+                made.append(next(results))
+                bar.advance(task)
+            tensors = {f"cores.{k}": np.stack([part[k] for part, _ in made]) for k in range(sites)}
+            tensors["points"] = np.array(points)
+            tensors["energies"] = np.array([energy for _, energy in made])
+            partial = path.with_suffix(f".{os.getpid()}")
+            save_file(tensors, partial)
+            partial.replace(path)
+
+
+@contextmanager
+def _mapped(function: Callable, jobs: list) -> Iterator[Iterator]:
+    """Results of many jobs in their order, of as many processes as there are CPUs."""
+    workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_WORTH_A_PROCESS)
+    if workers < 2:
+        yield map(function, jobs)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool.map(function, jobs)
+    finally:  # on Ctrl-C what has not begun is not waited for
+        pool.shutdown(cancel_futures=True)
+
+
+def _solved(job: tuple[int, Point, int]) -> tuple[list[np.ndarray], float]:
+    sites, point, max_bond = job
+    with threadpool_limits(1):  # small matrices
+        state, energy = ground_state(sites, *point)
+        return padded_cores(state, max_bond), energy
+
+
+def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, "numpy") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); remove it, and it is made again") from None
+    if "points" not in found or not np.array_equal(found["points"], np.array(points)):
+        raise ValueError(f"{path}: holds the states of other points; remove it")
+    return found
