@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = {option.name: option for option in fields(Config)}
 _MODEL_OPTIONS = ("input_bond", "max_bond", "bond_dim", "readout_bond", "phys", "depth")
-_DATA_OPTIONS = ("data", "limit", "augment", "sites", "equation", "grid")
+_DATA_OPTIONS = ("data", "limit", "augment", "sites", "grid")
 
 
 class OneLineErrors(TyperGroup):
@@ -147,7 +147,6 @@ def train(
     limit: Annotated[int | None, _flag("limit")] = None,
     augment: Annotated[bool | None, _flag("augment")] = None,
     sites: Annotated[int | None, _flag("sites")] = None,
-    equation: Annotated[str | None, _flag("equation")] = None,
     grid: Annotated[int | None, _flag("grid")] = None,
     epochs: Annotated[int | None, _flag("epochs")] = None,
     batch_size: Annotated[int | None, _flag("batch_size")] = None,

@@ -11,6 +11,8 @@ EXPERIMENTS = {
     "digits": "digits",
     "fashion-mnist": "fashion_mnist",
     "quantum-phases": "quantum_phases",
+    "quantics": "quantics",
+    "burgers": "burgers",
 }
 """Name of every experiment, as typed, and its module."""
 
@@ -22,10 +24,10 @@ def get_experiment(name: str) -> Experiment:
 
     Examples
     --------
-    >>> get_experiment("mnist")
+    >>> get_experiment("mnist")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: there is no experiment 'mnist'; choose one of digits, fashion-mnist, quantum-phases
+    ValueError: there is no experiment 'mnist'; choose one of digits, ...
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"there is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")

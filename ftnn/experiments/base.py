@@ -113,9 +113,6 @@ class Config:
         least=1,
         optional=True,
     )
-    equation: str = _option(
-        "heat", "Equation to solve (quantics).", kind=str, choices=("heat", "burgers")
-    )
     grid: int = _option(32, "Points a side of the phase diagram.", kind=int, least=2)
     input_bond: int = _option(16, "Bond dimension of states as inputs.", kind=int, least=1)
     max_bond: int = _option(8, "Bond dimension of the activations.", kind=int, least=1)
@@ -183,7 +180,7 @@ def _expected(spec: Mapping[str, Any]) -> str:
     return f"{text[spec['kind']]} {' and '.join(limits)}".rstrip()
 
 
-STATES_ONLY = ("sites", "equation", "grid", "input_bond")
+STATES_ONLY = ("sites", "grid", "input_bond")
 """Fields of :class:`Config` that experiments on images have no use for."""
 
 

@@ -229,7 +229,6 @@ EXPERIMENT = Experiment(
     load=load,
     build=build,
     samples="states",
-    unused=("equation",),
     augment_states=dress,
     conclude=conclude,
 )

@@ -1,10 +1,11 @@
-"""Figures: learning curves, confusion, bonds, entanglement, the network, phases, functions."""
+"""Figures of runs, networks, trained functions, phases and solutions."""
 
 from .entanglement import plot_entanglement
 from .functions import plot_functions
 from .network import plot_network
 from .phases import Panel, plot_phases
 from .runs import plot_bonds, plot_confusion, plot_curves
+from .solutions import plot_solutions
 
 __all__ = [
     "Panel",
@@ -15,4 +16,5 @@ __all__ = [
     "plot_functions",
     "plot_network",
     "plot_phases",
+    "plot_solutions",
 ]

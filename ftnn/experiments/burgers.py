@@ -1,0 +1,69 @@
+r"""The solution operator of the viscous Burgers equation, from functions on a fine grid as MPS.
+
+Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(x, T) of
+:math:`u_t + u u_x = \nu u_{xx}`, by the transformation of Cole and Hopf: with the mean m and
+:math:`\phi = \exp(-\tfrac{1}{2\nu}\int (u - m)\,dx)`, which solves the heat equation,
+:math:`u(x, T) = m - 2\nu\,\phi_x/\phi` at :math:`x - mT`. It is exact; on 2048 points the spectra
+end at rounding.
+"""
+
+import numpy as np
+
+from ..layer import Layer
+from ..layers import Sequential
+from ..nonlinear import Gated
+from ..score import ERROR
+from .base import Config, Data, Experiment
+from .quantics import UNUSED, VISCOSITY, Waves, conclude, pairs, start_near_identity
+
+MODES = 4
+"""Highest Fourier mode of the initial functions."""
+
+TIME = 0.05
+_POINTS, _KEPT = 2048, 200
+
+
+def burgers(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
+    """Solve the viscous Burgers equation."""
+    c = start.coefficients
+    mean = c[:, :1].real
+    k = np.arange(_POINTS // 2 + 1)
+    integral = Waves(np.concatenate([0 * c[:, :1], c[:, 1:] / (2j * np.pi * k[1 : c.shape[1]])], 1))
+    exponent = -integral(np.arange(_POINTS) / _POINTS) / (2 * viscosity)
+    phi = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    modes = np.fft.rfft(phi) * np.exp(-viscosity * time * (2 * np.pi * k) ** 2)
+    slope = np.fft.irfft(2j * np.pi * k * modes, _POINTS)
+    found = np.fft.rfft(-2 * viscosity * slope / np.fft.irfft(modes, _POINTS))[:, :_KEPT] / _POINTS
+    found[:, 1:] *= 2.0
+    found *= np.exp(-2j * np.pi * k[:_KEPT] * mean * time)  # carried along with the mean
+    found[:, :1] += mean
+    return Waves(found)
+
+
+def load(config: Config) -> Data:
+    """Make the pairs."""
+    return pairs(config, lambda start: burgers(start, TIME), MODES)
+
+
+def build(config: Config, data: Data) -> tuple[None, Layer]:
+    """``depth`` gated layers: quadratic steps, as those of an explicit scheme in time are."""
+    dims = (2,) * len(data.train_inputs)
+    layers: list[Layer] = []
+    for n in range(max(1, config.depth)):
+        seed = 10 * config.seed + n
+        gated = Gated(dims, dims, config.bond_dim, config.max_bond, seed=seed)
+        start_near_identity(gated, seed)
+        layers.append(gated)
+    return None, Sequential(*layers)
+
+
+EXPERIMENT = Experiment(
+    name="burgers",
+    description="The solution operator of the viscous Burgers equation on 2^20 points.",
+    load=load,
+    build=build,
+    samples="functions",
+    score=ERROR,
+    unused=UNUSED,
+    conclude=conclude,
+)

@@ -1,0 +1,180 @@
+r"""The solution operator of the heat equation, from pairs of functions on a fine grid kept as MPS.
+
+Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(x, T) of
+:math:`u_t = \nu u_{xx}`, known for every Fourier mode.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..chain import Cores
+from ..distance import relative_squares
+from ..interpolation import from_function, on_coarser_grid
+from ..layer import Layer
+from ..layers import Linear, Sequential
+from ..nonlinear import Gated
+from ..score import ERROR
+from ..serialization import load as load_model
+from .base import Config, Data, Experiment, rows
+
+SITES = 20
+SIZES = (512, 64, 128)
+"""Functions to train on, to validate on and to test on."""
+
+MODES = 10
+"""Highest Fourier mode of the initial functions."""
+
+TIME, VISCOSITY = 0.1, 0.01
+_RTOL = 1e-5  # of the states
+_SHOWN = 3
+_SHOWN_SITES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Waves:
+    r"""Periodic functions :math:`\Re \sum_k c_k e^{2\pi i k x}`.
+
+    Attributes
+    ----------
+    coefficients : complex array (n, modes)
+    """
+
+    coefficients: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Values (n, points)."""
+        k = np.arange(self.coefficients.shape[1])
+        return (self.coefficients @ np.exp(2j * np.pi * k[:, None] * x)).real
+
+
+def random_waves(number: int, modes: int, seed: int) -> Waves:
+    """Draw functions whose amplitudes fall as 1/(1 + k), of about unit size."""
+    rng = np.random.default_rng(seed)
+    real, imag = rng.standard_normal((2, number, modes + 1))
+    c = 0.5 * (real + 1j * imag) / (1 + np.arange(modes + 1))
+    c[:, 0] = c[:, 0].real
+    return Waves(c)
+
+
+def heat(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
+    """Solve the heat equation.
+
+    Examples
+    --------
+    >>> end = heat(Waves(np.array([[0.0, 1.0]])), time=0.1)
+    >>> bool(np.isclose(end(np.zeros(1))[0, 0], np.exp(-0.001 * (2 * np.pi) ** 2)))
+    True
+    """
+    k = np.arange(start.coefficients.shape[1])
+    return Waves(start.coefficients * np.exp(-viscosity * time * (2 * np.pi * k) ** 2))
+
+
+def load(config: Config) -> Data:
+    """Make the pairs."""
+    return pairs(config, lambda start: heat(start, TIME), MODES)
+
+
+def pairs(config: Config, solve: Callable[[Waves], Waves], modes: int) -> Data:
+    """Make pairs of random functions and solutions.
+
+    The functions are the same for every seed of a training and for every number of sites.
+    """
+    parts: list[Cores] = []
+    for number, size in enumerate(SIZES):
+        start = random_waves(size, modes, seed=number)
+        for waves in (start, solve(start)):
+            parts.append(from_function(waves, config.sites or SITES, 7, 10, _RTOL).cores)
+    return Data(*parts).limited(config.limit)
+
+
+def build(config: Config, data: Data) -> tuple[None, Layer]:
+    """One MPO: the operator is linear."""
+    dims = (2,) * len(data.train_inputs)
+    layer = Linear(dims, dims, config.bond_dim, config.max_bond, bias=False, seed=10 * config.seed)
+    start_near_identity(layer, config.seed)
+    return None, Sequential(layer)
+
+
+def start_near_identity(layer: Linear | Gated, seed: int, noise: float = 0.05) -> None:
+    """Replace weights by identities, on the first bond channel, plus noise; those of gates by less.
+
+    The solution after no time is what one starts with.
+    """
+    rng = np.random.default_rng((seed, 4))
+    for name, old in layer.params.items():
+        left, out, inn, right = old.shape
+        core = noise * rng.standard_normal(old.shape) / np.sqrt(inn * right)
+        core += np.eye(left, right)[:, None, None, :] * np.eye(out, inn)[:, :, None]
+        share = 0.1 ** (1 / len(layer.in_dims)) if name.startswith("A.") else 1.0
+        layer.params[name] = share * core
+
+
+def prolong(model: Sequential, sites: int) -> Sequential:
+    """Carry a trained model over to a finer grid: identities on the new sites.
+
+    A finer grid is many shifted copies of the coarse one. On functions that the coarse grid
+    resolves, an operator that commutes with shifts acts on each copy alike.
+
+    Parameters
+    ----------
+    model : Sequential
+        Of Linear and Gated layers, on NumPy.
+    sites : int
+        At least as many as the model has.
+    """
+    layers: list[Layer] = []
+    for layer in model.layers:
+        if not isinstance(layer, (Linear, Gated)):
+            raise TypeError(f"the model has a {type(layer).__name__}, expected Linear and Gated")
+        more = sites - len(layer.in_dims)
+        if more < 0:
+            raise ValueError(f"sites is {sites}, but the model has {len(layer.in_dims)} already")
+        dims = [2] * sites
+        finer = type(layer)(**{**layer.config(), "in_dims": dims, "out_dims": dims})
+        identity = np.eye(2)[None, :, :, None]
+        finer.params |= {name: layer.params.get(name, identity) for name in finer.params}
+        layers.append(finer)
+    return Sequential(*layers)
+
+
+def conclude(folder: Path, config: Config, data: Data, found: Any) -> dict[str, Any]:
+    """Compare with leaving the input as it is; draw ``solutions.png``."""
+    from ..plotting import plot_solutions
+
+    unchanged = float(np.sqrt(relative_squares(data.test_inputs, data.test_targets)).mean())
+    few = slice(_SHOWN)
+    inputs, targets = rows(data.test_inputs, few), rows(data.test_targets, few)
+    outputs = load_model(folder / "model.safetensors").to("numpy", "float64").apply(inputs)
+    sites = len(inputs)
+    first, second, third = (
+        on_coarser_grid(cores, min(_SHOWN_SITES, sites)) for cores in (inputs, targets, outputs)
+    )
+    title = f"$2^{{{sites}}}$ points"
+    plot_solutions(first, second, third, found.scores[few], title, folder / "solutions.png")
+    worst = float(found.scores.max())
+    return {
+        "largest_error": worst,
+        "unchanged_error": unchanged,
+        "remarks": {
+            "largest error": [f"{worst:.2e}", "of all test functions"],
+            "unchanged input": [f"{unchanged:.2e}", "error of doing nothing"],
+        },
+    }
+
+
+UNUSED = ("augment", "data", "grid", "input_bond", "label_smoothing", "phys", "readout_bond")
+
+EXPERIMENT = Experiment(
+    name="quantics",
+    description="The solution operator of the heat equation on 2^20 points and more.",
+    load=load,
+    build=build,
+    samples="functions",
+    score=ERROR,
+    unused=(*UNUSED, "depth"),
+    conclude=conclude,
+)

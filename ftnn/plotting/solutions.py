@@ -1,0 +1,54 @@
+"""Solutions of an equation: what went in, what should come out, and what does."""
+
+import os
+
+import numpy as np
+
+from .style import COLORS, figure, save_figure, style
+
+
+def plot_solutions(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    outputs: np.ndarray,
+    errors: np.ndarray,
+    title: str,
+    path: str | os.PathLike[str],
+) -> None:
+    """Draw a few functions, and below them the differences of outputs and targets.
+
+    Parameters
+    ----------
+    inputs, targets, outputs : array (n, points)
+        On an even grid of [0, 1).
+    errors : array (n,)
+        Relative errors, for the titles.
+    title : str
+        Above all.
+    path : path
+        File to write; the format follows the name.
+    """
+    if not inputs.shape == targets.shape == outputs.shape or len(errors) != len(inputs):
+        raise ValueError(
+            f"inputs, targets and outputs have shapes {inputs.shape}, {targets.shape} and "
+            f"{outputs.shape}, and there are {len(errors)} errors; expected the same number"
+        )
+    n, points = inputs.shape
+    x = np.arange(points) / points
+    with style():
+        fig = figure(0.4 + 3.0 * n, 4.0)
+        axes = fig.subplots(2, n, sharex=True, squeeze=False, height_ratios=(2, 1))
+        for k in range(n):
+            above, below = axes[:, k]
+            above.plot(x, inputs[k], color="#AAAAAA", label="input, $u(x, 0)$")
+            above.plot(x, targets[k], color=COLORS[0], lw=2.6, alpha=0.5, label="$u(x, T)$")
+            above.plot(x, outputs[k], color=COLORS[1], lw=1.0, label="network")
+            above.set_title(f"relative error {errors[k]:.1e}")
+            below.plot(x, outputs[k] - targets[k], color=COLORS[1], lw=1.0)
+            below.set(xlabel="x", xlim=(0, 1))
+            below.ticklabel_format(axis="y", scilimits=(-2, 2))
+        axes[0, 0].set_ylabel("u")
+        axes[1, 0].set_ylabel("difference")
+        fig.suptitle(title, fontsize=10)
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        save_figure(fig, path)
