@@ -1,0 +1,318 @@
+"""The shipped experiments: their data against other sources, and each from end to end."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.linalg
+from typer.testing import CliRunner
+
+import ftnn
+from ftnn.cli import app
+from ftnn.experiments import EXPERIMENTS, get_experiment
+from ftnn.experiments import burgers as burgers_module
+from ftnn.experiments import quantum_phases as phases_module
+from ftnn.experiments.base import Config
+from ftnn.experiments.burgers import burgers
+from ftnn.experiments.ground_states import (
+    cluster_ising,
+    common_bonds,
+    ground_states,
+    string_order,
+)
+from ftnn.experiments.quantics import (
+    Waves,
+    heat,
+    prolong,
+    random_waves,
+    start_near_identity,
+)
+from ftnn.experiments.quantum_phases import boundary, counted, dress, grid_points, phases
+from ftnn.interpolation import from_function
+
+torch = pytest.importorskip("torch")
+X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
+
+
+def good(*args):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def operator(sites, at):
+    """Dense product of operators on some sites, {site: matrix}."""
+    full = np.eye(1)
+    for k in range(sites):
+        full = np.kron(full, at.get(k, np.eye(2)))
+    return full
+
+
+# ---- configurations -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_configurations_are_files(name):
+    experiment = get_experiment(name)
+    values = tomllib.loads(experiment.file.read_text())
+    quick = values.pop("quick")
+    whole, trial = experiment.defaults.to_dict(), experiment.configured(quick=True).to_dict()
+    assert whole == Config(**values).to_dict()
+    assert trial == {**whole, **quick}
+    experiment.check(experiment.defaults)
+    experiment.check(experiment.configured(quick=True))
+    assert not set(experiment.unused) & values.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("digits", {"sites": 4}, "sites is 4, but experiment digits has no use for it"),
+        ("quantics", {"readout_bond": 3}, "readout_bond is 3"),
+        ("quantics", {"augment": True}, "has no augmentation"),
+        ("quantics", {"depth": 3}, "depth is 3"),
+    ],
+)
+def test_options_without_use_are_refused(name, change, words):
+    experiment = get_experiment(name)
+    with pytest.raises(ValueError, match=words):
+        experiment.check(Config(**{**experiment.defaults.to_dict(), **change}))
+
+
+# ---- ground states ------------------------------------------------------------------------------
+
+
+def dense_hamiltonian(sites, h1, h2):
+    total = np.zeros((2**sites, 2**sites))
+    for k in range(sites):
+        cluster = {k - 1: Z, k: X, k + 1: Z}  # what reaches beyond an end is left out
+        total -= operator(sites, cluster) + h1 * operator(sites, {k: X})
+        if k + 1 < sites:
+            total -= h2 * operator(sites, {k: X, k + 1: X})
+    return total
+
+
+@pytest.mark.parametrize(("h1", "h2"), [(0.3, 0.2), (1.2, -0.4), (0.5, -1.4)])
+def test_ground_states_against_exact_ones(h1, h2, tmp_path):
+    sites = 9
+    exact = dense_hamiltonian(sites, h1, h2)
+    np.testing.assert_allclose(cluster_ising(sites, h1, h2).to_dense(), exact, atol=1e-12)
+    energies, vectors = np.linalg.eigh(exact)
+    assert energies[1] - energies[0] > 0.1  # no free spins at the ends
+    cores, found = ground_states("one", sites, [(h1, h2)], 16, tmp_path, show=False)
+    assert found[0] == pytest.approx(energies[0], abs=1e-6)
+    overlap = ftnn.MPS(cores).to_dense()[0] @ vectors[:, 0]
+    assert abs(overlap) == pytest.approx(1.0, abs=1e-5)
+    assert [core.shape[1] for core in cores] == common_bonds(sites, 16)[:-1]
+    first, last = 1, 7
+    string = {first: Z, last: Z} | {k: X for k in range(first + 1, last, 2)}
+    expected = vectors[:, 0] @ operator(sites, string) @ vectors[:, 0]
+    assert string_order(cores, first, last)[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_ground_states_are_kept(tmp_path, monkeypatch):
+    from ftnn.experiments import ground_states as module
+
+    points = [(0.1 * k, 0.0) for k in range(3)]
+    monkeypatch.setattr(module, "PIECE", 2)
+    made, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
+    paths = sorted(tmp_path.iterdir())
+    assert [path.name[-15:] for path in paths] == ["000.safetensors", "001.safetensors"]
+    monkeypatch.setattr(module, "ground_state", lambda *_: pytest.fail("made again"))
+    again, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
+    assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
+    with pytest.raises(ValueError, match=r"000.safetensors: holds the states of other points"):
+        ground_states("few", 7, [(0.5, 0.0), *points[1:]], 4, tmp_path, show=False)
+    paths[1].write_bytes(paths[1].read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"001.safetensors: damaged"):
+        ground_states("few", 7, points, 4, tmp_path, show=False)
+
+
+def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
+    from ftnn.experiments import ground_states as module
+
+    points, plain = [(0.1 * k, 0.0) for k in range(4)], module.ground_state
+
+    def interrupted(sites, h1, h2):
+        if h1 > 0.25:
+            raise KeyboardInterrupt
+        return plain(sites, h1, h2)
+
+    monkeypatch.setattr(module, "PIECE", 2)
+    monkeypatch.setattr(module, "ground_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ground_states("cut", 5, points, 4, tmp_path, show=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    seen = []
+    monkeypatch.setattr(module, "ground_state", lambda *a: seen.append(a[1]) or plain(*a))
+    cores, _ = ground_states("cut", 5, points, 4, tmp_path, show=False)
+    assert seen == [points[2][0], points[3][0]]
+    assert len(cores[0]) == 4
+
+
+def test_wrong_strings_and_chains():
+    cores = tuple(np.ones((1, 1, 2, 1)) for _ in range(5))
+    for first, last in ((0, 3), (3, 1), (0, 6)):
+        with pytest.raises(ValueError, match="an even distance apart"):
+            string_order(cores, first, last)
+    with pytest.raises(ValueError, match="needs at least 3"):
+        cluster_ising(2, 0.0, 0.0)
+
+
+# ---- phases -------------------------------------------------------------------------------------
+
+
+def test_boundaries():
+    lower, upper = boundary(np.array(phases_module.BOUNDARY_H1))
+    np.testing.assert_allclose(lower, phases_module.BOUNDARY_LOWER)
+    np.testing.assert_allclose(upper, phases_module.BOUNDARY_UPPER)
+    h1 = np.linspace(0, 1.6, 50)
+    assert np.interp(0.0, -boundary(h1)[1], h1) == pytest.approx(1.0, abs=0.01)  # exact: h1 = J
+    points = np.array([[0.5667, 0.3631 + d] for d in (-0.2, -0.04, 0.04, 0.2)])
+    assert phases(points).tolist() == [1, 1, 0, 0]
+    assert counted(points).tolist() == [True, False, False, True]
+    line = phases(np.array(phases_module.line_points()))
+    assert line.tolist() == [1] * 25 + [0] * 15
+    assert len(grid_points(5)) == 25
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_dressing_is_what_it_says(backend):
+    sites, batch = 5, 4
+    rng = np.random.default_rng(0)
+    x = ftnn.MPS.from_dense(rng.standard_normal((batch, 2**sites)), (2,) * sites)
+    cores = tuple(ftnn.backend.convert(core, backend) for core in x.cores)
+    found = ftnn.MPS(dress(cores, np.random.default_rng(1))).to_dense()
+    drawn = np.random.default_rng(1)
+    tau = drawn.normal(0.0, phases_module.DRESSING, (2, batch))
+    flipped = drawn.random((2, batch)) < 0.5
+    assert 0 < flipped.sum() < 2 * batch
+    for n in range(batch):
+        generator = sum(tau[k % 2, n] * operator(sites, {k: X}) for k in range(sites))
+        signs = operator(sites, {k: Z for k in range(sites) if flipped[k % 2, n]})
+        expected = signs @ scipy.linalg.expm(generator) @ x.to_dense()[n]
+        np.testing.assert_allclose(np.asarray(found[n]), expected, atol=1e-12)
+
+
+def test_dressing_keeps_the_symmetry():
+    """Dressings commute with both spin flips, up to a sign: symmetric operators stay symmetric."""
+    sites = 4
+    basis = ftnn.MPS.from_dense(np.eye(2**sites), (2,) * sites)
+    signs = set()
+    for seed in range(8):
+        columns = [
+            ftnn.MPS(
+                dress(tuple(c[n : n + 1] for c in basis.cores), np.random.default_rng(seed))
+            ).to_dense()[0]
+            for n in range(2**sites)
+        ]
+        dressing = np.stack(columns, axis=1)
+        assert np.abs(np.linalg.det(dressing)) > 1e-6
+        for start in (0, 1):
+            flip = operator(sites, {k: X for k in range(start, sites, 2)})
+            one, other = dressing @ flip, flip @ dressing
+            sign = np.sign(np.sum(one * other))
+            np.testing.assert_allclose(one, sign * other, atol=1e-12)
+            signs.add(sign)
+    assert 1.0 in signs
+
+
+# ---- equations ----------------------------------------------------------------------------------
+
+
+def test_heat_against_a_solver():
+    start, points = random_waves(3, 5, seed=0), 64
+    x = np.arange(points) / points
+    k = np.fft.fftfreq(points, 1 / points)
+
+    def slope(_, flat):
+        u = flat.reshape(3, points)
+        return (0.01 * np.fft.ifft(-((2 * np.pi * k) ** 2) * np.fft.fft(u)).real).ravel()
+
+    solved = scipy.integrate.solve_ivp(
+        slope, (0, 0.1), start(x).ravel(), method="DOP853", rtol=1e-9, atol=1e-11
+    )
+    np.testing.assert_allclose(heat(start, 0.1)(x).ravel(), solved.y[:, -1], atol=1e-7)
+
+
+def test_burgers_against_a_solver():
+    start, points, time = random_waves(3, 4, seed=1), 256, 0.05
+    x = np.arange(points) / points
+    k = np.fft.rfftfreq(points, 1 / points)
+
+    def slope(_, flat):
+        u = flat.reshape(3, points)
+        modes = np.fft.rfft(u)
+        ux = np.fft.irfft(2j * np.pi * k * modes, points)
+        uxx = np.fft.irfft(-((2 * np.pi * k) ** 2) * modes, points)
+        return (burgers_module.VISCOSITY * uxx - u * ux).ravel()
+
+    solved = scipy.integrate.solve_ivp(
+        slope, (0, time), start(x).ravel(), method="DOP853", rtol=1e-9, atol=1e-11
+    )
+    found = burgers(start, time)(x).ravel()
+    np.testing.assert_allclose(found, solved.y[:, -1], atol=1e-6)
+    assert np.abs(found - start(x).ravel()).max() > 0.1
+
+
+def test_a_prolonged_model_acts_alike_on_a_finer_grid():
+    """Exactly so where the model commutes with shifts; here the identity and its square."""
+    waves = random_waves(4, 3, seed=2)
+    coarse, fine = (from_function(waves, sites, rtol=1e-10) for sites in (8, 11))
+    dims = (2,) * 8
+    gated = ftnn.nonlinear.Gated(dims, dims, 1, 40, seed=1)
+    start_near_identity(gated, 0, noise=0.0)
+    linear = ftnn.Linear(dims, dims, 2, 40, bias=False)
+    start_near_identity(linear, 0, noise=0.0)
+    model = ftnn.Sequential(gated, linear)
+    x = coarse.to_dense()
+    np.testing.assert_allclose(model(coarse).to_dense(), (1 + 0.1 * x) * x, atol=1e-8)
+    y = fine.to_dense()
+    longer = prolong(model, 11)
+    np.testing.assert_allclose(longer(fine).to_dense(), (1 + 0.1 * y) * y, atol=1e-8)
+    with pytest.raises(ValueError, match="sites is 7, but the model has 8"):
+        prolong(model, 7)
+    with pytest.raises(TypeError, match="has a RMSNorm"):
+        prolong(ftnn.Sequential(ftnn.nonlinear.RMSNorm()), 9)
+
+
+def test_waves():
+    waves = Waves(np.array([[1.0, 0.5j]]))
+    x = np.array([0.0, 0.25, 0.75])
+    np.testing.assert_allclose(waves(x), [1.0 - 0.5 * np.sin(2 * np.pi * x)], atol=1e-12)
+    first, second = (random_waves(3, 2, seed=5).coefficients for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+# ---- from end to end ----------------------------------------------------------------------------
+
+TINY = {
+    "quantum-phases": ("--sites", 9, "--grid", 4, "--epochs", 2, "--max-bond", 4),
+    "quantics": ("--sites", 9, "--limit", 40, "--epochs", 2),
+    "burgers": ("--sites", 8, "--limit", 40, "--epochs", 1, "--depth", 1),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_end_to_end(name, tmp_path):
+    data = ("--data", tmp_path / "states") if name == "quantum-phases" else ()
+    folder = tmp_path / "run"
+    printed = good("train", name, "--quick", "--out", folder, *TINY[name], *data)
+    summary = json.loads((folder / "summary.json").read_text())
+    score = get_experiment(name).score
+    assert f"test {score.name}" in printed
+    assert format(summary[f"test_{score.name}"], score.spec) in printed
+    for backend in ("numpy", "torch"):
+        printed = good("evaluate", folder, "--backend", backend)
+        value = float(printed.split(score.name)[1].split(",")[0].strip().rstrip("%"))
+        value /= 100 if score.higher_is_better else 1
+        assert value == pytest.approx(summary[f"test_{score.name}"], rel=1e-2, abs=1e-4)
+    assert "parameters" in good("inspect", folder)
+    drawn = good("plot", folder)
+    picture = {"quantum-phases": "phases.png"}.get(name, "solutions.png")
+    assert (folder / picture).stat().st_size > 10_000
+    assert "curves.png" in drawn
+    again = good("train", "--resume", folder, "--quiet")
+    assert format(summary[f"test_{score.name}"], score.spec) in again
