@@ -1,6 +1,7 @@
 """What the scripts of the experiments' pages share: runs by the command line, tables, pictures."""
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -40,6 +41,13 @@ def write_table(name: str, heads: Sequence[str], lines: Sequence[Sequence[str]])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
     (DOCS / f"{name}.md").write_text(text)
     print(text)
+
+
+def write_readme(name: str, text: str) -> None:
+    """Replace what stands in the README between the marks of an experiment."""
+    readme = ROOT / "README.md"
+    marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    readme.write_text(marked.sub(lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text()))
 
 
 def copy_picture(source: Path, name: str) -> None:

@@ -6,28 +6,23 @@ the README, and the pictures of the first seed of the last experiment to docs/im
 """
 
 import argparse
-import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "runs" / "figures"
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import experiments
+from benchmarks.experiments import DOCS, copy_picture, trained, write_readme
+
+RUNS = experiments.RUNS / "figures"
 
 
 def train(experiment: str, seed: int) -> dict:
     """Train once, unless the run folder holds a summary already, and return the summary."""
-    run = RUNS / f"{experiment}-{seed}"
-    summary = run / "summary.json"
-    if not summary.is_file():
-        command = [sys.executable, "-m", "ftnn", "train", experiment]
-        command += ["--seed", str(seed), "--out", str(run)]
-        subprocess.run(command, check=True, cwd=ROOT)
-    return json.loads(summary.read_text())
+    return trained(RUNS / f"{experiment}-{seed}", experiment, "--seed", str(seed))
 
 
 def row(experiment: str, seeds: list[int]) -> str:
@@ -59,15 +54,11 @@ def main() -> None:
         *(row(experiment, arguments.seeds) for experiment in arguments.experiments),
     ]
     table = "\n".join(lines) + "\n"
-    (ROOT / "docs" / "figures.md").write_text(table)
-    readme = ROOT / "README.md"
-    marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.DOTALL)
-    readme.write_text(marked.sub(lambda m: f"{m[1]}\n{table}\n{m[2]}", readme.read_text()))
-    images = ROOT / "docs" / "images"
-    images.mkdir(exist_ok=True)
+    (DOCS / "figures.md").write_text(table)
+    write_readme("figures", f"\n{table}")
     source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
     for name in ("network", "curves", "confusion", "bonds", "entanglement", "functions-1"):
-        shutil.copy(source / f"{name}.png", images / f"{name}.png")
+        copy_picture(source / f"{name}.png", f"{name}.png")
     print(table)
 
 

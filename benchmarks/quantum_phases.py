@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-if __name__ == "__main__":  # run as a file: the folder above is not on the path
+if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
-from benchmarks.experiments import RUNS, copy_picture, spread, trained, write_table
+from benchmarks.experiments import RUNS, copy_picture, spread, trained, write_readme, write_table
 from ftnn.experiments import get_experiment, run
 from ftnn.experiments.quantum_phases import counted, dress, grid_points, phases
 
@@ -93,6 +93,13 @@ def main() -> None:
         order[45] = runs[0]["string_order_agreement"]
     readouts = [linear_readout(HOME / f"linear-{seed}", seed) for seed in SEEDS]
     lines.append(line("linear readout of the state", 45, readouts))
+    best = [trained(HOME / f"network-{seed}", "quantum-phases") for seed in SEEDS]
+    write_readme(
+        "quantum-phases",
+        f"agreement with the published phase diagram "
+        f"{spread([100 * r['agreement'] for r in best], unit=' %')}, {best[0]['num_params']:,} "
+        f"parameters, {np.median([r['train_seconds'] for r in best]):.0f} s",
+    )
     copy_picture(HOME / "network-0" / "phases.png", "phases.png")
     copy_picture(HOME / "network-0" / "curves.png", "phases-curves.png")
     copy_picture(HOME / "network-0" / "network.png", "phases-network.png")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .analysis import Step, relative_error, trace
-from .backend import Array
 from .chain import Cores
 from .entanglement import (
     bond_spectra,
@@ -16,7 +15,7 @@ from .entanglement import (
     operator_cores,
     spectral_entropies,
 )
-from .layer import Layer
+from .layer import Layer, collect
 from .layers import Sequential
 
 
@@ -157,7 +156,9 @@ def log10_compression(rows: Sequence[LayerRow]) -> float:
 
 def _row(step: Step) -> LayerRow:
     layer = step.layer
-    weights = [a for name, a in layer.params.items() if name.startswith("weight.")]
+    found = (collect(layer.params, name) for name in ("weight", "A", "B"))
+    operators = [cores for cores in found if cores]
+    weights = operators[0] if operators else ()
     bias = any(name.startswith("bias.") for name in layer.params)
     chain = step.output if isinstance(step.output, tuple) else ()
     error = relative_error(layer.terms(step.inputs), chain) if hasattr(layer, "terms") else None
@@ -172,7 +173,9 @@ def _row(step: Step) -> LayerRow:
         weight_bonds=tuple(w.shape[3] for w in weights[:-1]),
         bonds=tuple(core.shape[3] for core in chain[:-1]),
         params=sum(math.prod(a.shape) for a in layer.params.values()),
-        dense_params=_entries(weights) + bias * math.prod(out_dims) if weights else None,
+        dense_params=(
+            sum(map(_entries, operators)) + bias * math.prod(out_dims) if operators else None
+        ),
         truncation_error=None if error is None else float(np.sqrt(np.mean(error**2))),
         entropies=entropies,
         weight_entropies=(
@@ -182,7 +185,7 @@ def _row(step: Step) -> LayerRow:
     )
 
 
-def _entries(weights: list[Array]) -> int:
+def _entries(weights: Cores) -> int:
     """Count the entries of the matrix that MPO cores (left, out, in, right) stand for."""
     return math.prod(math.prod(map(int, w.shape[1:3])) for w in weights)
 

@@ -303,3 +303,15 @@ def test_flops_are_those_of_the_matrix_products():
         for L in (10, 20, 40)
     }
     assert math.isclose(cost[40] - cost[20], 2 * (cost[20] - cost[10]), rel_tol=1e-9)
+
+
+def test_every_operator_counts_as_the_dense_matrix_it_stands_for():
+    dims, out = (2, 3, 2), (3, 2, 2)
+    model = ftnn.Sequential(
+        ftnn.nonlinear.Gated(dims, out, 2, 4), ftnn.Expectation(out, 5, bond_dim=2)
+    )
+    x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((3, 12)), dims)
+    _, gated, head = layer_report(model, x.cores)
+    assert gated.dense_params == 2 * 12 * 12
+    assert head.dense_params == 5 * 12 * 12
+    assert gated.log10_compression == pytest.approx(np.log10(288 / gated.params))

@@ -1,0 +1,164 @@
+"""The tables and the pictures of docs/quantics.md.
+
+`python benchmarks/quantics.py` trains every row with three seeds (complete runs in runs/quantics
+are kept), each test set read once a run, carries models over to finer grids, times steps, and
+writes docs/quantics-table.md, docs/quantics-cost.md and pictures to docs/images.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import ftnn
+from benchmarks.experiments import (
+    DOCS,
+    RUNS,
+    copy_picture,
+    spread,
+    trained,
+    write_readme,
+    write_table,
+)
+from ftnn.distance import relative_squares
+from ftnn.experiments import burgers, get_experiment, quantics
+from ftnn.experiments.base import Config
+from ftnn.plotting.style import COLORS, figure, save_figure, style
+from ftnn.training import TorchModule
+from ftnn.training.memory import keep_freed_memory
+
+SEEDS = (0, 1, 2)
+HOME = RUNS / "quantics"
+BATCH, STEPS = 32, 7
+SITES = (10, 15, 20, 25, 30, 35, 40)
+
+
+def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
+    """Mean relative error on the test functions."""
+    data = get_experiment(experiment).load(Config(sites=sites))
+    found = model.to("torch", "float64").apply(_tensors(data.test_inputs))
+    return float(relative_squares(found, _tensors(data.test_targets)).clamp(min=0).sqrt().mean())
+
+
+def carried_over(folder: str, experiment: str, sites: int) -> list[float]:
+    """Errors of trained models on a finer grid, without more training."""
+    errors = []
+    for seed in SEEDS:
+        model = ftnn.load(HOME / f"{folder}-{seed}" / "model.safetensors")
+        with torch.no_grad():
+            errors.append(test_error(quantics.prolong(model, sites), experiment, sites))
+    return errors
+
+
+def linear_error() -> float:
+    """Test error for Burgers of the linear map that fits the training pairs best."""
+    points = np.arange(1024) / 1024
+    parts = []
+    for number, size in enumerate(quantics.SIZES):
+        start = quantics.random_waves(size, burgers.MODES, seed=number)
+        end = burgers.burgers(start, burgers.TIME)
+        c = start.coefficients
+        parts.append((np.concatenate([c.real, c.imag[:, 1:]], axis=1), end(points)))
+    (x, y), _, (x_test, y_test) = parts
+    found = x_test @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return float(np.mean(np.linalg.norm(found - y_test, axis=1) / np.linalg.norm(y_test, axis=1)))
+
+
+def step_seconds(sites: int) -> float:
+    """Median time of a training step for the heat equation: forward, backward, update."""
+    experiment = get_experiment("quantics")
+    config = Config(**{**experiment.defaults.to_dict(), "sites": sites, "limit": BATCH})
+    data = experiment.load(config)
+    _, model = experiment.build(config, data)
+    module = TorchModule(model, "float64")
+    optimizer = torch.optim.Adam(module.parameters())
+    inputs, targets = _tensors(data.train_inputs), _tensors(data.train_targets)
+    times = []
+    for _ in range(STEPS + 1):
+        begun = time.perf_counter()
+        loss = relative_squares(module.apply_cores(inputs), targets).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times[1:]))
+
+
+def draw_cost(seconds: list[float]) -> None:
+    """Draw the time of a step against the number of sites."""
+    with style():
+        fig = figure(4.6, 3.0)
+        axis = fig.subplots()
+        slope, start = np.polyfit(SITES, np.multiply(seconds, 1e3), 1)
+        axis.plot(SITES, np.multiply(seconds, 1e3), "o", color=COLORS[0], label="measured")
+        axis.plot(
+            SITES,
+            slope * np.array(SITES) + start,
+            color=COLORS[1],
+            lw=1.0,
+            label=f"{slope:.1f} ms a site",
+        )
+        axis.set(xlabel="sites $L$ (grid of $2^L$ points)", ylabel="ms a step", ylim=(0, None))
+        axis.set_title(f"A training step, batch {BATCH}")
+        axis.legend()
+        save_figure(fig, DOCS / "images" / "quantics-cost.png")
+
+
+def _tensors(cores: tuple) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(core)) for core in cores)
+
+
+def main() -> None:
+    """Train what is missing, write tables and pictures."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    heads = ["equation", "trained on", "tested on", "relative error", "largest", "parameters"]
+    lines = []
+    for equation, experiment, stem, sites in (
+        ("heat", "quantics", "heat", 20),
+        ("heat", "quantics", "heat30", 30),
+        ("Burgers", "burgers", "burgers10", 10),
+    ):
+        options = ("--sites", str(sites))
+        runs = [
+            trained(HOME / f"{stem}-{seed}", experiment, "--seed", str(seed), *options)
+            for seed in SEEDS
+        ]
+        worst = max(run["largest_error"] for run in runs)
+        grid = f"2^{sites}"
+        errors = spread([run["test_error"] for run in runs], ".2e")
+        size = f"{runs[0]['num_params']:,}"
+        lines.append([equation, grid, grid, errors, f"{worst:.1e}", size])
+        for finer in (20, 30):
+            if finer > sites:
+                errors = spread(carried_over(stem, experiment, finer), ".2e")
+                lines.append([equation, grid, f"2^{finer}, carried over", errors, "", size])
+        nothing = runs[0]["unchanged_error"]
+        lines.append([equation, "–", grid, f"{nothing:.2e} (input unchanged)", "", ""])
+        copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
+    lines.append(["Burgers", "2^10", "2^10", f"{linear_error():.2e} (best linear map)", "", ""])
+    write_table("quantics-table", heads, lines)
+    heat = [trained(HOME / f"heat-{seed}", "quantics")["test_error"] for seed in SEEDS]
+    shock = spread(carried_over("burgers10", "burgers", 20), ".1e")
+    write_readme(
+        "quantics",
+        f"relative error on unseen functions: heat {spread(heat, '.1e')}, Burgers (trained on "
+        f"$2^{{10}}$ points, carried over to $2^{{20}}$) {shock}",
+    )
+    copy_picture(HOME / "heat-0" / "curves.png", "heat-curves.png")
+    seconds = [step_seconds(sites) for sites in SITES]
+    draw_cost(seconds)
+    write_table(
+        "quantics-cost",
+        ["sites", *map(str, SITES)],
+        [["ms a step", *(f"{1e3 * s:.0f}" for s in seconds)]],
+    )
+
+
+if __name__ == "__main__":
+    main()
