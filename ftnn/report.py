@@ -10,7 +10,6 @@ from .analysis import Step, relative_error, trace
 from .chain import Cores
 from .entanglement import (
     bond_spectra,
-    entanglement_entropies,
     mutual_information,
     operator_cores,
     spectral_entropies,
@@ -38,8 +37,9 @@ class LayerRow:
     entropies, weight_entropies : array (L - 1,)
         Entanglement entropy per bond in nats, of the output (mean over the batch) and of the
         weight.
-    spectra : tuple of array (bond,)
-        Normalized singular values of the output per bond, root mean square over the batch.
+    spectra, weight_spectra : tuple of array (bond,)
+        Normalized singular values per bond, of the output (root mean square over the batch) and
+        of the weight.
     """
 
     path: str
@@ -54,6 +54,7 @@ class LayerRow:
     entropies: np.ndarray
     weight_entropies: np.ndarray
     spectra: tuple[np.ndarray, ...]
+    weight_spectra: tuple[np.ndarray, ...]
 
     @property
     def log10_compression(self) -> float | None:
@@ -96,12 +97,15 @@ class StateRow:
         "input", or path and type of the layer.
     entropies : array (classes, L - 1)
         Mean entropy across every bond of the samples of a class, in nats; NaN without samples.
+    spectra : tuple of array (classes, bond)
+        Normalized singular values per bond, root mean square over the samples of a class.
     mutual_information : array (L, L)
         Between every two sites, in nats, mean over all samples.
     """
 
     name: str
     entropies: np.ndarray
+    spectra: tuple[np.ndarray, ...]
     mutual_information: np.ndarray
 
 
@@ -133,16 +137,25 @@ def entanglement_report(
     rows: list[StateRow] = []
     before = np.zeros((0, 0))
     for name, state in states:
-        entropies = entanglement_entropies(state)
+        spectra = bond_spectra(state)
+        entropies = spectral_entropies(spectra, state[0].shape[0])
         if entropies.shape == before.shape and np.allclose(entropies, before, atol=1e-9):
             continue
         before = entropies
-        by_class = np.full((num_classes, entropies.shape[1]), np.nan)
-        for number in range(num_classes):
-            if np.any(labels == number):
-                by_class[number] = entropies[labels == number].mean(axis=0)
-        rows.append(StateRow(name, by_class, mutual_information(state).mean(axis=0)))
+        by_class = _class_means(entropies, labels, num_classes)
+        squares = (_class_means(s**2, labels, num_classes) for s in spectra)
+        information = mutual_information(state).mean(axis=0)
+        rows.append(StateRow(name, by_class, tuple(map(np.sqrt, squares)), information))
     return tuple(rows)
+
+
+def _class_means(values: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Means (classes, ...) of values (batch, ...) over the samples of every class."""
+    means = np.full((num_classes, *values.shape[1:]), np.nan)
+    for number in range(num_classes):
+        if np.any(labels == number):
+            means[number] = values[labels == number].mean(axis=0)
+    return means
 
 
 def log10_compression(rows: Sequence[LayerRow]) -> float:
@@ -165,6 +178,7 @@ def _row(step: Step) -> LayerRow:
     in_dims = tuple(core.shape[2] for core in step.inputs)
     out_dims = tuple(core.shape[2] for core in chain) or (int(step.output.shape[1]),)
     entropies, spectra = _entanglement(chain)
+    weight_entropies, weight_spectra = _entanglement(operator_cores(weights))
     return LayerRow(
         path=step.path,
         type=type(layer).__name__,
@@ -178,10 +192,9 @@ def _row(step: Step) -> LayerRow:
         ),
         truncation_error=None if error is None else float(np.sqrt(np.mean(error**2))),
         entropies=entropies,
-        weight_entropies=(
-            entanglement_entropies(operator_cores(weights))[0] if weights else np.zeros(0)
-        ),
+        weight_entropies=weight_entropies,
         spectra=spectra,
+        weight_spectra=weight_spectra,
     )
 
 
@@ -206,6 +219,7 @@ def _input_row(cores: Cores) -> LayerRow:
         entropies=entropies,
         weight_entropies=np.zeros(0),
         spectra=spectra,
+        weight_spectra=(),
     )
 
 

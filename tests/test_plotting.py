@@ -17,6 +17,7 @@ from ftnn.plotting import (
     plot_entanglement,
     plot_functions,
     plot_network,
+    plot_spectra,
 )
 from ftnn.plotting.network import _columns
 from ftnn.report import entanglement_report, layer_report
@@ -126,6 +127,17 @@ def test_bonds_of_dead_states(tmp_path):
 def test_one_site_has_no_bonds(tmp_path):
     with pytest.raises(ValueError, match="no layer has bonds"):
         plot_bonds(layer_report(model(1), cores(1)), tmp_path / "bonds.png")
+
+
+@pytest.mark.parametrize("L", [2, 5, 30])
+def test_spectra(tmp_path, L):
+    plot_spectra(layer_report(model(L), cores(L)), tmp_path / "spectra.png")
+    checked_picture(tmp_path / "spectra.png")
+
+
+def test_one_site_has_no_spectra(tmp_path):
+    with pytest.raises(ValueError, match="no layer has bonds"):
+        plot_spectra(layer_report(model(1), cores(1)), tmp_path / "spectra.png")
 
 
 @pytest.mark.parametrize("L", [1, 2, 8, 49])

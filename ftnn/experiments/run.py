@@ -260,6 +260,7 @@ def draw(
         plot_entanglement,
         plot_functions,
         plot_network,
+        plot_spectra,
     )
     from ..training.metrics import read_metrics
 
@@ -273,9 +274,12 @@ def draw(
         plot_confusion(matrix, class_names, run.path / "confusion.png")
         written.append(run.path / "confusion.png")
     plot_bonds(report, run.path / "bonds.png")
+    plot_spectra(report, run.path / "spectra.png")
     plot_entanglement(states, class_names or ("all",), run.path / "entanglement.png")
     plot_network(run.model, run.path / "network.png", max(report[0].bonds, default=1))
-    written += [run.path / f"{name}.png" for name in ("bonds", "entanglement", "network")]
+    written += [
+        run.path / f"{name}.png" for name in ("bonds", "spectra", "entanglement", "network")
+    ]
     for number, layer in enumerate(run.model.layers if isinstance(run.model, Sequential) else ()):
         if isinstance(layer, KAN):
             written.append(run.path / f"functions-{number}.png")

@@ -6,6 +6,7 @@ from .network import plot_network
 from .phases import Panel, plot_phases
 from .runs import plot_bonds, plot_confusion, plot_curves
 from .solutions import plot_solutions
+from .spectra import plot_spectra
 
 __all__ = [
     "Panel",
@@ -17,4 +18,5 @@ __all__ = [
     "plot_network",
     "plot_phases",
     "plot_solutions",
+    "plot_spectra",
 ]

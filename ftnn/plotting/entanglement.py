@@ -11,11 +11,15 @@ from matplotlib.ticker import MaxNLocator
 from ..report import StateRow
 from .style import MARKERS, figure, save_figure, style
 
+_FLOOR = 1e-8  # smallest singular value drawn
+
 
 def plot_entanglement(
     rows: Sequence[StateRow], class_names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Mutual information between sites, and entropies by class, layer by layer.
+    """Mutual information between sites; entropies and a spectrum by class, layer by layer.
+
+    The spectrum is that of the middle bond.
 
     Parameters
     ----------
@@ -32,23 +36,33 @@ def plot_entanglement(
     colors = matplotlib.colormaps["tab10"](np.arange(len(class_names)) % 10)
     highest = max(row.mutual_information.max() for row in rows)
     with style():
-        fig = figure(1.6 + 2.4 * max(len(rows), 2), 5.6)
-        axes = fig.subplots(2, len(rows), squeeze=False)
-        for row, above, below in zip(rows, *axes, strict=True):
+        fig = figure(1.6 + 2.4 * max(len(rows), 2), 7.6)
+        axes = fig.subplots(3, len(rows), squeeze=False)
+        for row, above, below, lowest in zip(rows, *axes, strict=True):
             image = _matrix(above, row, highest)
             bonds = np.arange(1, row.entropies.shape[1] + 1)
             for n, (name, color) in enumerate(zip(class_names, colors, strict=True)):
                 look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "label": name}
                 every = max(1, len(bonds) // 6)
                 below.plot(bonds, row.entropies[n], lw=1.1, ms=3.0, markevery=every, **look)
+                values = row.spectra[len(bonds) // 2][n]
+                values = np.where(values > _FLOOR, values, np.nan)
+                lowest.semilogy(np.arange(1, len(values) + 1), values, lw=1.1, ms=3.0, **look)
             below.set_xlabel("bond")
-            below.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            lowest.set_xlabel(f"singular value, bond {bonds[len(bonds) // 2]}")
+            for axis in (below, lowest):
+                axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         bar = fig.colorbar(image, ax=axes[0], shrink=0.8)
         bar.outline.set_visible(False)
         bar.set_label("mutual information (nats)")
         top = 1.05 * max(np.nanmax(row.entropies) for row in rows)
         for below in axes[1]:
             below.set_ylim(0.0, max(top, 1e-12))
+        shown = [s[s > _FLOOR] for row in rows for s in (row.spectra[len(bonds) // 2],)]
+        least = min((s.min() for s in shown if s.size), default=0.1)
+        for lowest in axes[2]:
+            lowest.set_ylim(10.0 ** np.floor(np.log10(least)), 1.3)
+        axes[2, 0].set_ylabel("normalized")
         axes[1, 0].set_ylabel("entropy (nats)")
         handles = axes[1, 0].get_legend_handles_labels()
         fig.legend(*handles, loc="outside lower center", ncols=min(len(class_names), 5))
