@@ -57,7 +57,15 @@ def main() -> None:
     (DOCS / "figures.md").write_text(table)
     write_readme("figures", f"\n{table}")
     source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
-    for name in ("network", "curves", "confusion", "bonds", "entanglement", "spectra", "functions-1"):
+    for name in (
+        "network",
+        "curves",
+        "confusion",
+        "bonds",
+        "entanglement",
+        "spectra",
+        "functions-1",
+    ):
         copy_picture(source / f"{name}.png", f"{name}.png")
     print(table)
 

@@ -90,14 +90,15 @@ def test_compiled_refuses_what_it_cannot_do(options, error, words):
         ftnn.truncation.compiled(**options)(x)
 
 
-def test_a_network_is_one_graph():
+@pytest.mark.parametrize("head", [ftnn.Readout, ftnn.Expectation])
+def test_a_network_is_one_graph(head):
     dims = (4,) * 4
     model = ftnn.Sequential(
         ftnn.Linear(dims, dims, 2, 3),
         ftnn.nonlinear.KAN(dims),
         ftnn.nonlinear.RMSNorm(),
         ftnn.Residual(ftnn.Linear(dims, dims, 2, 3, bias=False), 3),
-        ftnn.Readout(dims, 3, 2),
+        head(dims, 3, 2),
     ).to("torch", "float32")
     x = tuple(
         convert(core, "torch", "float32") for core in Chain(5, dims, (3,) * 3, "generic", 0).cores()

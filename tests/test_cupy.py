@@ -55,14 +55,15 @@ def test_law_6_methods_agree_with_numpy(method, dtype, rtol):
     assert_close(second.error, first.error, dtype, 1e6, 1.0)
 
 
-def test_a_model_gives_the_same_logits(cupy):
+@pytest.mark.parametrize("head", [ftnn.Readout, ftnn.Expectation])
+def test_a_model_gives_the_same_logits(cupy, head):
     dims = (4,) * 5
     model = ftnn.Sequential(
         ftnn.Linear(dims, dims, 3, 4),
         ftnn.nonlinear.KAN(dims),
         ftnn.nonlinear.RMSNorm(),
         ftnn.Residual(ftnn.Linear(dims, dims, 2, 4, bias=False), 5),
-        ftnn.Readout(dims, 3, 4),
+        head(dims, 3, 4),
     )
     x = Chain(6, dims, (3,) * 4, "generic", 0).cores()
     expected = model(ftnn.MPS(x))
