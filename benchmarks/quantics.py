@@ -1,8 +1,9 @@
 """The tables and the pictures of docs/quantics.md.
 
 `python benchmarks/quantics.py` trains every row with three seeds, the heat equation on 2^30 points
-with one (complete runs in runs/quantics are kept), each test set read once a run, carries models over to finer grids, times steps, and
-writes docs/quantics-table.md, docs/quantics-cost.md and pictures to docs/images.
+with one (complete runs in runs/quantics are kept), each test set read once a run; carries models
+over to finer grids; times steps; and writes docs/quantics-table.md, docs/quantics-cost.md and
+pictures to docs/images.
 """
 
 import sys
