@@ -316,3 +316,22 @@ def test_end_to_end(name, tmp_path):
     assert "curves.png" in drawn
     again = good("train", "--resume", folder, "--quiet")
     assert format(summary[f"test_{score.name}"], score.spec) in again
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("quantics", "--sites", 1), "sites is 1, expected an integer >= 2"),
+        (("quantum-phases", "--sites", 2), "sites is 2, but the chain needs at least 3"),
+        (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
+        (("digits", "--sites", 3), "experiment digits has no use for it"),
+        (("quantics", "--label-smoothing", 0.1), "experiment quantics has no use for it"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(args, words, tmp_path):
+    command = ["train", *map(str, args), "--quick", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert words in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()

@@ -158,7 +158,10 @@ def ground_states(
     paths = [folder / f"{stem}-{n:03d}.safetensors" for n in range(len(pieces))]
     missing = [n for n, path in enumerate(paths) if not path.exists()]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--data {folder}: cannot be made ({error}); choose another") from None
         _make(sites, [(pieces[n], paths[n]) for n in missing], max_bond, name, show)
     found = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
     cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in found]) for k in range(sites))
@@ -199,6 +202,7 @@ def _make(
     sites: int, pieces: Sequence[tuple[Sequence[Point], Path]], max_bond: int, name: str, show: bool
 ) -> None:
     """Make the states of every piece and write its file as soon as it is complete."""
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -214,7 +218,11 @@ def _make(
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, disable=not show) as bar, _mapped(_solved, jobs) as results:
+    console = Console(stderr=True)
+    with (
+        Progress(*columns, console=console, disable=not show) as bar,
+        _mapped(_solved, jobs) as results,
+    ):
         task = bar.add_task("", total=len(jobs))
         for points, path in pieces:
             made = []

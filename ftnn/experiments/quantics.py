@@ -83,11 +83,14 @@ def pairs(config: Config, solve: Callable[[Waves], Waves], modes: int) -> Data:
 
     The functions are the same for every seed of a training and for every number of sites.
     """
+    sites = SITES if config.sites is None else config.sites
+    if sites < 2:
+        raise ValueError(f"sites is {sites}, expected an integer >= 2: the bits of the grid")
     parts: list[Cores] = []
     for number, size in enumerate(SIZES):
         start = random_waves(size, modes, seed=number)
         for waves in (start, solve(start)):
-            parts.append(from_function(waves, config.sites or SITES, 7, 10, _RTOL).cores)
+            parts.append(from_function(waves, sites, 7, 10, _RTOL).cores)
     return Data(*parts).limited(config.limit)
 
 
