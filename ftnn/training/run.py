@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..backend import to_numpy
@@ -164,4 +163,4 @@ class Run:
 
 def _fingerprint(x: torch.Tensor) -> int:
     """Differ when entries of ``x`` change or are reordered; the same on every device."""
-    return zlib.crc32(np.ascontiguousarray(to_numpy(x)))
+    return zlib.crc32(to_numpy(x).tobytes())
