@@ -70,6 +70,16 @@ def linear_error() -> float:
     return float(np.mean(np.linalg.norm(found - y_test, axis=1) / np.linalg.norm(y_test, axis=1)))
 
 
+def readme_line() -> str:
+    """Tell the results in one sentence."""
+    heat = [trained(HOME / f"heat-{seed}", "quantics")["test_error"] for seed in SEEDS]
+    return (
+        f"Relative error on unseen functions: heat {spread(heat, '.2e')}; Burgers, trained on "
+        "$2^{10}$ points and carried over to $2^{20}$, "
+        f"{spread(carried_over('burgers10', 'burgers', 20), '.2e')}."
+    )
+
+
 def step_seconds(sites: int) -> float:
     """Median time of a training step for the heat equation: forward, backward, update."""
     experiment = get_experiment("quantics")
@@ -144,13 +154,7 @@ def main() -> None:
         copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
     lines.append(["Burgers", "2^10", "2^10", f"{linear_error():.2e} (best linear map)", "", ""])
     write_table("quantics-table", heads, lines)
-    heat = [trained(HOME / f"heat-{seed}", "quantics")["test_error"] for seed in SEEDS]
-    shock = spread(carried_over("burgers10", "burgers", 20), ".1e")
-    write_readme(
-        "quantics",
-        f"relative error on unseen functions: heat {spread(heat, '.1e')}, Burgers (trained on "
-        f"$2^{{10}}$ points, carried over to $2^{{20}}$) {shock}",
-    )
+    write_readme("quantics", readme_line())
     copy_picture(HOME / "heat-0" / "curves.png", "heat-curves.png")
     seconds = [step_seconds(sites) for sites in SITES]
     draw_cost(seconds)

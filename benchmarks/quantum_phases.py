@@ -96,9 +96,9 @@ def main() -> None:
     best = [trained(HOME / f"network-{seed}", "quantum-phases") for seed in SEEDS]
     write_readme(
         "quantum-phases",
-        f"agreement with the published phase diagram "
+        f"Agreement with the published phase diagram: "
         f"{spread([100 * r['agreement'] for r in best], unit=' %')}, {best[0]['num_params']:,} "
-        f"parameters, {np.median([r['train_seconds'] for r in best]):.0f} s",
+        f"parameters, {np.median([r['train_seconds'] for r in best]):.0f} s on one core.",
     )
     copy_picture(HOME / "network-0" / "phases.png", "phases.png")
     copy_picture(HOME / "network-0" / "curves.png", "phases-curves.png")
