@@ -253,7 +253,7 @@ class Experiment:
     description : str
         One line.
     load : callable
-        Maps a Config to Data; applies ``config.limit`` by :meth:`Data.limited`.
+        Maps a Config to Data; applies ``config.limit`` by :meth:`Data.limited` if it is used.
     build : callable
         Maps a Config and Data to an encoder, fitted to the training images, and a model; the
         encoder is None where the inputs are states.

@@ -27,7 +27,7 @@ BOUNDARY_LOWER = (
 )
 """h2 where the symmetry-protected phase ends, to the paramagnet above and to the antiferromagnet
 below, at the values of h1 before: the points of figure 2 of Cong, Choi, Lukin (arXiv:1810.03787),
-found there by infinite DMRG."""
+found there by infinite DMRG, as public re-implementations give them."""
 
 H1_RANGE, H2_RANGE = (0.0, 1.6), (-1.6, 1.6)
 MARGIN = 0.05
@@ -101,8 +101,8 @@ def load(config: Config) -> Data:
     """Load ground states on the line and, to test, on the plane.
 
     Every fifth of the line is for validation, in DRESSED random versions: as they are, all would
-    soon be told apart, whatever the network goes by. States are made and kept
-    with bond dimension KEPT_BOND, and truncated to ``input_bond`` here.
+    soon be told apart, whatever the network goes by. States are made and kept with bond dimension
+    KEPT_BOND, and truncated to ``input_bond`` here.
     """
     folder = Path(config.data) if config.data else cache_folder()
     line, plane = line_points(), grid_points(config.grid)
@@ -120,7 +120,7 @@ def load(config: Config) -> Data:
         on_plane,
         phases(np.array(plane)),
         CLASSES,
-    ).limited(config.limit)
+    )
 
 
 def states(name: str, points: list[Point], config: Config, folder: Path) -> Cores:
@@ -229,6 +229,7 @@ EXPERIMENT = Experiment(
     load=load,
     build=build,
     samples="states",
+    unused=("limit",),
     augment_states=dress,
     conclude=conclude,
 )
