@@ -145,7 +145,8 @@ def test_plot_draws_every_figure_again(run_dir):
     printed = good("plot", run_dir).split()
     names = {Path(path).name for path in printed}
     functions = {f"functions-{n}.png" for n in (1, 3, 6)}
-    pictures = {f"{n}.png" for n in ("curves", "confusion", "bonds", "entanglement", "network")}
+    drawn = ("curves", "confusion", "bonds", "spectra", "entanglement", "network")
+    pictures = {f"{n}.png" for n in drawn}
     assert names == pictures | functions
     assert all(Path(path).stat().st_size > 5000 for path in printed)
 
