@@ -60,7 +60,7 @@ def from_function(
     >>> x = from_function(lambda x: np.stack([np.sin(2 * np.pi * x), x**2]), sites=30)
     >>> x.L, x.batch_size, max(x.bond_dims)
     (30, 2, 3)
-    >>> from_function(lambda x: x[None] ** 2, sites=3, coarse=1, degree=2).to_dense().round(6)
+    >>> from_function(lambda x: x[None] ** 2, sites=3, coarse=1, degree=2).to_dense().round(6) + 0.0
     array([[0.      , 0.015625, 0.0625  , 0.140625, 0.25    , 0.390625,
             0.5625  , 0.765625]])
     """
@@ -119,7 +119,7 @@ def on_coarser_grid(cores: Cores, sites: int) -> np.ndarray:
     Examples
     --------
     >>> x = from_function(lambda x: x[None], sites=20)
-    >>> on_coarser_grid(x.cores, 2).round(6)
+    >>> on_coarser_grid(x.cores, 2).round(6) + 0.0
     array([[0.  , 0.25, 0.5 , 0.75]])
     """
     check_positive(sites, "sites")
