@@ -343,6 +343,7 @@ def plot(run: RunFolder, data: DataFolder = None) -> None:
 
 def _load_data(run: "Run", folder: str | None) -> Any:
     config = resolve(run.config, None, {"data": folder})
+    run.experiment.check(config)
     return run.experiment.load(replace(config, limit=None))
 
 

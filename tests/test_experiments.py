@@ -325,6 +325,7 @@ def test_end_to_end(name, tmp_path):
         (("quantum-phases", "--sites", 2), "sites is 2, but the chain needs at least 3"),
         (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
         (("digits", "--sites", 3), "experiment digits has no use for it"),
+        (("digits", "--data", "x"), "experiment digits has no use for it"),
         (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),
         (("quantics", "--label-smoothing", 0.1), "experiment quantics has no use for it"),
     ],

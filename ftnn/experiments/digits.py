@@ -24,5 +24,5 @@ EXPERIMENT = Experiment(
     description="scikit-learn's 8 x 8 digits; 16 sites, seconds on a laptop.",
     load=load,
     build=build,
-    unused=STATES_ONLY,
+    unused=("data", *STATES_ONLY),
 )
