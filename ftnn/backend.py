@@ -159,6 +159,33 @@ def drawn(draw: Callable[..., Any], *arguments: int, like: Array) -> tuple[Array
     return tuple(as_like(x, like) for x in draw(*arguments))
 
 
+def random_uniform(shape: tuple[int, ...], like: Array, rng: np.random.Generator) -> Array:
+    """Draw real numbers in [0, 1) in the precision and on the backend and device of ``like``.
+
+    On NumPy they come from ``rng``, on torch and CuPy from the library's own generator for the
+    device: nothing is moved there.
+
+    Raises
+    ------
+    NotImplementedError
+        On JAX, whose functions hold no state.
+    """
+    backend = infer_backend(like)
+    dtype = "float32" if in_single(like) else "float64"
+    if backend == "torch":
+        import torch
+
+        return torch.rand(shape, dtype=getattr(torch, dtype), device=like.device)
+    if backend == "cupy":
+        return do("random.random", shape, dtype=dtype, like=backend)
+    if backend == "numpy":
+        return rng.random(shape, np.float32 if in_single(like) else np.float64)
+    raise NotImplementedError(
+        f"random draws in training are not available on {backend}; use torch, NumPy or CuPy, or "
+        "evaluate: layer.eval()"
+    )
+
+
 def as_index(x: np.ndarray, like: Array) -> Array:
     """Return the array of integers ``x`` on the backend and device of ``like``."""
     backend = infer_backend(like)

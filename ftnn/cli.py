@@ -151,6 +151,7 @@ def train(
     epochs: Annotated[int | None, _flag("epochs")] = None,
     batch_size: Annotated[int | None, _flag("batch_size")] = None,
     lr: Annotated[float | None, _flag("lr")] = None,
+    linear_lr: Annotated[float | None, _flag("linear_lr")] = None,
     weight_decay: Annotated[float | None, _flag("weight_decay")] = None,
     label_smoothing: Annotated[float | None, _flag("label_smoothing")] = None,
     ema_decay: Annotated[float | None, _flag("ema_decay")] = None,

@@ -242,7 +242,10 @@ class ProductEncoder(Encoder):
     ----------
     image_shape : (height, width)
     patch : (height, width)
-        Must tile the image; the sites are the patches.
+        The sites are the patches.
+    stride : (height, width), optional
+        From one patch to the next; by default the patch, so that they tile the image. Patches
+        overlap where it is smaller. They must end where the image ends.
     order : {"snake", "row-major", "quantics"}
         Order of the patches along the chain.
     features : {"linear", "trig"}
@@ -258,6 +261,8 @@ class ProductEncoder(Encoder):
     >>> x = encoder.fit(np.random.default_rng(0).random((5, 28, 28)))(np.ones((2, 28, 28)))
     >>> x.L, x.phys_dims[0], x.bond_dims[0]
     (16, 50, 1)
+    >>> ProductEncoder((28, 28), patch=(10, 10), stride=(6, 6)).grid
+    (4, 4)
     """
 
     def __init__(
@@ -268,14 +273,21 @@ class ProductEncoder(Encoder):
         features: str = "linear",
         scale: float = 1.0,
         standardize: str = "pixel",
+        stride: Sequence[int] | None = None,
     ):
         super().__init__(image_shape, standardize)
         self.patch = check_dims(patch, "patch")
-        if len(self.patch) != 2 or any(
-            side % p for side, p in zip(self.image_shape, self.patch, strict=True)
-        ):
+        self.stride = self.patch if stride is None else check_dims(stride, "stride")
+        if len(self.patch) != 2 or len(self.stride) != 2:
             raise ValueError(
-                f"patch {self.patch} does not tile an image of shape {self.image_shape}"
+                f"patch is {self.patch} and stride {self.stride}, expected (height, width) each"
+            )
+        steps = list(zip(self.image_shape, self.patch, self.stride, strict=True))
+        if any(side < p or (side - p) % step for side, p, step in steps):
+            raise ValueError(
+                f"patches {self.patch} at strides {self.stride} do not end where an image of "
+                f"shape {self.image_shape} ends; choose them so that side - patch is a multiple "
+                "of the stride"
             )
         if features not in FEATURES:
             raise ValueError(f"features is {features!r}; choose one of {', '.join(FEATURES)}")
@@ -288,13 +300,15 @@ class ProductEncoder(Encoder):
         if not scale > 0.0:
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         self.order, self.features, self.scale = order, features, scale
-        self.grid = (self.image_shape[0] // self.patch[0], self.image_shape[1] // self.patch[1])
+        rows, cols = ((side - p) // step + 1 for side, p, step in steps)
+        self.grid = (rows, cols)
         self._index = site_order(*self.grid, order)
         self.phys_dims = (pixels + 1,) * len(self._index)
 
     def _encode(self, images: np.ndarray) -> Cores:
         batch, (rows, cols), (ph, pw) = len(images), self.grid, self.patch
-        tiles = images.reshape(batch, rows, ph, cols, pw).transpose(1, 3, 0, 2, 4)
+        windows = np.lib.stride_tricks.sliding_window_view(images, self.patch, axis=(1, 2))
+        tiles = windows[:, :: self.stride[0], :: self.stride[1]].transpose(1, 2, 0, 3, 4)
         tiles = tiles.reshape(rows * cols, batch, ph * pw)[self._index]  # (sites, batch, pixels)
         if self.features == "trig":
             parts = [np.cos(np.pi / 2 * tiles), np.sin(np.pi / 2 * tiles)]
@@ -308,6 +322,7 @@ class ProductEncoder(Encoder):
         return {
             "image_shape": list(self.image_shape),
             "patch": list(self.patch),
+            "stride": list(self.stride),
             "order": self.order,
             "features": self.features,
             "scale": self.scale,

@@ -134,6 +134,9 @@ def make():
     cupy.asarray = lambda x: ndarray(np.array(_hosted(x)))
     for name in LINALG:
         setattr(cupy.linalg, name, _wrapped(getattr(np.linalg, name)))
+    cupy.random = types.ModuleType("cupy.random")
+    rng = np.random.default_rng(0)
+    cupy.random.random = lambda size=None, dtype=float: _device(rng.random(size, dtype))
     return cupy
 
 
@@ -143,7 +146,12 @@ def installed():
     cupy = make()
     special = types.ModuleType("cupyx.scipy.special")
     special.erf = _wrapped(scipy.special.erf)
-    names = {"cupy": cupy, "cupy.linalg": cupy.linalg, special.__name__: special}
+    names = {
+        "cupy": cupy,
+        "cupy.linalg": cupy.linalg,
+        "cupy.random": cupy.random,
+        special.__name__: special,
+    }
     for name in ("cupyx", "cupyx.scipy"):
         names[name] = types.ModuleType(name)
     before = {name: sys.modules.get(name) for name in names}

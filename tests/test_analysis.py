@@ -96,7 +96,7 @@ def entropy(rho):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize("dims", [(2, 3, 4, 2), (3,), (1, 2, 5)])
+@pytest.mark.parametrize("dims", [(2, 3, 4, 2), (3,), (1, 2, 5), (6, 2, 6), (2, 9, 2)])
 def test_mutual_information_is_that_of_dense_density_matrices(dims, dtype):
     x = random_state(dims, batch=2, max_bond=3, seed=1, dtype=dtype)
     found = mutual_information((7.0 * x.cores[0], *x.cores[1:]))  # of a vector of any norm

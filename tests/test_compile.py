@@ -110,6 +110,23 @@ def test_a_network_is_one_graph(head):
     assert counter.frame_count == 1
 
 
+def test_features_and_dropout_are_one_graph():
+    model = ftnn.Sequential(
+        ftnn.nonlinear.FeatureMap((4,) * 3, (3,) * 3, hidden=5),
+        ftnn.nonlinear.Dropout(0.5),
+        ftnn.Readout((3,) * 3, 2, 2),
+    ).to("torch", "float32")
+    x = tuple(torch.randn(6, 1, 4, 1) for _ in range(3))
+    expected = model.apply(x)
+    graph, counter = compiled(model.apply)
+    assert_close(graph(x), expected, "float32", 1e4)
+    model.train()
+    graph, counter = compiled(model.apply)
+    first, second = graph(x), graph(x)
+    assert counter.frame_count == 1
+    assert not torch.equal(first, second)
+
+
 def test_training_compiled_is_training(tmp_path, monkeypatch):
     from test_trainer import CONFIG, make_data, make_model, make_trainer
 

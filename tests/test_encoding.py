@@ -55,16 +55,23 @@ def test_amplitude_encoding_truncates_to_the_tolerance():
     assert max(AmplitudeEncoder((16, 16), max_bond=3)(x).bond_dims) == 3
 
 
-@given(st.sampled_from([(1, 1), (2, 2), (2, 4)]), st.sampled_from(["row-major", "snake"]))
-def test_patches_are_sites(patch, order):
-    x = images(3, 4, 8)
-    encoder = ProductEncoder((4, 8), patch, order, standardize="none")
+@given(
+    st.sampled_from([(1, 1), (2, 2), (2, 4)]),
+    st.sampled_from([None, (1, 1), (2, 1)]),
+    st.sampled_from(["row-major", "snake"]),
+)
+def test_patches_are_sites(patch, stride, order):
+    down, right = stride or patch
+    height, width = patch[0] + 2 * down, patch[1] + 4 * right
+    x = images(3, height, width)
+    encoder = ProductEncoder((height, width), patch, order, standardize="none", stride=stride)
+    assert encoder.grid == (3, 5)
     cores = encoder.encode(x)
     sites = site_order(*encoder.grid, order)
     scale = 1 / np.sqrt(patch[0] * patch[1])
     for core, site in zip(cores, sites, strict=True):
         row, col = divmod(site, encoder.grid[1])
-        block = x[:, row * patch[0] : (row + 1) * patch[0], col * patch[1] : (col + 1) * patch[1]]
+        block = x[:, row * down :, col * right :][:, : patch[0], : patch[1]]
         assert (core[:, 0, 0, 0] == 1).all()
         assert_close(core[:, 0, 1:, 0], scale * block.reshape(3, -1))
 
@@ -99,7 +106,10 @@ def test_blank_and_constant_images_are_encoded():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: ProductEncoder((4, 4), (3, 3)), ValueError, "does not tile"),
+        (lambda: ProductEncoder((4, 4), (3, 3)), ValueError, "do not end where an image"),
+        (lambda: ProductEncoder((4, 4), (5, 5)), ValueError, "do not end where an image"),
+        (lambda: ProductEncoder((4, 4), (1, 1), stride=(2, 1)), ValueError, "do not end where"),
+        (lambda: ProductEncoder((4, 4), (2, 2, 2)), ValueError, "expected .height, width. each"),
         (lambda: ProductEncoder((4, 4), features="cubic"), ValueError, "choose one of"),
         (lambda: ProductEncoder((4, 4), (2, 2), features="trig"), ValueError, "patch=.1, 1."),
         (lambda: ProductEncoder((4, 4), scale=0.0), ValueError, "scale is 0.0"),

@@ -123,7 +123,7 @@ def test_schedules_stay_within_the_learning_rate(schedule, warmup, total):
     from ftnn.training.config import make_optimizer, make_scheduler
 
     config = TrainConfig(lr=0.5, schedule=schedule, warmup=warmup)
-    optimizer = make_optimizer(config, [torch.nn.Parameter(torch.zeros(1))])
+    optimizer = make_optimizer(config, TorchModule(make_model()))
     scheduler = make_scheduler(config, optimizer, total)
     rates = []
     for step in range(total):
@@ -136,6 +136,29 @@ def test_schedules_stay_within_the_learning_rate(schedule, warmup, total):
         assert max(rates) > 0.25  # warmup 0.5 meets a cosine half way down
         assert (rates[0] < 0.1) == (warmup > 0)
         assert (rates[-1] < 0.01) == (schedule != "constant")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_linear_layers_learn_at_their_own_rate(schedule, optimizer):
+    from ftnn.training.config import make_optimizer, make_scheduler
+
+    module = TorchModule(
+        ftnn.Sequential(ftnn.Residual(ftnn.Linear(DIMS, DIMS, 2, 4), 4), *make_model().layers)
+    )
+    config = TrainConfig(lr=0.5, linear_lr=0.1, optimizer=optimizer, schedule=schedule)
+    found = make_optimizer(config, module)
+    scheduler = make_scheduler(config, found, 20)
+    rest, linear = found.param_groups
+    owners = {id(p): name for name, p in module.named_parameters()}
+    assert len(linear["params"]) == 12  # weight and bias of both, also of that in the residual
+    assert all("weight" in owners[id(p)] or "bias" in owners[id(p)] for p in linear["params"])
+    assert {owners[id(p)].split(":")[0] for p in rest["params"]} == {"3"}
+    assert len(rest["params"]) + len(linear["params"]) == len(owners)
+    for _ in range(19):
+        np.testing.assert_allclose(linear["lr"], 0.1 * rest["lr"])
+        found.step()
+        scheduler.step()
 
 
 def test_running_average_is_evaluated_and_saved(tmp_path):
@@ -294,6 +317,7 @@ RESUMED = {
     "adam": {"optimizer": "adam", "schedule": "onecycle", "label_smoothing": 0.1},
     "sgd": {"optimizer": "sgd", "schedule": "constant", "lr": 0.01},
     "average": {"ema_decay": 0.8, "dtype": "float64"},
+    "linear_lr": {"linear_lr": 0.3},
 }
 
 
@@ -323,6 +347,79 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, case, step):
     assert same(
         ftnn.load(result.model_path).named_arrays(), ftnn.load(expected.model_path).named_arrays()
     )
+
+
+def test_resume_with_dropout(tmp_path, monkeypatch):
+    def model(rate):
+        return ftnn.Sequential(ftnn.nonlinear.Dropout(rate), *make_model().layers)
+
+    data = make_data()
+    fits = {}
+    for rate, seed in ((0.0, 0), (0.3, 0), (0.3, 1)):
+        fits[rate, seed] = make_trainer(
+            tmp_path / f"{rate}-{seed}", replace(CONFIG, seed=seed), model(rate)
+        )
+        fits[rate, seed].fit(data)
+    whole = fits[0.3, 0]
+    assert not same(arrays(whole.model), arrays(fits[0.0, 0].model))
+    trainer = make_trainer(tmp_path / "parts", model=model(0.3))
+    with monkeypatch.context() as patch:
+        stop_at(trainer, patch, 8)
+        trainer.fit(data)
+    torch.manual_seed(123)  # nothing may hang on it
+    trainer = make_trainer(tmp_path / "parts", model=model(0.3))
+    trainer.fit(data, resume=True)
+    assert same(arrays(whole.model), arrays(trainer.model))
+
+
+def with_layer(layer):
+    first, *rest = make_model().layers
+    return ftnn.Sequential(first, layer, *rest)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.8])
+def test_validation_and_the_fitted_model_are_in_evaluation_mode(tmp_path, ema_decay):
+    data = make_data()
+    config = replace(CONFIG, ema_decay=ema_decay, lr=1e-3, dtype="float64")
+    trainer = make_trainer(tmp_path, config, with_layer(ftnn.nonlinear.Dropout(0.5)))
+    result = trainer.fit(data)
+    x = trainer.encoder(data.val_inputs)
+    for model in (trainer.model.to("numpy"), ftnn.load(result.model_path)):
+        outputs = torch.from_numpy(model(x))
+        loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(data.val_targets))
+        assert result.val_loss == pytest.approx(loss.item(), rel=1e-9)
+
+
+def test_running_statistics_are_those_of_training_batches_alone(tmp_path):
+    data, other = make_data(), make_data(seed=5, noise=3.0)
+    others = TrainingData(
+        data.train_inputs, data.train_targets, 10.0 * other.val_inputs, other.val_targets
+    )
+    config = replace(CONFIG, epochs=1, dtype="float64")
+    found = []
+    for n, one in enumerate((data, others)):
+        model = with_layer(ftnn.nonlinear.CoreNorm(product="running"))
+        trainer = make_trainer(tmp_path / str(n), config, model)
+        trainer.fit(one)
+        found.append(arrays(trainer.model))
+    assert same(*found)
+    assert any(name.startswith("1.") for name in found[0])
+
+
+def test_dropout_draws_anew_in_every_step(tmp_path, monkeypatch):
+    drawn = []
+    plain = ftnn.nonlinear.Dropout.apply
+
+    def recorded(self, cores):
+        out = plain(self, cores)
+        if self.training and torch.is_grad_enabled():
+            drawn.append(tuple((out[1][:, 0, 1:, 0] == 0).flatten().tolist()))
+        return out
+
+    monkeypatch.setattr(ftnn.nonlinear.Dropout, "apply", recorded)
+    model = ftnn.Sequential(ftnn.nonlinear.Dropout(0.5), *make_model().layers)
+    make_trainer(tmp_path, replace(CONFIG, epochs=2), model).fit(make_data())
+    assert len(drawn) == len(set(drawn)) == 10
 
 
 def test_resume_with_augmentation(tmp_path, monkeypatch):
@@ -565,6 +662,7 @@ def test_bad_calls_are_named_early(tmp_path):
         ("batch_size", [0, 2.0, None]),
         ("seed", [-1, 0.5]),
         ("lr", [0.0, -1.0, float("nan"), float("inf"), "fast"]),
+        ("linear_lr", [0.0, -1.0, float("nan")]),
         ("weight_decay", [-0.1, float("inf")]),
         ("warmup", [-0.1, 1.0]),
         ("label_smoothing", [1.0, -0.1]),

@@ -69,6 +69,12 @@ class Config:
     epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
     batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
     lr: float = _option(1e-2, "Peak learning rate.", kind=float, above=0.0)
+    linear_lr: float = _option(
+        1.0,
+        "Learning rate of the weights of Linear layers, as a share of lr.",
+        kind=float,
+        above=0.0,
+    )
     weight_decay: float = _option(0.0, "Decoupled weight decay.", kind=float, least=0.0)
     label_smoothing: float = _option(
         0.0, "Label smoothing of the cross entropy.", kind=float, least=0.0, below=1.0

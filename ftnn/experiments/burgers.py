@@ -64,6 +64,6 @@ EXPERIMENT = Experiment(
     build=build,
     samples="functions",
     score=ERROR,
-    unused=UNUSED,
+    unused=(*UNUSED, "linear_lr"),
     conclude=conclude,
 )

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +15,9 @@ from torch.optim.lr_scheduler import (
     LRScheduler,
     OneCycleLR,
 )
+
+from ..layers import Linear
+from .module import TorchModule
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "cosine", "constant")
@@ -34,6 +36,9 @@ class TrainConfig:
         Largest number of samples in a step; the batches of an epoch differ by at most one.
     lr : float
         Learning rate, the largest of the schedule.
+    linear_lr : float
+        Learning rate of the weights of :class:`ftnn.Linear` layers, as a share of ``lr``. The
+        longer the chain, the smaller: a step changes every site, and their changes multiply.
     weight_decay : float
     optimizer : {"adamw", "adam", "sgd"}
         "sgd" has momentum 0.9.
@@ -81,6 +86,7 @@ class TrainConfig:
     epochs: int = 20
     batch_size: int = 64
     lr: float = 1e-2
+    linear_lr: float = 1.0
     weight_decay: float = 0.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -104,6 +110,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 0, "0 or None is off")
         _check_number("lr", self.lr, "> 0", "try 1e-2")
+        _check_number("linear_lr", self.linear_lr, "> 0", "1 treats all weights alike")
         _check_number("weight_decay", self.weight_decay, ">= 0", "0 is off")
         _check_number("checkpoint_seconds", self.checkpoint_seconds, ">= 0", "0 is off")
         if self.clip_norm is not None:
@@ -163,17 +170,22 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def make_optimizer(
-    config: TrainConfig, params: Iterable[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
+def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
     """Torch's optimizer for ``config``; fused: a tensorized network has many small parameters."""
     lr, decay = config.lr, config.weight_decay
+    linear = {id(p) for p in module.parameters_of(Linear)}
+    rest = [p for p in module.parameters() if id(p) not in linear]
+    groups = [
+        {"params": params, "lr": rate}
+        for params, rate in ((rest, lr), (module.parameters_of(Linear), lr * config.linear_lr))
+        if params
+    ]
     match config.optimizer:
         case "adamw":
-            return torch.optim.AdamW(params, lr, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
         case "adam":
-            return torch.optim.Adam(params, lr, weight_decay=decay, fused=True)
-    return torch.optim.SGD(params, lr, momentum=SGD_MOMENTUM, weight_decay=decay, fused=True)
+            return torch.optim.Adam(groups, lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(groups, lr, momentum=SGD_MOMENTUM, weight_decay=decay, fused=True)
 
 
 def make_scheduler(
@@ -185,7 +197,7 @@ def make_scheduler(
         one_step = config.warmup * total_steps == 1.0
         return OneCycleLR(
             optimizer,
-            config.lr,
+            [group["lr"] for group in optimizer.param_groups],
             total_steps,
             pct_start=2.0 / total_steps if one_step else config.warmup,
             cycle_momentum=False,

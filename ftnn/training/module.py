@@ -1,5 +1,7 @@
 """TorchModule: a model of ftnn as a torch.nn.Module."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -60,6 +62,16 @@ class TorchModule(torch.nn.Module):
         self._bind()
         model.train(self.training)
 
+    def parameters_of(self, kind: type[Layer]) -> list[torch.nn.Parameter]:
+        """Parameters of all layers of one kind."""
+        names = {
+            f"{path}{key}".replace(".", ":")
+            for path, layer in self.model.walk()
+            if isinstance(layer, kind)
+            for key in layer.params
+        }
+        return [p for name, p in self.named_parameters() if name in names]
+
     def forward(self, x: MPS) -> torch.Tensor | MPS:
         """Apply the model to an MPS on the module's device and dtype."""
         self._bind()
@@ -79,6 +91,16 @@ class TorchModule(torch.nn.Module):
         super().train(mode)
         self.model.train(mode)
         return self
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switch to evaluation for a while, then back to what it was."""
+        mode = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(mode)
 
     def _keep_buffers(self) -> None:
         """Take over running statistics that layers replaced."""

@@ -107,7 +107,7 @@ class Trainer:
 
     @property
     def model(self) -> Layer:
-        """The model; after :meth:`fit`, with the weights that were kept."""
+        """The model; after :meth:`fit`, with the weights that were kept, in evaluation mode."""
         return self.module.model
 
     def request_stop(self) -> None:
@@ -170,8 +170,12 @@ class Trainer:
                 run.restore()
             else:
                 self.world.from_leader(lambda: self._begin(run, overwrite))
-            with graceful_interrupt(self.request_stop), run.display:
-                outcome = self._epochs(run)
+            self.module.train()
+            try:
+                with graceful_interrupt(self.request_stop), run.display:
+                    outcome = self._epochs(run)
+            finally:
+                self.module.eval()
             return self._finish(run, outcome)
 
     def evaluate(self, inputs: Any, targets: Any, batch_size: int = 512) -> Evaluation:
@@ -260,7 +264,7 @@ class Trainer:
                 f"{inputs_name} are states of phys_dims {dims}, but the model takes "
                 f"{self.model.in_dims}; use the encoder the model was built for"
             )
-        with torch.no_grad():
+        with torch.no_grad(), self.module.evaluating():
             output = self.module.apply_cores(tuple(core[:1].to(self.device) for core in cores))
         found = self.objective.targets(targets, num_samples or len(cores[0]), output, targets_name)
         return Samples(cores, tuple(x.to(cores[0].device) for x in found))
@@ -312,6 +316,7 @@ class Trainer:
                 return False
             begun = time.perf_counter()
             cores, targets = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
+            self._seed(epoch, number)
             stats = run.updater.step(cores, targets, len(rows))
             if not stats.finite:
                 raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
@@ -324,6 +329,11 @@ class Trainer:
                 run.checkpoint()
         self._end_epoch(run, train)
         return True
+
+    def _seed(self, epoch: int, number: int) -> None:
+        """Seed what layers draw in a step, for itself: a resumed run draws the same."""
+        seed = (self.config.seed, epoch, 3, number, self.world.rank)
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
     def _batch(
         self, run: Run, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
@@ -364,7 +374,8 @@ class Trainer:
                 state.best_score, state.best_loss = found.score, json_safe(found.loss)
             if self.world.leads:
                 save(module.model, self.run_dir / MODEL_NAME, self.encoder)
-        probed = self.world.from_leader(lambda: probe(module.model, (run.val or train).cores))
+        with module.evaluating():
+            probed = self.world.from_leader(lambda: probe(module.model, (run.val or train).cores))
         run.tick()
         record: dict[str, Any] = {
             "epoch": state.epochs_done,

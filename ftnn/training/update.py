@@ -95,8 +95,8 @@ class Updater:
             with warnings.catch_warnings():  # the name that replaces it is too new for torch 2.4
                 warnings.simplefilter("ignore", FutureWarning)
                 self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
-        self.params = list(module.parameters())
-        self.optimizer = make_optimizer(config, self.params)
+        self.optimizer = make_optimizer(config, module)
+        self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scheduler = make_scheduler(config, self.optimizer, total_steps)
         self.average: AveragedModel | None = None
         if config.ema_decay:
@@ -205,7 +205,8 @@ class Updater:
             check_arrays(self.evaluated, state["average"])
             int(state["num_averaged"])
         groups = state["optimizer"]["param_groups"]
-        if [len(group["params"]) for group in groups] != [len(self.params)]:
+        own = [len(group["params"]) for group in self.optimizer.param_groups]
+        if [len(group["params"]) for group in groups] != own:
             raise ValueError("its optimizer is that of another model")
         for number, slots in state["optimizer"]["state"].items():
             for name, value in slots.items():
@@ -237,7 +238,7 @@ def evaluate_samples(
     objective: Objective,
     world: World | None = None,
 ) -> Evaluation:
-    """Evaluate a module, ``batch_size`` samples at a time.
+    """Evaluate a module, in evaluation mode, ``batch_size`` samples at a time.
 
     With a world of several processes all of them must call it, and each takes its share.
     """
@@ -245,7 +246,7 @@ def evaluate_samples(
     total = torch.zeros((), dtype=torch.float64)
     scores = torch.zeros(len(samples), dtype=torch.float64)
     outputs: torch.Tensor | None = None
-    with torch.no_grad():
+    with torch.no_grad(), module.evaluating():
         for rows in batches(len(samples), batch_size * world.size):
             own = world.share(rows)
             # a process without a sample of its own looks at one, to know the shape of an output

@@ -1,0 +1,154 @@
+"""FeatureMap: a trainable feature map, from product states to product states."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from autoray import do
+
+from ..backend import Array, concat, stack, sum_over
+from ..chain import Cores
+from ..layer import Layer
+from ..linalg import safe_norm
+from ..states import check_both_dims, check_positive
+from .functions import check_real, resolve
+
+FAR = 1e-3
+"""Coordinates are kept up to about the inverse of this; see the notes of :class:`FeatureMap`."""
+
+
+class FeatureMap(Layer):
+    r"""Trainable features of every site of a product state, beside its constant channel.
+
+    The vector of site k, :math:`x_k = a_k\,(1, \xi_k)`, becomes
+
+    .. math:: y_k = a_k\,\bigl(1, \varphi_k(\xi_k)\bigr), \qquad
+              \varphi_k(\xi) = W'_k f(W_k \xi + b_k) + b'_k .
+
+    It continues the feature map of the encoder, :math:`\xi` being the pixels of a patch
+    (:class:`ftnn.encoding.ProductEncoder`), by one that is learned: nonlinear where a bond is
+    not needed, before anything is entangled.
+
+    Parameters
+    ----------
+    phys_dims : sequence of int
+        Physical dimensions taken, at least 2 and all the same.
+    out_dims : sequence of int
+        Physical dimensions returned, at least 2 and all the same.
+    hidden : int
+        Length of the hidden vector.
+    fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
+        As of :class:`ftnn.nonlinear.Pointwise`.
+    share : bool
+        Use the same features on every site.
+    seed : int
+
+    Notes
+    -----
+    *A function of the state.* A product state has its site vectors up to factors whose product
+    is 1. :math:`\xi_k` does not see them, and :math:`\prod_k a_k` is the entry of the state at
+    index (0, ..., 0): the output tensor is a function of the input tensor alone, homogeneous of
+    degree 1. States with bonds have no such coordinates and are refused.
+
+    *Vectors without a constant channel.* With :math:`x_k = (a, v)`
+
+    .. math:: \xi = \frac{a v}{a^2 + \epsilon^2 \|v\|^2}, \qquad \epsilon = 10^{-3},
+
+    which is :math:`v / a` up to a relative :math:`10^{-6} \|v / a\|^2`, and goes to zero, smoothly,
+    instead of to infinity where a does.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> from ftnn.encoding import ProductEncoder
+    >>> images = np.random.default_rng(0).random((6, 8, 8))
+    >>> x = ProductEncoder((8, 8), patch=(4, 4)).fit(images)(images)
+    >>> features = ftnn.nonlinear.FeatureMap(x.phys_dims, (5, 5, 5, 5), hidden=8, share=True)
+    >>> y = features(x)
+    >>> y.phys_dims, y.bond_dims
+    ((5, 5, 5, 5), (1, 1, 1))
+    """
+
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+
+    def __init__(
+        self,
+        phys_dims: Sequence[int],
+        out_dims: Sequence[int],
+        hidden: int,
+        fn: str | Any = "relu",
+        share: bool = False,
+        seed: int = 0,
+    ):
+        phys_dims, out_dims = check_both_dims(phys_dims, out_dims, "phys_dims")
+        for name, dims in (("phys_dims", phys_dims), ("out_dims", out_dims)):
+            if len(set(dims)) > 1 or dims[0] < 2:
+                raise ValueError(
+                    f"{name} is {dims}, expected the same dimension on every site, at least 2: "
+                    "the constant channel and one more"
+                )
+        check_positive(hidden, "hidden")
+        super().__init__(phys_dims, out_dims)
+        self.fn, self.name, _ = resolve(fn, at_zero=True)
+        self.hidden, self.share, self.seed = hidden, share, seed
+        rng = np.random.default_rng((seed, 4))
+        n, p, q = 1 if share else len(phys_dims), phys_dims[0] - 1, out_dims[0] - 1
+        self.params |= {
+            "inner": rng.standard_normal((n, p, hidden)) / np.sqrt(p),
+            "inner_bias": np.zeros((n, 1, hidden)),
+            "outer": rng.standard_normal((n, hidden, q)) / np.sqrt(hidden),
+            "outer_bias": np.zeros((n, 1, q)),
+        }
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, 1, phys, 1)`` to cores ``(batch, 1, out, 1)``."""
+        check_real(cores, "FeatureMap")
+        if any(core.shape[1] != 1 or core.shape[3] != 1 for core in cores):
+            bonds = tuple(core.shape[3] for core in cores[:-1])
+            raise ValueError(
+                f"x has bond_dims {bonds}, but FeatureMap takes product states, of bond dimension "
+                "1; put it right behind a ProductEncoder"
+            )
+        x = stack([core[:, 0, :, 0] for core in cores], 0)  # (sites, batch, phys)
+        constant, xi = coordinates(x)
+        inner = self.fn(xi @ self.params["inner"] + self.params["inner_bias"])
+        phi = inner @ self.params["outer"] + self.params["outer_bias"]
+        y = constant * concat((do("ones_like", phi[..., :1]), phi), 2)
+        return tuple(y[k][:, None, :, None] for k in range(len(cores)))
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        if self.name is None:
+            raise ValueError(
+                "fn is a callable, which a file of data cannot hold; use one of the named functions"
+            )
+        return {
+            "phys_dims": list(self.in_dims),
+            "out_dims": list(self.out_dims),
+            "hidden": self.hidden,
+            "fn": self.name,
+            "share": self.share,
+            "seed": self.seed,
+        }
+
+
+def coordinates(x: Array) -> tuple[Array, Array]:
+    """Constant channel and projective coordinates of vectors.
+
+    Parameters
+    ----------
+    x : array (sites, batch, phys)
+
+    Returns
+    -------
+    constant : array (sites, batch, 1)
+    coordinates : array (sites, batch, phys - 1)
+        Zero for a zero vector.
+    """
+    norm = safe_norm(x, (2,))[:, :, None]
+    u = x / do("where", norm > 0, norm, do("ones_like", norm))
+    a, v = u[..., :1], u[..., 1:]
+    square = a * a + FAR**2 * sum_over(v * v, (2,))[:, :, None]
+    square = do("where", square > 0, square, do("ones_like", square))
+    return x[..., :1], a * v / square
