@@ -43,7 +43,7 @@ class Dropout(Layer):
     >>> x = ftnn.MPS([np.ones((1, 1, 6, 1))])
     >>> layer = ftnn.nonlinear.Dropout(0.5)
     >>> print(layer.train()(x).to_dense(), layer.eval()(x).to_dense())
-    [[1. 2. 0. 0. 2. 2.]] [[1. 1. 1. 1. 1. 1.]]
+    [[1. 0. 2. 0. 0. 0.]] [[1. 1. 1. 1. 1. 1.]]
     """
 
     def __init__(self, rate: float, seed: int = 0):
