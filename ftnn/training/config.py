@@ -54,7 +54,8 @@ class TrainConfig:
         Decay, in [0, 1), of an exponential moving average of the weights; 0 is off. When on, the
         averaged weights are the ones evaluated and saved as the model.
     seed : int
-        Order of the samples and augmentation.
+        Order of the samples, augmentation, and what layers draw: torch's own generator is seeded
+        before every step.
     device : str
         "cpu", "cuda", "cuda:1", ..., or "auto" for CUDA where there is one.
     dtype : {"float32", "float64"}
