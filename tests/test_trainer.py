@@ -161,6 +161,14 @@ def test_linear_layers_learn_at_their_own_rate(schedule, optimizer):
         scheduler.step()
 
 
+def test_a_rate_for_linear_layers_needs_one(tmp_path):
+    model = ftnn.Sequential(ftnn.Readout(DIMS, CLASSES, 3))
+    trainer = make_trainer(tmp_path / "run", replace(CONFIG, linear_lr=0.5), model)
+    with pytest.raises(ValueError, match="has no Linear layer"):
+        trainer.fit(make_data())
+    assert not (tmp_path / "run").exists()
+
+
 def test_running_average_is_evaluated_and_saved(tmp_path):
     config = replace(CONFIG, epochs=1, ema_decay=0.9)
     data = make_data()

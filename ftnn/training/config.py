@@ -174,11 +174,16 @@ def resolve_device(device: str) -> str:
 def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
     """Torch's optimizer for ``config``; fused: a tensorized network has many small parameters."""
     lr, decay = config.lr, config.weight_decay
-    linear = {id(p) for p in module.parameters_of(Linear)}
-    rest = [p for p in module.parameters() if id(p) not in linear]
+    linear = module.parameters_of(Linear)
+    if config.linear_lr != 1.0 and not linear:
+        raise ValueError(
+            f"linear_lr is {config.linear_lr}, but the model has no Linear layer; leave it at 1"
+        )
+    own = {id(p) for p in linear}
+    rest = [p for p in module.parameters() if id(p) not in own]
     groups = [
         {"params": params, "lr": rate}
-        for params, rate in ((rest, lr), (module.parameters_of(Linear), lr * config.linear_lr))
+        for params, rate in ((rest, lr), (linear, lr * config.linear_lr))
         if params
     ]
     match config.optimizer:
