@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import analysis, encoding, nonlinear, plotting, training, truncation
     from .calibration import calibrate
+    from .coarsening import Coarsen
     from .layer import Layer
     from .layers import Linear, Residual, Sequential
     from .operators import MPO
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MPO",
     "MPS",
+    "Coarsen",
     "Expectation",
     "Layer",
     "Linear",
@@ -47,6 +49,7 @@ _MODULES = ("analysis", "encoding", "nonlinear", "plotting", "training", "trunca
 _HOMES = {
     "MPO": "operators",
     "MPS": "states",
+    "Coarsen": "coarsening",
     "Layer": "layer",
     "Linear": "layers",
     "Expectation": "readouts",

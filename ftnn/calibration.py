@@ -6,6 +6,7 @@ import numpy as np
 
 from .backend import to_numpy
 from .chain import Cores
+from .coarsening import Coarsen
 from .layer import Layer
 from .layers import Linear, Sequential
 from .nonlinear import KAN, Gated
@@ -16,10 +17,10 @@ from .states import overlap
 def calibrate(model: Sequential, cores: Cores) -> None:
     """Scale the weights once so that activations and outputs start at order one on real data.
 
-    Goes through the layers; every :class:`Linear` and :class:`ftnn.nonlinear.Gated` is divided by
-    the median, over the batch, of the root mean square entry of its output, every
-    :class:`Readout` by the root mean square of its outputs. The factor is spread evenly over the
-    cores of the weight.
+    Goes through the layers; every :class:`Linear`, :class:`Coarsen` and
+    :class:`ftnn.nonlinear.Gated` is divided by the median, over the batch, of the root mean
+    square entry of its output, every :class:`Readout` by the root mean square of its outputs. The
+    factor is spread evenly over the cores of the weight.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def calibrate(model: Sequential, cores: Cores) -> None:
         A batch of inputs on the backend of the model.
     """
     for layer in model.layers:
-        if isinstance(layer, (Linear, Gated)):
+        if isinstance(layer, (Linear, Coarsen, Gated)):
             out = layer.apply(cores)
             value, log_scale = overlap(out, out)
             log_square = np.log(to_numpy(value).real) + to_numpy(log_scale)

@@ -33,7 +33,7 @@ def initial_weight(
         bond = np.eye(left, right)
         if left == 1 or right == 1:  # an end of the chain: every bond channel meets the edge
             bond = np.full((left, right), 1.0 / np.sqrt(max(left, right)))
-        core += bond[:, None, None, :] * _semi_orthogonal(rng, out, inn)[None, :, :, None]
+        core += bond[:, None, None, :] * semi_orthogonal(rng, out, inn)[None, :, :, None]
         cores.append(core)
     flat = [core.reshape(1, core.shape[0], -1, core.shape[3]) for core in cores]
     value, log_scale = overlap(tuple(flat), tuple(flat))
@@ -43,7 +43,7 @@ def initial_weight(
     return tuple(s.reshape(c.shape) for s, c in zip(scaled, cores, strict=True))
 
 
-def _semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
+def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
     """Matrix (out, in) with orthonormal rows or columns that keeps channel 0."""
     matrix = np.zeros((out, inn))
     matrix[0, 0] = 1.0

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from . import nonlinear
 from .backend import to_numpy
+from .coarsening import Coarsen
 from .encoding import AmplitudeEncoder, Encoder, ProductEncoder
 from .layer import Layer
 from .layers import Linear, Residual, Sequential
@@ -19,7 +20,7 @@ from .readouts import Expectation, Readout
 
 FORMAT = "ftnn-model-1"
 _LAYERS: dict[str, Callable[..., Layer]] = {
-    **{cls.__name__: cls for cls in (Linear, Residual, Sequential, Readout, Expectation)},
+    **{cls.__name__: cls for cls in (Linear, Coarsen, Residual, Sequential, Readout, Expectation)},
     **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
 }
 _ENCODERS: dict[str, type[Encoder]] = {

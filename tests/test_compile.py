@@ -127,6 +127,18 @@ def test_features_and_dropout_are_one_graph():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("bonds", [(1,) * 5, (2, 3, 2, 3, 2)])
+def test_coarsening_is_one_graph(bonds):
+    layer = ftnn.Coarsen((3,) * 6, (2, 2, 2), 3).to("torch", "float32")
+    chain = Chain(4, (3,) * 6, bonds, "generic", 0)
+    x = tuple(convert(core, "torch", "float32") for core in chain.cores())
+    expected = layer.apply(x)
+    graph, counter = compiled(layer.apply)
+    for found, want in zip(graph(x), expected, strict=True):
+        assert_close(found, want, "float32")
+    assert counter.frame_count == 1
+
+
 def test_training_compiled_is_training(tmp_path, monkeypatch):
     from test_trainer import CONFIG, make_data, make_model, make_trainer
 
