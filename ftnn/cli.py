@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from .training.world import World
 
 _OPTIONS = {option.name: option for option in fields(Config)}
-_MODEL_OPTIONS = ("input_bond", "max_bond", "bond_dim", "readout_bond", "phys", "depth")
+_MODEL_OPTIONS = (
+    *("input_bond", "max_bond", "bond_dim", "readout_bond", "phys", "depth", "nonlinearity"),
+    *("features", "hidden", "dropout", "block_bond"),
+)
 _DATA_OPTIONS = ("data", "limit", "augment", "sites", "grid")
 
 
@@ -143,6 +146,11 @@ def train(
     readout_bond: Annotated[int | None, _flag("readout_bond")] = None,
     phys: Annotated[int | None, _flag("phys")] = None,
     depth: Annotated[int | None, _flag("depth")] = None,
+    nonlinearity: Annotated[str | None, _flag("nonlinearity")] = None,
+    features: Annotated[int | None, _flag("features")] = None,
+    hidden: Annotated[int | None, _flag("hidden")] = None,
+    dropout: Annotated[float | None, _flag("dropout")] = None,
+    block_bond: Annotated[int | None, _flag("block_bond")] = None,
     data: Annotated[str | None, _flag("data")] = None,
     limit: Annotated[int | None, _flag("limit")] = None,
     augment: Annotated[bool | None, _flag("augment")] = None,

@@ -22,9 +22,10 @@ class Coarsen(Layer):
 
     .. math:: T_j[o; i_1 \dots i_s] = (V_{j1}^{i_1} V_{j2}^{i_2} \cdots V_{js}^{i_s})_{1o}
 
-    is a matrix product whose last bond is the new physical index. The map is linear and exact:
-    nothing is truncated, the bonds between the blocks stay as they are and those within vanish.
-    A product state stays one.
+    is a matrix product whose last bond is the new physical index. The weight is kept as the cores
+    of an MPO, of bond dimension 1 between blocks and with an outgoing index on the last site of
+    each. The map is linear and exact: nothing is truncated, the bonds between the blocks stay as
+    they are and those within vanish. A product state stays one.
 
     Parameters
     ----------
@@ -123,17 +124,19 @@ def _contracted(cores: list[Array], weights: list[Array]) -> Array:
     Parameters
     ----------
     cores : list of array (blocks, batch, left, in, right)
-    weights : list of array (blocks, left, in, right)
+    weights : list of array (blocks, left, out, in, right)
+        ``out`` is 1 but on the last site, ``right`` is 1 there.
 
     Returns
     -------
     array (blocks, batch, left, out, right)
     """
     blocks, batch, left, p, right = cores[0].shape
-    env = do("reshape", permute(cores[0], 0, 1, 2, 4, 3), (blocks, -1, p)) @ weights[0][:, 0]
-    for x, weight in zip(cores[1:], weights[1:], strict=True):
+    first, *rest = (_joined(weight) for weight in weights)
+    env = do("reshape", permute(cores[0], 0, 1, 2, 4, 3), (blocks, -1, p)) @ first
+    for x, weight in zip(cores[1:], rest, strict=True):
         _, _, a, p, right = x.shape
-        w = weight.shape[1]
+        w = env.shape[2]
         if a == 1:  # a product state: an outer product is no work for a matmul
             new = do("reshape", env, (blocks, batch, left, 1, w, 1))
             new = new * do("reshape", permute(x, 0, 1, 2, 4, 3), (blocks, batch, 1, right, 1, p))
@@ -143,16 +146,21 @@ def _contracted(cores: list[Array], weights: list[Array]) -> Array:
             new = new @ do("reshape", x, (blocks, batch, a, p * right))
             new = do("reshape", new, (blocks, batch, left, w, p, right))
             new = permute(new, 0, 1, 2, 5, 3, 4)  # (blocks, batch, left, right, w, in)
-        new = do("reshape", new, (blocks, -1, w * p))
-        env = new @ do("reshape", weight, (blocks, w * p, -1))
+        env = do("reshape", new, (blocks, -1, w * p)) @ weight
     env = do("reshape", env, (blocks, batch, left, right, -1))
     return permute(env, 0, 1, 2, 4, 3)
+
+
+def _joined(weight: Array) -> Array:
+    """Cores (blocks, left, out, in, right) of a site as matrices (blocks, left*in, out*right)."""
+    blocks, left, _, inn, _ = weight.shape
+    return do("reshape", permute(weight, 0, 1, 3, 2, 4), (blocks, left * inn, -1))
 
 
 def _weight(
     rng: np.random.Generator, dims: tuple[int, ...], out: int, bond_dim: int
 ) -> list[np.ndarray]:
-    """Cores (left, in, right) of one block; the last ``right`` is the new physical index."""
+    """MPO cores (left, out, in, right) of one block."""
     size = len(dims)
     inner = (
         min(bond_dim, dims_product(dims[:k]), dims_product(dims[k:]) * out) for k in range(1, size)
@@ -166,4 +174,6 @@ def _weight(
     closed[-1] = cores[-1].reshape(1, cores[-1].shape[0], -1, 1)
     value, log_scale = overlap(tuple(closed), tuple(closed))
     scaled = spread(closed, 0.5 * (np.log(out) - np.log(value) - log_scale))
-    return [s.reshape(c.shape) for s, c in zip(scaled, cores, strict=True)]
+    cores = [s.reshape(c.shape)[:, None] for s, c in zip(scaled, cores, strict=True)]
+    cores[-1] = cores[-1].transpose(0, 3, 2, 1)  # the last bond is the new physical index
+    return cores

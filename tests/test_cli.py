@@ -363,7 +363,11 @@ def test_as_a_program():
     assert result.stderr == "ftnn: error: epochs is -1, expected an integer >= 1\n"
 
 
-def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "dims", "most"),
+    [("fashion-mnist", (17,) * 49, 100_000), ("fashion-mnist-quantics", (4,) * 5, 60_000)],
+)
+def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path, name, dims, most):
     rng = np.random.default_rng(0)
     for part, n in (("train", 400), ("t10k", 40)):
         pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
@@ -374,8 +378,8 @@ def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path):
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
     run = tmp_path / "run"
     flags = ("--data", tmp_path, "--limit", 60, "--epochs", 1, "--augment", "--threads", 1)
-    good("train", "fashion-mnist", *flags, "--out", run)
+    good("train", name, *flags, "--out", run)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["test_samples"] == 40
-    assert summary["num_params"] <= 60_000
-    assert ftnn.load(run / "model.safetensors").in_dims == (4,) * 5
+    assert summary["num_params"] <= most
+    assert ftnn.load(run / "model.safetensors").in_dims == dims

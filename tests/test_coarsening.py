@@ -34,8 +34,8 @@ def matrices(layer):
     for first in range(0, len(layer.in_dims), size):
         block = np.ones((1, 1))
         for k in range(first, first + size):
-            block = np.einsum("xl,lir->xir", block, layer.params[f"weight.{k}"])
-            block = block.reshape(-1, block.shape[2])
+            block = np.einsum("xl,loir->xior", block, layer.params[f"weight.{k}"])
+            block = block.reshape(-1, block.shape[2] * block.shape[3])
         found.append(block.T)
     return found
 

@@ -11,7 +11,8 @@ from laws import assert_close, dense
 from ftnn.encoding import AmplitudeEncoder
 from ftnn.experiments import data as module
 from ftnn.experiments.data import load_digits, load_fashion_mnist, read_idx
-from ftnn.experiments.fashion_mnist import mirror
+from ftnn.experiments.fashion_mnist import mirrored
+from ftnn.experiments.fashion_mnist_quantics import mirror
 
 DASHED = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -225,12 +226,21 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ftnn-fashion-mnist.npz"]
 
 
+def test_half_of_the_images_are_mirrored_left_to_right():
+    images = np.random.default_rng(0).random((9, 28, 28))
+    found = mirrored(images, np.random.default_rng(3))
+    for image, original in zip(found, images, strict=True):
+        assert np.array_equal(image, original) != np.array_equal(image, original[:, ::-1])
+    flipped = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, images, strict=True)]
+    assert 0 < sum(flipped) < 9
+
+
 def test_mirroring_a_quantics_state_is_mirroring_the_image():
     images = np.random.default_rng(0).random((9, 28, 28))
     encoder = AmplitudeEncoder((28, 28), "quantics")
     cores = tuple(torch.from_numpy(core) for core in encoder.encode(images))
-    mirrored = dense(mirror(cores, np.random.default_rng(3)))
+    found = dense(mirror(cores, np.random.default_rng(3)))
     chosen = np.random.default_rng(3).random(9) < 0.5
     expected = np.where(chosen[:, None, None], images[:, :, ::-1], images)
     assert 0 < chosen.sum() < 9
-    assert_close(mirrored, dense(encoder.encode(expected)))
+    assert_close(found, dense(encoder.encode(expected)))

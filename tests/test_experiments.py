@@ -73,6 +73,10 @@ def test_configurations_are_files(name):
         ("quantics", {"readout_bond": 3}, "readout_bond is 3"),
         ("quantics", {"augment": True}, "has no augmentation"),
         ("quantics", {"depth": 3}, "depth is 3"),
+        ("quantics", {"nonlinearity": "relu"}, "nonlinearity is 'relu'"),
+        ("quantum-phases", {"block_bond": 3}, "block_bond is 3"),
+        ("digits", {"dropout": 0.5}, "dropout is 0.5"),
+        ("fashion-mnist-quantics", {"features": 5}, "features is 5"),
     ],
 )
 def test_options_without_use_are_refused(name, change, words):

@@ -202,6 +202,47 @@ def test_functions_of_anything_else_are_refused(tmp_path):
         plot_functions(layer, tmp_path / "functions.png", extent=0.0)
 
 
+def coarsened(L, blocks):
+    dims, hidden = (3,) * L, (4,) * blocks
+    return ftnn.Sequential(
+        ftnn.nonlinear.FeatureMap((5,) * L, dims, hidden=2),
+        ftnn.nonlinear.Dropout(0.1),
+        ftnn.Coarsen(dims, hidden, bond_dim=2),
+        ftnn.Linear(hidden, hidden, bond_dim=2, max_bond=2),
+        ftnn.Readout(hidden, num_outputs=3, bond_dim=2),
+    )
+
+
+@pytest.mark.parametrize(("L", "blocks"), [(6, 3), (6, 6), (49, 7), (60, 30)])
+@pytest.mark.parametrize("product", [True, False])
+def test_chains_that_become_shorter(tmp_path, L, blocks, product):
+    network = coarsened(L, blocks)
+    if product:
+        x = tuple(1.0 + np.random.default_rng(0).random((8, 1, 5, 1)) for _ in range(L))
+    else:
+        network, x = ftnn.Sequential(*network.layers[2:]), cores(L)
+    report = layer_report(network, x)
+    states = entanglement_report(network, x, np.arange(8) % 2, 2)
+    plot_network(network, tmp_path / "network.png")
+    plot_bonds(report, tmp_path / "bonds.png")
+    plot_spectra(report, tmp_path / "spectra.png")
+    plot_entanglement(states, ["a", "b"], tmp_path / "entanglement.png")
+    for name in ("network", "bonds", "spectra", "entanglement"):
+        checked_picture(tmp_path / f"{name}.png")
+
+
+def test_products_all_along_are_drawn(tmp_path):
+    layers = coarsened(6, 3).layers
+    network = ftnn.Sequential(*layers[:3], layers[-1])
+    x = tuple(1.0 + np.random.default_rng(0).random((8, 1, 5, 1)) for _ in range(6))
+    plot_bonds(layer_report(network, x), tmp_path / "bonds.png")
+    plot_spectra(layer_report(network, x), tmp_path / "spectra.png")
+    rows = entanglement_report(network, x, np.zeros(8, int), 1)
+    plot_entanglement(rows, ["one"], tmp_path / "entanglement.png")
+    for name in ("bonds", "spectra", "entanglement"):
+        checked_picture(tmp_path / f"{name}.png")
+
+
 def test_pyplot_is_left_alone(tmp_path):
     plot_network(model(3), tmp_path / "network.png")
     if "matplotlib.pyplot" in sys.modules:  # some other test may use it

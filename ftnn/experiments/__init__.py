@@ -10,6 +10,7 @@ from .base import Config, Data, Experiment, resolve
 EXPERIMENTS = {
     "digits": "digits",
     "fashion-mnist": "fashion_mnist",
+    "fashion-mnist-quantics": "fashion_mnist_quantics",
     "quantum-phases": "quantum_phases",
     "quantics": "quantics",
     "burgers": "burgers",

@@ -126,6 +126,22 @@ class Config:
     readout_bond: int = _option(8, "Bond dimension of the readout.", kind=int, least=1)
     phys: int = _option(4, "Physical dimension of hidden layers.", kind=int, least=1)
     depth: int = _option(2, "Number of hidden layers.", kind=int, least=0)
+    nonlinearity: str = _option(
+        "kan",
+        "What follows every hidden layer.",
+        kind=str,
+        choices=("kan", "tanh", "relu", "none"),
+    )
+    features: int = _option(
+        9, "Trainable features of a patch, with the constant one.", kind=int, least=2
+    )
+    hidden: int = _option(64, "Hidden vector of the trainable features.", kind=int, least=1)
+    dropout: float = _option(
+        0.0, "Share of the features dropped in training.", kind=float, least=0.0, below=1.0
+    )
+    block_bond: int = _option(
+        8, "Bond dimension within the blocks of sites that become one.", kind=int, least=1
+    )
     augment: bool = _option(False, "Train on randomly transformed images.", kind=bool)
     seed: int = _option(0, "Seed of the split, the weights and the batches.", kind=int, least=0)
     device: str = _option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", kind=str)
@@ -188,6 +204,9 @@ def _expected(spec: Mapping[str, Any]) -> str:
 
 STATES_ONLY = ("sites", "grid", "input_bond")
 """Fields of :class:`Config` that experiments on images have no use for."""
+
+PATCHES_ONLY = ("features", "hidden", "dropout", "block_bond")
+"""Fields of :class:`Config` that only networks with features of patches have a use for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from ..layers import Linear, Sequential
 from ..nonlinear import Gated
 from ..score import ERROR
 from ..serialization import load as load_model
-from .base import Config, Data, Experiment, rows
+from .base import PATCHES_ONLY, Config, Data, Experiment, rows
 
 SITES = 20
 SIZES = (512, 64, 128)
@@ -169,7 +169,11 @@ def conclude(folder: Path, config: Config, data: Data, found: Any) -> dict[str, 
     }
 
 
-UNUSED = ("augment", "data", "grid", "input_bond", "label_smoothing", "phys", "readout_bond")
+UNUSED = (
+    *("augment", "data", "grid", "input_bond", "label_smoothing", "nonlinearity", "phys"),
+    "readout_bond",
+    *PATCHES_ONLY,
+)
 
 EXPERIMENT = Experiment(
     name="quantics",

@@ -19,7 +19,8 @@ def plot_entanglement(
 ) -> None:
     """Mutual information between sites; entropies and a spectrum by class, layer by layer.
 
-    The spectrum is that of the middle bond.
+    The spectrum is that of the middle bond. Product states are left out where anything is
+    entangled.
 
     Parameters
     ----------
@@ -29,7 +30,9 @@ def plot_entanglement(
     path : path
         File to write; the format follows the name.
     """
-    if not rows or rows[0].entropies.shape[1] == 0:
+    rows = [row for row in rows if row.spectra]
+    rows = [row for row in rows if max(s.shape[1] for s in row.spectra) > 1] or rows
+    if not rows:
         raise ValueError("the chain has one site: nothing can be entangled, nothing to plot")
     if any(len(row.entropies) != len(class_names) for row in rows):
         raise ValueError(f"there are {len(class_names)} class_names, but other entropies")
@@ -40,7 +43,7 @@ def plot_entanglement(
         axes = fig.subplots(3, len(rows), squeeze=False)
         for row, above, below, lowest in zip(rows, *axes, strict=True):
             image = _matrix(above, row, highest)
-            bonds = np.arange(1, row.entropies.shape[1] + 1)
+            bonds = np.arange(1, len(row.spectra) + 1)
             for n, (name, color) in enumerate(zip(class_names, colors, strict=True)):
                 look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "label": name}
                 every = max(1, len(bonds) // 6)
@@ -58,7 +61,7 @@ def plot_entanglement(
         top = 1.05 * max(np.nanmax(row.entropies) for row in rows)
         for below in axes[1]:
             below.set_ylim(0.0, max(top, 1e-12))
-        shown = [s[s > _FLOOR] for row in rows for s in (row.spectra[len(bonds) // 2],)]
+        shown = [s[s > _FLOOR] for row in rows for s in (row.spectra[len(row.spectra) // 2],)]
         least = min((s.min() for s in shown if s.size), default=0.1)
         for lowest in axes[2]:
             lowest.set_ylim(10.0 ** np.floor(np.log10(least)), 1.3)

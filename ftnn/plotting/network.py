@@ -7,8 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 
+from ..coarsening import Coarsen
 from ..layer import Layer
 from ..layers import Linear, Residual, Sequential
+from ..nonlinear import Dropout, FeatureMap
 from ..readouts import Expectation, Head
 from .style import figure, save_figure, style
 
@@ -29,7 +31,6 @@ class _Canvas:
     """Axes with the columns drawn, and how far down the drawing has come."""
 
     axis: Axes
-    L: int
     columns: list[int | None]  # site of every column; None is an ellipsis
     y: float = 0.0
     bond: int = 2  # of the state; 1 is a product state, drawn without bonds
@@ -65,15 +66,16 @@ def plot_network(model: Layer, path: str | os.PathLike[str], input_bond: int | N
         axis = fig.add_subplot()
         axis.set_axis_off()
         axis.set_aspect("equal")
-        canvas = _Canvas(axis, L, _columns(L))
+        canvas = _Canvas(axis, _columns(L))
+        widest = canvas.right
         canvas.bond = input_bond or 2
         _sites(canvas, MPS_FILL, "circle", canvas.bond)
         known = f", χ = {input_bond}" if input_bond else ""
         _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}{known}")
         for layer in layers:
             _draw(canvas, layer)
-        width, bottom = canvas.right + 6.6, canvas.y - 0.55
-        axis.set_xlim(_LEFT - 2.5, canvas.right + 3.2)
+        width, bottom = widest + 6.6, canvas.y - 0.55
+        axis.set_xlim(_LEFT - 2.5, widest + 3.2)
         axis.set_ylim(bottom, 0.75)
         fig.set_size_inches(0.62 * width, 0.62 * (0.75 - bottom))
         save_figure(fig, path)
@@ -96,8 +98,14 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
             _sum(canvas, top, layer.max_bond)
         case Linear():
             _linear(canvas, layer)
+        case Coarsen():
+            _coarsen(canvas, layer)
+        case Dropout():  # in training only
+            pass
         case Head():
             _head(canvas, layer)
+        case FeatureMap():
+            _core_functions(canvas, layer)
         case _ if any(name.count(".") for name in layer.params):  # functions on every core
             _core_functions(canvas, layer)
         case _:
@@ -124,6 +132,17 @@ def _truncation(canvas: _Canvas, max_bond: int) -> None:
     _sites(canvas, MPS_FILL, "circle", max_bond)
 
 
+def _coarsen(canvas: _Canvas, layer: Coarsen) -> None:
+    _legs(canvas)
+    canvas.y -= _GAP
+    _box(canvas, f"{len(layer.in_dims)} → {len(layer.out_dims)} sites", canvas.y, 0.44, MPO_FILL)
+    _left(canvas, "Coarsen", f"{_map(layer)}, D = {layer.bond_dim}")
+    canvas.columns = _columns(len(layer.out_dims))
+    _legs(canvas)
+    canvas.y -= _GAP
+    _sites(canvas, MPS_FILL, "circle", canvas.bond)
+
+
 def _core_functions(canvas: _Canvas, layer: Layer) -> None:
     _legs(canvas)
     canvas.y -= _GAP
@@ -134,22 +153,27 @@ def _core_functions(canvas: _Canvas, layer: Layer) -> None:
 def _bar(canvas: _Canvas, name: str) -> None:
     _legs(canvas)
     y = canvas.y - 0.62 * _GAP
+    _box(canvas, name, y, 0.3, BAR_FILL)
+    canvas.y, canvas.state_y = y + 0.25, y  # the next row comes closer, as the bar is flat
+
+
+def _box(canvas: _Canvas, text: str, y: float, height: float, fill: str) -> None:
+    """Box across all columns."""
     width = max(canvas.right + 0.64, 1.5)
-    bar = FancyBboxPatch(
-        (canvas.right / 2 - width / 2, y - 0.15),
+    box = FancyBboxPatch(
+        (canvas.right / 2 - width / 2, y - height / 2),
         width,
-        0.3,
+        height,
         boxstyle="round,pad=0,rounding_size=0.12",
-        facecolor=BAR_FILL,
+        facecolor=fill,
         edgecolor=INK,
         lw=1.0,
         zorder=4,
     )
-    canvas.axis.add_patch(bar)
+    canvas.axis.add_patch(box)
     canvas.axis.text(
-        canvas.right / 2, y - 0.012, name, ha="center", va="center", fontsize=8, color=INK, zorder=6
+        canvas.right / 2, y - 0.012, text, ha="center", va="center", fontsize=8, color=INK, zorder=6
     )
-    canvas.y, canvas.state_y = y + 0.25, y  # the next row comes closer, as the bar is flat
 
 
 def _head(canvas: _Canvas, layer: Head) -> None:

@@ -145,7 +145,8 @@ def plot_confusion(
 def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None:
     """Bond dimensions and entanglement along the chain, and singular-value decay, by layer.
 
-    Layers that leave the spectra as they are, such as a norm, are left out.
+    Layers that leave the spectra as they are, such as a norm, are left out, and product states
+    where anything has larger bonds.
 
     Parameters
     ----------
@@ -159,23 +160,25 @@ def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None
         raise ValueError("no layer has bonds: the chain has one site, there is nothing to plot")
     names = [row.path if row.path == "input" else f"{row.path} {row.type}".strip() for row in rows]
     colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(rows)))
-    sites = np.arange(1, len(rows[0].bonds) + 1)
+    longest = max(len(row.bonds) for row in rows)
+    middle = {len(row.bonds) // 2 for row in rows}
     with style():
         fig = figure(11.0, max(3.2, 1.4 + 0.24 * len(rows)))
         first, second, third = fig.subplots(1, 3, width_ratios=(1.25, 1, 1))
         _bond_map(fig, first, rows, names)
-        middle = len(sites) // 2
         for n, (row, color) in enumerate(zip(rows, colors, strict=True)):
             look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "label": names[n]}
-            second.plot(sites, row.entropies, markevery=max(1, len(sites) // 10), **look)
-            values = row.spectra[middle]
+            bonds = np.arange(1, len(row.bonds) + 1)
+            second.plot(bonds, row.entropies, markevery=max(1, longest // 10), **look)
+            values = row.spectra[len(bonds) // 2]
             third.semilogy(np.arange(1, len(values) + 1), np.maximum(values, _FLOOR), **look)
         second.set(xlabel="bond", ylabel="nats", ylim=(0, None))
         second.set_title("Entanglement entropy")
         second.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
         third.set(xlabel="index", ylabel="normalized singular value")
-        third.set_title(f"Singular values, bond {sites[middle]}")
-        lowest = min(row.spectra[middle].min() for row in rows)
+        which = f"bond {min(middle) + 1}" if len(middle) == 1 else "middle bonds"
+        third.set_title(f"Singular values, {which}")
+        lowest = min(row.spectra[len(row.bonds) // 2].min() for row in rows)
         third.set_ylim(10.0 ** np.floor(np.log10(max(lowest, _FLOOR))), 1.05)
         third.yaxis.set_minor_formatter(NullFormatter())
         third.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
@@ -193,21 +196,23 @@ def _changing(report: Sequence[LayerRow]) -> list[LayerRow]:
             if all(np.allclose(s, t, atol=1e-9) for s, t in pairs):
                 continue
         rows.append(row)
-    return rows
+    entangled = [row for row in rows if max(row.bonds) > 1]
+    return entangled or rows
 
 
 def _bond_map(fig: Figure, axis: Axes, rows: list[LayerRow], names: list[str]) -> None:
-    bonds = np.array([row.bonds for row in rows])
-    n = bonds.shape[1]
+    n = max(len(row.bonds) for row in rows)
+    bonds = np.full((len(rows), n), np.nan)  # chains may be of different lengths
+    for row, line in zip(rows, bonds, strict=True):
+        line[: len(row.bonds)] = row.bonds
     image = axis.imshow(
         bonds, cmap="cividis", aspect="auto", vmin=0, extent=(0.5, n + 0.5, len(rows) - 0.5, -0.5)
     )
     if n <= 12:
-        for i, j in np.ndindex(*bonds.shape):
-            color = "#222222" if bonds[i, j] > 0.6 * bonds.max() else "white"
-            axis.text(
-                j + 1, i, str(bonds[i, j]), ha="center", va="center", color=color, fontsize=7.5
-            )
+        for i, j in np.argwhere(np.isfinite(bonds)):
+            color = "#222222" if bonds[i, j] > 0.6 * np.nanmax(bonds) else "white"
+            text = f"{bonds[i, j]:.0f}"
+            axis.text(j + 1, i, text, ha="center", va="center", color=color, fontsize=7.5)
     axis.set_yticks(range(len(rows)), names)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axis.grid(False)

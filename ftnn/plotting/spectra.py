@@ -19,7 +19,8 @@ def plot_spectra(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> No
     Parameters
     ----------
     report : sequence of LayerRow
-        From :func:`ftnn.report.layer_report`. The input is drawn, and layers with a weight.
+        From :func:`ftnn.report.layer_report`. The input is drawn, and layers with a weight; states
+        only where they have bonds.
     path : path
         File to write; the format follows the name.
     """
@@ -28,7 +29,8 @@ def plot_spectra(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> No
         name = row.path if row.path == "input" else f"{row.path} {row.type}".strip()
         if row.weight_spectra:
             panels.append((f"{name}: weight", row.weight_spectra))
-        if row.spectra and (row.weight_spectra or row.path == "input"):
+        entangled = any(len(values) > 1 for values in row.spectra)
+        if entangled and (row.weight_spectra or row.path == "input"):
             panels.append((f"{name}: state", row.spectra))
     if not panels:
         raise ValueError("no layer has bonds: the chain has one site, there is nothing to plot")
