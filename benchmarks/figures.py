@@ -1,8 +1,8 @@
 """The figures of the README: every experiment with three seeds, through the command line.
 
-`python benchmarks/figures.py digits fashion-mnist` trains (skipping runs that are complete in
-runs/figures), evaluates each test set once a run, and writes the table to docs/figures.md and to
-the README, and the pictures of the first seed of the last experiment to docs/images.
+`python benchmarks/figures.py` trains (skipping runs that are complete in runs/figures), evaluates
+each test set once a run, and writes the table to docs/figures.md and to the README, and pictures
+of the first seed to docs/images.
 """
 
 import argparse
@@ -18,6 +18,16 @@ from benchmarks import experiments
 from benchmarks.experiments import DOCS, copy_picture, trained, write_readme
 
 RUNS = experiments.RUNS / "figures"
+PICTURES = {
+    "digits": {},
+    "fashion-mnist": {
+        name: name for name in ("network", "curves", "confusion", "bonds", "entanglement")
+    },
+    "fashion-mnist-quantics": {
+        name: f"quantics-{name}" for name in ("curves", "entanglement", "spectra", "functions-1")
+    },
+}
+"""Experiments of the table; the pictures that are shown of each, and under which name."""
 
 
 def train(experiment: str, seed: int) -> dict:
@@ -43,7 +53,7 @@ def row(experiment: str, seeds: list[int]) -> str:
 def main() -> None:
     """Train what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiments", nargs="*", default=["digits", "fashion-mnist"])
+    parser.add_argument("experiments", nargs="*", choices=PICTURES, default=list(PICTURES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     lines = [
@@ -56,17 +66,10 @@ def main() -> None:
     table = "\n".join(lines) + "\n"
     (DOCS / "figures.md").write_text(table)
     write_readme("figures", f"\n{table}")
-    source = RUNS / f"{arguments.experiments[-1]}-{arguments.seeds[0]}"
-    for name in (
-        "network",
-        "curves",
-        "confusion",
-        "bonds",
-        "entanglement",
-        "spectra",
-        "functions-1",
-    ):
-        copy_picture(source / f"{name}.png", f"{name}.png")
+    for experiment in arguments.experiments:
+        source = RUNS / f"{experiment}-{arguments.seeds[0]}"
+        for name, shown in PICTURES[experiment].items():
+            copy_picture(source / f"{name}.png", f"{shown}.png")
     print(table)
 
 

@@ -210,6 +210,18 @@ def stop_gradient(x: Array) -> Array:
     return x
 
 
+def recomputed(function: Callable[[Any], Any], cores: Any) -> Any:
+    """Call ``function(cores)``, on torch keeping nothing inside for the backward pass.
+
+    What is inside is computed again there. On other backends it is a plain call.
+    """
+    if infer_backend(cores[0]) != "torch":
+        return function(cores)
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(function, cores, use_reentrant=False)
+
+
 def permute(x: Array, *axes: int) -> Array:
     """Permute the axes of ``x``."""
     return do("transpose", x, axes)

@@ -174,6 +174,7 @@ def train(
     threads: Annotated[int | None, _flag("threads")] = None,
     checkpoint_seconds: Annotated[float | None, _flag("checkpoint_seconds")] = None,
     compile: Annotated[bool | None, _flag("compile")] = None,
+    recompute: Annotated[bool | None, _flag("recompute")] = None,
 ) -> None:
     """Train a fully tensorized network; Ctrl-C leaves a run that can be resumed.
 

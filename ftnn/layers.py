@@ -1,8 +1,9 @@
 """Layers that map states to states: Linear, Residual, Sequential."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from .backend import Array, recomputed
 from .chain import Apply, Cores, State, Term
 from .initialization import initial_bias, initial_weight, sketch_of_layer
 from .layer import Layer, collect, named
@@ -159,6 +160,12 @@ class Sequential(Layer):
     ----------
     *layers : Layer
         A readout may only come last.
+
+    Attributes
+    ----------
+    recompute : bool
+        On torch, keep only the states between the layers for the backward pass, and compute what
+        is inside a layer again there: less memory for one more forward pass. False at first.
     """
 
     def __init__(self, *layers: Layer):
@@ -182,6 +189,7 @@ class Sequential(Layer):
         first = next((layer.in_dims for layer in layers if layer.in_dims is not None), None)
         super().__init__(first, dims)
         self.children |= {str(n): layer for n, layer in enumerate(layers)}
+        self.recompute = False
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -191,9 +199,35 @@ class Sequential(Layer):
     def apply(self, cores: Cores) -> Any:
         """Map cores through every layer; no network object is built in between."""
         for layer in self.layers:
-            cores = layer.apply(cores)
+            cores = recomputed(_repeatable(layer), cores) if self.recompute else layer.apply(cores)
         return cores
 
     def config(self) -> dict[str, Any]:
         """No argument of its own; the layers describe themselves."""
         return {}
+
+
+def _repeatable(layer: Layer) -> Callable[[Cores], Any]:
+    """Return ``layer.apply`` such that calls are alike, and running statistics move once."""
+    stores = [part.buffers for _, part in layer.walk()]
+    first = [dict(store) for store in stores]
+    calls = 0
+
+    def apply(cores: Cores) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return layer.apply(cores)
+        now = [dict(store) for store in stores]
+        _put_back(stores, first)
+        try:
+            return layer.apply(cores)
+        finally:
+            _put_back(stores, now)
+
+    return apply
+
+
+def _put_back(stores: list[dict[str, Array]], contents: list[dict[str, Array]]) -> None:
+    for store, content in zip(stores, contents, strict=True):
+        store.update(content)

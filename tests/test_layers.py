@@ -145,6 +145,49 @@ def test_law_4_and_8_expectations_equal_dense_ones(chain, dtype, backend):
     assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(matrices))
 
 
+def saved_bytes(run):
+    """Bytes that a forward pass keeps for the backward pass."""
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    return sum(sizes.values())
+
+
+def test_recomputed_is_the_same_with_less_memory():
+    dims = (3,) * 5
+    cores = Chain(64, dims, (3,) * 4, "generic", 0).mps(backend="torch").cores
+    found, kept = [], []
+    for recompute in (False, True):
+        model = ftnn.Sequential(
+            ftnn.Linear(dims, dims, 2, 3, seed=1),
+            KAN(dims, seed=1),
+            ftnn.nonlinear.CoreNorm(product="running"),  # running statistics move once a step
+            ftnn.nonlinear.Dropout(0.3),
+            ftnn.Sequential(ftnn.Linear(dims, dims, 2, 3, seed=2), RMSNorm()),
+            ftnn.Readout(dims, 2, 3),
+        )
+        module = TorchModule(model, recompute=recompute).train()
+        for step in range(3):
+            torch.manual_seed(step)
+            module.zero_grad()
+            module.apply_cores(cores).square().sum().backward()
+        found.append([*(p.grad for p in module.parameters()), *model.named_buffers().values()])
+        kept.append(saved_bytes(lambda module=module: module.apply_cores(cores)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert kept[1] < 0.5 * kept[0]
+    x = mps([core.numpy() for core in cores])
+    model.to("numpy").eval()
+    plain = model(x)
+    model.recompute = True  # no use, no harm
+    np.testing.assert_array_equal(model(x), plain)
+
+
 def test_expectations_of_a_thousand_sites_ignore_sign_and_scale():
     rng = np.random.default_rng(0)
     L = 1000

@@ -357,6 +357,18 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, case, step):
     )
 
 
+def test_recomputed_training_is_training(tmp_path):
+    data = make_data()
+    trainers = [
+        make_trainer(tmp_path / str(recompute), replace(CONFIG, recompute=recompute))
+        for recompute in (False, True)
+    ]
+    histories = [trainer.fit(data).history for trainer in trainers]
+    losses = [[epoch["train_loss"] for epoch in history] for history in histories]
+    assert losses[0] == losses[1]
+    assert same(*(arrays(trainer.model) for trainer in trainers))
+
+
 def test_resume_with_dropout(tmp_path, monkeypatch):
     def model(rate):
         return ftnn.Sequential(ftnn.nonlinear.Dropout(rate), *make_model().layers)

@@ -157,6 +157,9 @@ class Config:
     compile: bool = _option(
         False, "Train through torch.compile: a first step of minutes, then faster ones.", kind=bool
     )
+    recompute: bool = _option(
+        False, "Compute activations again in the backward pass: less memory, slower.", kind=bool
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -68,6 +68,9 @@ class TrainConfig:
     compile : bool
         Train through :func:`torch.compile`. The first step takes a minute or two, once for every
         size of a batch, of which there are at most two; the ones after it are faster.
+    recompute : bool
+        Keep only the states between layers for the backward pass, and compute the rest again
+        there: less memory, more time.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class TrainConfig:
     threads: int | None = None
     checkpoint_seconds: float = 0.0
     compile: bool = False
+    recompute: bool = False
 
     def __post_init__(self):
         for name, remedy in (("epochs", "try 20"), ("batch_size", "try 64")):
@@ -128,8 +132,14 @@ class TrainConfig:
                     f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
                 )
         _check_device(self.device)
-        if not isinstance(self.compile, bool):
-            raise ValueError(f"compile is {self.compile!r}, expected True or False")
+        for name in ("compile", "recompute"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected True or False")
+        if self.compile and self.recompute:
+            raise ValueError(
+                "compile and recompute are both True; take one: the compiler chooses by itself "
+                "what it computes again"
+            )
 
 
 def _check_integer(name: str, value: Any, least: int, remedy: str) -> None:

@@ -10,6 +10,7 @@ from .. import _torch  # noqa: F401  # for torch.compile, see there
 from ..backend import Array, convert
 from ..chain import Cores
 from ..layer import Layer
+from ..layers import Sequential
 from ..states import MPS
 
 
@@ -27,6 +28,8 @@ class TorchModule(torch.nn.Module):
     dtype : str, optional
         By default the dtype of the model.
     device : str, optional
+    recompute : bool
+        Set ``recompute`` of every :class:`ftnn.Sequential` in the model: less memory, more time.
 
     Examples
     --------
@@ -40,12 +43,21 @@ class TorchModule(torch.nn.Module):
     ['weight:0', 'weight:1']
     """
 
-    def __init__(self, model: Layer, dtype: str | None = None, device: str | None = None):
+    def __init__(
+        self,
+        model: Layer,
+        dtype: str | None = None,
+        device: str | None = None,
+        recompute: bool = False,
+    ):
         super().__init__()
         if not isinstance(model, Layer):
             raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
         model.to("torch", dtype, device)
         self.model = model
+        for _, layer in model.walk():
+            if isinstance(layer, Sequential):
+                layer.recompute = recompute
         # torch forbids dots in names
         self._param_slots: list[tuple[dict[str, Array], str, str]] = []
         self._buffer_slots: list[tuple[dict[str, Array], str, str]] = []

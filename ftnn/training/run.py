@@ -20,7 +20,7 @@ from .update import Updater, check_arrays
 from .world import World
 
 MODEL_NAME = "model.safetensors"
-FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds", "compile")
+FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds", "compile", "recompute")
 """Fields of the configuration that may differ when a run is resumed."""
 
 

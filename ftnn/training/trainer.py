@@ -102,7 +102,7 @@ class Trainer:
         self.encoder, self.config, self.quiet = encoder, config, quiet
         self.device = resolve_device(config.device)
         self.world = current_world()
-        self.module = TorchModule(model, config.dtype, self.device)
+        self.module = TorchModule(model, config.dtype, self.device, config.recompute)
         self._stop = False
 
     @property
