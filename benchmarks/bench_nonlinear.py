@@ -3,10 +3,10 @@
 import numpy as np
 
 import ftnn
-from ftnn.backend import convert
+from ftnn.backend import convert, synchronize
 from ftnn.nonlinear import KAN, Elementwise, Gated, LayerNorm, Pointwise, RMSNorm, SVDGauge
 
-from .workloads import PLACES, synchronize, usable
+from .workloads import PLACES, usable
 
 DIMS = (8,) * 5
 LAYERS = {

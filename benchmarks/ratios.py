@@ -28,8 +28,9 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import accuracy, workloads
-from benchmarks.floor import Floor, flops, products
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
+from ftnn.backend import synchronize
+from ftnn.floor import Floor, flops, products
 from ftnn.training.memory import keep_freed_memory
 
 SAMPLES = 4
@@ -106,11 +107,11 @@ class Call:
         gc.collect()
         gc.disable()
         try:
-            workloads.synchronize(self.place)
+            synchronize(self.place)
             start = time.perf_counter()
             for _ in range(number):
                 self.run()
-            workloads.synchronize(self.place)
+            synchronize(self.place)
             return (time.perf_counter() - start) / number
         finally:
             gc.enable()

@@ -205,18 +205,6 @@ def places_of(device: str) -> list[str]:
     return [place for place in PLACES if place.endswith(device) and usable(place)]
 
 
-def synchronize(place: str) -> None:
-    """Wait until the device has done all that it was given."""
-    if place == "torch-cuda":
-        import torch
-
-        torch.cuda.synchronize()
-    elif place == "cupy-cuda":
-        import cupy
-
-        cupy.cuda.Device().synchronize()
-
-
 def device_name(device: str) -> str:
     """What the figures were measured on."""
     if device == "cuda":

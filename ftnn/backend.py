@@ -222,6 +222,18 @@ def recomputed(function: Callable[[Any], Any], cores: Any) -> Any:
     return checkpoint(function, cores, use_reentrant=False)
 
 
+def synchronize(place: str) -> None:
+    """Wait until the device of a place, such as "torch-cuda", has done all that it was given."""
+    if place == "torch-cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    elif place == "cupy-cuda":
+        import cupy
+
+        cupy.cuda.Device().synchronize()
+
+
 def permute(x: Array, *axes: int) -> Array:
     """Permute the axes of ``x``."""
     return do("transpose", x, axes)

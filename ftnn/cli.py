@@ -309,13 +309,22 @@ def evaluate(
 
 
 @app.command(epilog="Example: ftnn inspect runs/digits-20250101-120000")
-def inspect(run: RunFolder, data: DataFolder = None) -> None:
+def inspect(
+    run: RunFolder,
+    data: DataFolder = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure training steps against their floor, too.")
+    ] = False,
+    threads: Annotated[int | None, _flag("threads")] = None,
+) -> None:
     """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement by class."""
     from .analysis import flops_per_sample
     from .experiments.run import class_report, load_run, sample_cores
     from .report import layer_report
     from .tables import class_table, entropy_table, layer_table, pairs_table
 
+    if threads is not None and not speed:
+        raise ValueError("--threads is of use with --speed only; leave it out")
     loaded = load_run(run)
     samples = _load_data(loaded, data)
     cores = sample_cores(loaded, samples)
@@ -336,6 +345,8 @@ def inspect(run: RunFolder, data: DataFolder = None) -> None:
         "layer. Truncation errors are root mean squares and entropies means, over "
         f"{len(cores[0])} validation {loaded.experiment.samples}."
     )
+    if speed:
+        console.print(_speed_text(loaded, samples, threads))
 
 
 @app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")
@@ -349,6 +360,29 @@ def plot(run: RunFolder, data: DataFolder = None) -> None:
     report = layer_report(loaded.model, sample_cores(loaded, samples))
     for path in draw(loaded, report, class_report(loaded, samples), samples.class_names):
         print(path)
+
+
+def _speed_text(run: "Run", data: Any, threads: int | None) -> str:
+    from .experiments.run import check_torch, sample_cores
+
+    check_torch()
+    from .training.memory import keep_freed_memory
+    from .training.speed import training_speed
+
+    keep_freed_memory()
+    threads = threads or run.config.threads
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    found = training_speed(run.model, sample_cores(run, data, run.config.batch_size))
+    return (
+        f"Training step of {found.batch_size} samples on {found.threads} "
+        f"thread{'s' if found.threads > 1 else ''}: {1e3 * found.seconds:.1f} ms, "
+        f"{found.samples_per_s:,.0f} samples/s. Its matrix products alone, {found.flops:.3g} FLOPs "
+        f"at the rate measured for each shape: {1e3 * found.floor_seconds:.1f} ms. The step takes "
+        f"{found.multiple:.1f} times as long."
+    )
 
 
 def _load_data(run: "Run", folder: str | None) -> Any:

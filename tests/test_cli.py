@@ -23,7 +23,7 @@ from ftnn.experiments.base import Config, from_dict, resolve
 from ftnn.experiments.prediction import predict
 from ftnn.experiments.run import load_run, new_run_dir
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 ROOT = Path(ftnn.__file__).parents[1]
 TINY = ("--limit", "100", "--epochs", "1", "--max-bond", "3", "--threads", "1")
 
@@ -120,6 +120,23 @@ def test_logits_agree_between_backends(finished):
     np.testing.assert_allclose(by_numpy.outputs, by_torch.outputs, atol=1e-3 * scale)
     assert np.array_equal(
         by_numpy.outputs.argmax(1) == labels, by_torch.outputs.argmax(1) == labels
+    )
+
+
+def test_inspect_measures_steps_against_their_floor(finished, monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("ftnn.training.speed.SECONDS", 0.01)
+    try:
+        printed = " ".join(good("inspect", finished[0], "--speed", "--threads", 1).split())
+    finally:
+        torch.set_num_threads(threads)
+    words = r"Training step of \d+ samples on 1 thread: ([\d.]+) ms, ([\d,]+) samples/s"
+    step = re.search(words, printed)
+    floor = re.search(r"for each shape: ([\d.]+) ms. The step takes ([\d.]+) times", printed)
+    assert float(step[1]) > float(floor[1]) > 0.0
+    assert float(floor[2]) == pytest.approx(float(step[1]) / float(floor[1]), rel=0.3)
+    assert "--threads is of use with --speed only" in refused(
+        "inspect", finished[0], "--threads", 1
     )
 
 

@@ -209,9 +209,9 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def sample_cores(run: Run, data: Data) -> Cores:
-    """States of the validation samples that a report looks at."""
-    return _states(run, rows(data.val_inputs, slice(SAMPLES)))
+def sample_cores(run: Run, data: Data, count: int = SAMPLES) -> Cores:
+    """States of the first ``count`` validation samples."""
+    return _states(run, rows(data.val_inputs, slice(count)))
 
 
 def class_report(run: Run, data: Data) -> tuple[StateRow, ...]:

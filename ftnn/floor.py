@@ -16,9 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ftnn.backend import convert
-
-from .workloads import synchronize
+from .backend import convert, synchronize
 
 SECONDS = 0.01
 """A shape is repeated until it has run for about that long."""
@@ -62,7 +60,7 @@ class _Recorder(TorchDispatchMode):
         if first is not None:
             a, b = args[first : first + 2]
             batch = a.shape[0] if a.ndim == 3 else 1
-            shared = tuple(batch > 1 and x.stride(0) == 0 for x in (a, b))
+            shared = (batch > 1 and a.stride(0) == 0, batch > 1 and b.stride(0) == 0)
             name = str(a.dtype).removeprefix("torch.")
             self.found[Product(batch, a.shape[-2], a.shape[-1], b.shape[-1], shared, name)] += 1
         return func(*args, **(kwargs or {}))
@@ -70,6 +68,11 @@ class _Recorder(TorchDispatchMode):
 
 def products(run: Callable[[], object]) -> Counter[Product]:
     """Matrix products of a run on torch, and how often each occurs.
+
+    Parameters
+    ----------
+    run : callable
+        Without arguments; gradients are recorded only if it switches them on.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class Floor:
     ----------
     found : counter of Product
     place : str
+        Backend and device, such as "torch-cpu".
     """
 
     def __init__(self, found: Counter[Product], place: str) -> None:

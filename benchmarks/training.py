@@ -1,0 +1,247 @@
+"""What a training step costs, and where its time goes.
+
+`python benchmarks/training.py speed` compares eager, compiled and recomputed steps with the floor
+of their matrix products and a dense network, by turns; `... shares` prints the shares of a step by
+torch.profiler. Time nothing while something else runs.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import ftnn
+from ftnn.floor import Floor, flops, products
+from ftnn.training import TorchModule
+from ftnn.training.memory import keep_freed_memory
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A network of ``depth`` Linear and RMSNorm with a Readout, on states drawn at random.
+
+    Attributes
+    ----------
+    L, phys_in, phys, D, chi, batch, depth : int
+        Sites, physical dimensions of input and of hidden states, bond dimension of weights and of
+        states, samples, hidden layers.
+    recompute, compile : bool
+    """
+
+    L: int = 5
+    phys_in: int = 4
+    phys: int = 8
+    D: int = 8
+    chi: int = 8
+    batch: int = 250
+    depth: int = 1
+    recompute: bool = False
+    compile: bool = False
+
+    def module(self) -> tuple[TorchModule, tuple[torch.Tensor, ...]]:
+        """The network, calibrated, in float32, and a batch of inputs."""
+        torch.manual_seed(0)
+        dims, layers = (self.phys_in,) * self.L, []
+        for n in range(self.depth):
+            hidden = (self.phys,) * self.L
+            layers += [
+                ftnn.Linear(dims, hidden, self.D, self.chi, seed=n),
+                ftnn.nonlinear.RMSNorm(),
+            ]
+            dims = hidden
+        model = ftnn.Sequential(*layers, ftnn.Readout(dims, 10, 10))
+        model.to("torch", "float32")
+        cores = tuple(
+            torch.randn(self.batch, a, self.phys_in, b) / (a * self.phys_in) ** 0.5
+            for a, b in pairwise(edges(self.L, self.phys_in, self.chi))
+        )
+        with torch.no_grad():
+            ftnn.calibrate(model, cores)
+        return TorchModule(model, recompute=self.recompute), cores
+
+    def step(self) -> Step:
+        """Forward, backward, clipping and update."""
+        module, cores = self.module()
+        return training_step(module, cores, self.compile)
+
+
+def edges(L: int, phys: int, chi: int) -> list[int]:
+    """Bonds of a state, ends included: no larger than they can be."""
+    return [min(chi, phys ** min(k, L - k, 30)) for k in range(L + 1)]
+
+
+def training_step(module: nn.Module, inputs, compile: bool = False) -> Step:
+    """Forward, backward, clipping and update of a module on tensors or cores."""
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-4, fused=True)
+    batch = len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
+    labels = torch.arange(batch) % 10
+    call = module.apply_cores if isinstance(module, TorchModule) else module
+    if compile:
+        call = torch.compile(call, fullgraph=True, dynamic=False)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(call(inputs), labels).backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def by_turns(steps: dict[str, Step], rounds: int = 7, seconds: float = 0.3) -> dict[str, float]:
+    """Median seconds of a step of each, measured by turns in one process."""
+    counts, found = {}, {name: [] for name in steps}
+    for name, step in steps.items():
+        step()
+        begin = time.perf_counter()
+        step()
+        counts[name] = max(1, round(seconds / (time.perf_counter() - begin)))
+    for _ in range(rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            for _ in range(counts[name]):
+                step()
+            found[name].append((time.perf_counter() - begin) / counts[name])
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+# ---- profile -------------------------------------------------------------------------------------
+
+KINDS = {
+    "matrix products": ("mm", "bmm", "addmm", "baddbmm", "dot", "mv"),
+    "orthogonalization": ("linalg_cholesky_ex", "linalg_qr", "linalg_solve_triangular", "geqrf"),
+    "copies and permutations": (
+        "copy_",
+        "cat",
+        "stack",
+        "clone",
+        "index_select",
+        "gather",
+        "fill_",
+    ),
+}
+VIEWS = ("view", "reshape", "transpose", "permute", "slice", "select", "expand", "unsqueeze")
+
+
+def kind(name: str) -> str:
+    """Which part of a step an operator of torch belongs to."""
+    short = name.removeprefix("aten::")
+    for title, names in KINDS.items():
+        if short in names or short.lstrip("_") in names:
+            return title
+    return "elementwise and sums" if name.startswith("aten::") and short not in VIEWS else "Python"
+
+
+def shares(step: Step, steps: int = 20) -> dict[str, float]:
+    """Share of every kind of work in the time of a step, on one thread.
+
+    All from one profiled run: what is not spent within an operator is Python, dispatch, autograd,
+    and the profiler itself, so that this share is an upper bound.
+    """
+    for _ in range(5):
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wall = time.perf_counter() - begin
+    found: dict[str, float] = {}
+    for event in trace.key_averages():
+        title = kind(event.key)
+        if title != "Python":
+            found[title] = found.get(title, 0.0) + 1e-6 * event.self_cpu_time_total / wall
+    return found | {"Python, dispatch, autograd": 1.0 - sum(found.values())}
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def kept_bytes(step: Step) -> int:
+    """Bytes of all that a step keeps for its backward pass."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        step()
+    return sum(sizes.values())
+
+
+def with_gradients(step: Step) -> Step:
+    """The step, also where gradients are switched off."""
+
+    def run() -> None:
+        with torch.enable_grad():
+            step()
+
+    return run
+
+
+def dense(batch: int) -> Step:
+    """Step of a dense network of 536 thousand parameters."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
+    )
+    return training_step(model, torch.randn(batch, 784))
+
+
+def speed(work: Work, compiled: bool) -> None:
+    """Print samples a second, multiples of the floor, and what is kept for the backward pass."""
+    steps = {"plain": work.step(), "recomputed": replace(work, recompute=True).step()}
+    floor = Floor(products(with_gradients(steps["plain"])), "torch-cpu")
+    kept = {"plain": kept_bytes(steps["plain"])}
+    if compiled:
+        steps["compiled"] = replace(work, compile=True).step()
+    steps["dense 784-512-256-10"] = dense(work.batch)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        least = statistics.median(floor.seconds() for _ in range(3))
+        times = by_turns(steps)
+        print(f"{threads} threads: floor {1e3 * least:.1f} ms, {flops(floor.counts):.2e} FLOPs")
+        for name, seconds in times.items():
+            text = f"  {name}: {1e3 * seconds:.1f} ms, {work.batch / seconds:,.0f} samples/s"
+            if not name.startswith("dense"):
+                text += f", {seconds / least:.1f} times the floor"
+            if name in kept:
+                text += f", keeps {kept[name] / work.batch / 1024:.1f} KiB a sample"
+            print(text)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("speed", "shares"))
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=250)
+    parser.add_argument("--no-compile", action="store_true")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    work = Work(depth=arguments.depth, batch=arguments.batch)
+    print(work)
+    if arguments.what == "speed":
+        speed(work, not arguments.no_compile)
+    else:
+        torch.set_num_threads(1)
+        for title, share in shares(work.step()).items():
+            print(f"{title}: {share:.1%}")
+
+
+if __name__ == "__main__":
+    main()
