@@ -3,8 +3,8 @@
 `python benchmarks/images.py train` trains every row with three seeds on one thread (complete runs
 in runs/ are kept; `--rows` picks some, so that two processes can share the work), `... time`
 measures a training step of each on a quiet machine, and `... report` writes docs/images-table.md,
-the README and docs/images/images.png. A test set is read once a run. The row of tltorch needs
-`pip install tensorly-torch tensorly`.
+docs/images-ablation.md, the README and docs/images/images.png. A test set is read once a run. The
+row of tltorch needs `pip install tensorly-torch tensorly`.
 """
 
 import argparse
@@ -149,6 +149,9 @@ ROWS = {
 }
 
 
+ABLATION = ("no-layer", "no-kan", "two-layers")
+
+
 # ---- training ------------------------------------------------------------------------------------
 
 
@@ -231,7 +234,7 @@ def folder(name: str, seed: int) -> Path:
 # ---- speed and memory ----------------------------------------------------------------------------
 
 
-def times(names: list[str], rounds: int = 9, steps: int = 8) -> None:
+def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
     """Samples a second of training steps, from images to updated weights, by turns; memory."""
     data = load_fashion_mnist(None, 0)
     works = {name: _step(name, data) for name in names}
@@ -249,9 +252,9 @@ def times(names: list[str], rounds: int = 9, steps: int = 8) -> None:
                     found[name][threads].append(rate)
     for name in names:
         speeds = {str(t): statistics.median(rates) for t, rates in found[name].items()}
-        result = {"samples_per_s": speeds, "activation_bytes_a_sample": memory[name]}
+        result = {"samples_per_s": speeds, "activation_bytes": memory[name]}
         write_json(HOME / f"{name}-time.json", result)
-        print(name, {t: round(s) for t, s in speeds.items()}, f"{memory[name] / 1024:.1f} KiB")
+        print(name, {t: round(s) for t, s in speeds.items()}, f"{memory[name] / 2**20:.1f} MiB")
 
 
 def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]:
@@ -286,7 +289,7 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
 
 
 def _activations(step: Callable[[], None], params: list[nn.Parameter]) -> float:
-    """Bytes kept for the backward pass of one step, weights and their copies left out."""
+    """Bytes kept for the backward pass of one step; the weights themselves do not count."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -318,7 +321,7 @@ def report(names: list[str]) -> None:
                 spread([100 * r["test_accuracy"] for r in found], unit=" %"),
                 f"{np.median([r['train_seconds'] for r in found]):.0f} s",
                 f"{speeds['1']:,.0f} / {speeds['2']:,.0f}",
-                f"{spent['activation_bytes_a_sample'] / batch / 1024:.1f} KiB",
+                f"{spent['activation_bytes'] / batch / 1024:.1f} KiB",
             ]
         )
     heads = [
@@ -326,6 +329,17 @@ def report(names: list[str]) -> None:
         *("training", "samples/s on 1 / 2 threads", "activations a sample"),
     ]
     write_table("images-table", heads, lines)
+    lines = [
+        [
+            ROWS[name].title.split(" (")[0].replace("*", ""),
+            spread([100 * r["test_accuracy"] for r in runs[name]], unit=" %"),
+            spread([r["test_loss"] for r in runs[name]], ".4f"),
+            spread([r["val_loss"] for r in runs[name]], ".4f"),
+        ]
+        for name in ABLATION
+    ]
+    heads = ["network", "test accuracy", "test cross entropy", "validation cross entropy"]
+    write_table("images-ablation", heads, lines)
     best = [100 * r["test_accuracy"] for r in runs["two-layers"]]
     write_readme(
         "images",
@@ -336,37 +350,31 @@ def report(names: list[str]) -> None:
 
 
 PUBLISHED = (
-    ("MPS classifier (arXiv:1906.06329)", 88.0),
-    ("CP-rank tree (arXiv:2305.19440)", 90.3),
-    ("deep TN, MPO attention (arXiv:2209.09098)", 91.7),
+    ("MPS classifier\narXiv:1906.06329", 88.0),
+    ("CP-rank tree\narXiv:2305.19440", 90.3),
+    ("MPO attention\narXiv:2209.09098", 91.7),
 )
 
 
 def _picture(runs: dict[str, list[dict]]) -> None:
     with style():
-        fig = figure(7.2, 4.0)
+        fig = figure(7.2, 3.6)
         axis = fig.subplots()
         for text, accuracy in PUBLISHED:
-            axis.axhline(accuracy, color="#999999", lw=0.9, ls="--")
-            axis.text(1.02, accuracy, text, transform=axis.get_yaxis_transform(), va="center")
-        for name, found in runs.items():
+            axis.axvline(accuracy, color="#888888", lw=0.9, ls="--", zorder=0)
+            place = axis.get_xaxis_transform()
+            axis.text(accuracy, 1.02, text, transform=place, ha="center", va="bottom", fontsize=7)
+        names = []
+        for row, (name, found) in enumerate(runs.items()):
             accuracy = [100 * r["test_accuracy"] for r in found]
-            ours = bool(ROWS[name].experiment)
-            color = COLORS[0] if ours else COLORS[1]
-            place = found[0]["num_params"]
-            axis.plot([place] * len(accuracy), accuracy, "o", color=color, ms=4, alpha=0.6)
-            axis.annotate(
-                ROWS[name].title.split(" (")[0].replace("*", ""),
-                (place, statistics.mean(accuracy)),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-                color=color,
-            )
-        axis.set_xscale("log")
-        axis.set(xlabel="parameters", ylabel="test accuracy, %")
-        axis.set_title("Fashion-MNIST, three seeds; dashed: published tensor networks")
+            color = COLORS[0] if ROWS[name].experiment else COLORS[1]
+            axis.plot(accuracy, [row] * len(accuracy), "o", color=color, ms=5, alpha=0.6)
+            axis.plot(statistics.mean(accuracy), row, "|", color=color, ms=13, mew=2)
+            title = ROWS[name].title.split(" (")[0].replace("*", "")
+            names.append(f"{title}\n{found[0]['num_params']:,} parameters")
+        axis.set_yticks(range(len(names)), names, fontsize=7)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_xlabel("test accuracy, %")
         save_figure(fig, DOCS / "images" / "images.png")
 
 
