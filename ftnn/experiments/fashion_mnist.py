@@ -36,7 +36,7 @@ def mirrored(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 EXPERIMENT = Experiment(
     name="fashion-mnist",
-    description="Fashion-MNIST, 28 x 28; 49 patches coarsened to 7 sites; twenty minutes on one core.",
+    description="Fashion-MNIST, 28 x 28; 49 patches coarsened to 7 sites; minutes on two cores.",
     load=load,
     build=build,
     unused=STATES_ONLY,
