@@ -35,7 +35,7 @@ from ftnn.experiments.fashion_mnist import mirrored
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.checkpoint import write_json
-from ftnn.training.memory import keep_freed_memory
+from ftnn.training.memory import keep_freed_memory, kept_bytes
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)
@@ -239,7 +239,7 @@ def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
     data = load_fashion_mnist(None, 0)
     works = {name: _step(name, data) for name in names}
     found: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in names}
-    memory = {name: _activations(*work[:2]) for name, work in works.items()}
+    memory = {name: kept_bytes(*work[:2]) for name, work in works.items()}
     for n in range(rounds + 1):
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -286,21 +286,6 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
         optimizer.step()
 
     return step, list(model.parameters()), config.batch_size
-
-
-def _activations(step: Callable[[], None], params: list[nn.Parameter]) -> float:
-    """Bytes kept for the backward pass of one step; the weights themselves do not count."""
-    sizes: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step()
-    owned = {p.untyped_storage().data_ptr() for p in params}
-    return float(sum(size for at, size in sizes.items() if at not in owned))
 
 
 # ---- report --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if not __package__:  # run as a script
 import ftnn
 from ftnn.floor import Floor, flops, products
 from ftnn.training import TorchModule
-from ftnn.training.memory import keep_freed_memory
+from ftnn.training.memory import keep_freed_memory, kept_bytes
 
 Step = Callable[[], None]
 
@@ -167,20 +167,6 @@ def shares(step: Step, steps: int = 20) -> dict[str, float]:
 
 
 # ---- speed ---------------------------------------------------------------------------------------
-
-
-def kept_bytes(step: Step) -> int:
-    """Bytes of all that a step keeps for its backward pass."""
-    sizes: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step()
-    return sum(sizes.values())
 
 
 def with_gradients(step: Step) -> Step:

@@ -27,6 +27,7 @@ from laws import (
 import ftnn
 from ftnn.encoding import ProductEncoder
 from ftnn.nonlinear import KAN, RMSNorm
+from ftnn.training.memory import kept_bytes
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])
@@ -145,20 +146,6 @@ def test_law_4_and_8_expectations_equal_dense_ones(chain, dtype, backend):
     assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(matrices))
 
 
-def saved_bytes(run):
-    """Bytes that a forward pass keeps for the backward pass."""
-    sizes = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
-    return sum(sizes.values())
-
-
 def test_recomputed_is_the_same_with_less_memory():
     dims = (3,) * 5
     cores = Chain(64, dims, (3,) * 4, "generic", 0).mps(backend="torch").cores
@@ -178,9 +165,11 @@ def test_recomputed_is_the_same_with_less_memory():
             module.zero_grad()
             module.apply_cores(cores).square().sum().backward()
         found.append([*(p.grad for p in module.parameters()), *model.named_buffers().values()])
-        kept.append(saved_bytes(lambda module=module: module.apply_cores(cores)))
+        kept.append(kept_bytes(lambda module=module: module.apply_cores(cores)))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert kept[1] < 0.5 * kept[0]
+    with pytest.raises(ValueError, match="recompute is True, but the model has no Sequential"):
+        TorchModule(ftnn.Readout(dims, 2, 3), recompute=True)
     x = mps([core.numpy() for core in cores])
     model.to("numpy").eval()
     plain = model(x)

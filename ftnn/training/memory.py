@@ -1,8 +1,11 @@
-"""Memory of the process: freed blocks are kept for the next step."""
+"""Memory: freed blocks are kept for the next step; what a step keeps for its backward pass."""
 
 import ctypes
 import ctypes.util
 import sys
+from collections.abc import Callable, Iterable
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEPT = 1 << 30  # bytes; the other threshold may be at most 32 MiB
@@ -28,3 +31,26 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 25) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def kept_bytes(step: Callable[[], object], params: Iterable[torch.Tensor] = ()) -> int:
+    """Bytes of the tensors that a step saves for its backward pass, each storage counted once.
+
+    Parameters
+    ----------
+    step : callable
+        A forward pass on torch, alone or with all that follows.
+    params : iterable of tensor
+        Weights, which are there anyway and do not count.
+    """
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        step()
+    owned = {param.untyped_storage().data_ptr() for param in params}
+    return sum(size for at, size in sizes.items() if at not in owned)

@@ -55,9 +55,14 @@ class TorchModule(torch.nn.Module):
             raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
         model.to("torch", dtype, device)
         self.model = model
-        for _, layer in model.walk():
-            if isinstance(layer, Sequential):
-                layer.recompute = recompute
+        networks = [layer for _, layer in model.walk() if isinstance(layer, Sequential)]
+        if recompute and not networks:
+            raise ValueError(
+                "recompute is True, but the model has no Sequential, between whose layers states "
+                "could be kept; wrap it: ftnn.Sequential(model)"
+            )
+        for network in networks:
+            network.recompute = recompute
         # torch forbids dots in names
         self._param_slots: list[tuple[dict[str, Array], str, str]] = []
         self._buffer_slots: list[tuple[dict[str, Array], str, str]] = []
