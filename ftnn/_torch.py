@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from autoray import get_lib_fn
 
+from . import product
 from .backend import convert
 from .contraction import pairs
 from .linalg import lq_positive, orthonormal_rows, orthonormalize_vjp
@@ -91,46 +92,57 @@ def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> tor
     return _Orthonormalize.apply(y, magnitude)[0]
 
 
-class _SharedMatmul(torch.autograd.Function):
-    """Product of one matrix with a stack.
-
-    The gradient of the matrix is one product over all of the stack, where copying its operands
-    into place moves less memory than what torch's own does: form a matrix for every element of
-    the stack, and then add them up.
-    """
+class _KeepsInputs(torch.autograd.Function):
+    """What lies between inputs and output is computed again in the backward pass."""
 
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(shared, stack):
-        return _broadcast(shared, stack)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
 
+
+class _Extend(_KeepsInputs):
+    """A step of the left sweep; see :func:`ftnn.product.extend_vjp` for the derivation."""
+
+    @staticmethod
+    def forward(env, core, sketched):
+        return product.extend(env, core, sketched)
+
     @staticmethod
     def backward(ctx, grad):
-        shared, stack = ctx.saved_tensors
-        (m, k), n = shared.shape, stack.shape[-1]
-        if m * k > (m + k) * n:
-            flat = grad.movedim(-2, 0).reshape(m, -1)  # (m, ... n)
-            grad_shared = flat @ stack.movedim(-2, 0).reshape(k, -1).mH
-        else:
-            grad_shared = (grad @ stack.mH).sum(tuple(range(stack.ndim - 2)))
-        return grad_shared, _broadcast(shared.mH, grad)
+        env, core, sketched = ctx.saved_tensors
+        return product.extend_vjp(grad, env, core, sketched, ctx.needs_input_grad[1])
 
 
-def _broadcast(shared: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-    # with both operands of as many dimensions torch runs a batched product; else it would copy
-    return shared.reshape(*[1] * (stack.ndim - 2), *shared.shape) @ stack
+class _Absorb(_KeepsInputs):
+    """A step of the right sweep; see :func:`ftnn.product.absorb_vjp` for the derivation."""
+
+    @staticmethod
+    def forward(weight, core, env):
+        return product.absorb(weight, core, env)
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, core, env = ctx.saved_tensors
+        return product.absorb_vjp(grad, weight, core, env, ctx.needs_input_grad[1])
 
 
-def shared_matmul_torch(shared: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-    """Torch version of :func:`ftnn.backend.shared_matmul`, with its gradient."""
-    if torch.is_grad_enabled() and shared.requires_grad:
-        return _SharedMatmul.apply(shared, stack)
-    return _broadcast(shared, stack)
+def extend_torch(env, core, sketched):
+    """Torch version of :func:`ftnn.product.extend`, with its gradient."""
+    return _applied(_Extend, product.extend, env, core, sketched)
+
+
+def absorb_torch(weight, core, env):
+    """Torch version of :func:`ftnn.product.absorb`, with its gradient."""
+    return _applied(_Absorb, product.absorb, weight, core, env)
+
+
+def _applied(rule, function, *inputs):
+    """Apply a function by its autograd rule, which has its price, only where it is recorded."""
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return rule.apply(*inputs)
+    return function(*inputs)
 
 
 class _LeftSingular(torch.autograd.Function):

@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -222,6 +224,29 @@ def recomputed(function: Callable[[Any], Any], cores: Any) -> Any:
     return checkpoint(function, cores, use_reentrant=False)
 
 
+_RECOMPUTING = ContextVar("recomputing", default=False)
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Within it, a truncation computes its steps again in the backward pass, on torch."""
+    token = _RECOMPUTING.set(True)
+    try:
+        yield
+    finally:
+        _RECOMPUTING.reset(token)
+
+
+def step_of_truncation(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """Call ``function(arrays)``, :func:`recomputed` within :func:`recomputing`."""
+    if infer_backend(arrays[0]) == "torch":
+        from ._torch import is_compiling  # the compiler cannot follow a context variable
+
+        if not is_compiling() and _RECOMPUTING.get():
+            return recomputed(function, arrays)
+    return function(arrays)
+
+
 def synchronize(place: str) -> None:
     """Wait until the device of a place, such as "torch-cuda", has done all that it was given."""
     if place == "torch-cuda":
@@ -356,15 +381,6 @@ def invert_lower(x: Array) -> Array:
         # LAPACK's solutions lie in memory by columns: this one by rows
         return torch.linalg.solve_triangular(x.mT, eye, upper=True).mT
     return tril(do("linalg.inv", x))  # a general inverse leaves rounding above the diagonal
-
-
-def shared_matmul(shared: Array, stack: Array) -> Array:
-    """Product (..., m, n) of one matrix (m, k) with a stack of matrices (..., k, n)."""
-    if infer_backend(stack) == "torch":
-        from ._torch import shared_matmul_torch
-
-        return shared_matmul_torch(shared, stack)
-    return shared @ stack
 
 
 # autoray translates the names of keyword arguments at every call, which torch.compile cannot

@@ -20,8 +20,9 @@ from math import prod
 
 from autoray import do
 
-from .backend import Array, permute, shared_matmul
+from .backend import Array
 from .contraction import contract
+from .product import absorb_product, extend_product, open_product
 
 Cores = tuple[Array, ...]
 
@@ -126,7 +127,7 @@ class Term:
             case State(cores):
                 return _extend_state(env, cores[k], omega)
             case Apply(weights, State(cores)):
-                return _extend_product(env, weights[k], cores[k], omega)
+                return extend_product(env, weights[k], cores[k], omega)
         batch, s = env.shape[:2]
         env = do("reshape", env, (batch, s, *self.widths(k)))
         legs = self.legs(k)
@@ -152,7 +153,7 @@ class Term:
                 new = env @ do("reshape", cores[k], (-1, left, out * right))
                 return do("reshape", new, (*env.shape[:2], out, right))
             case Apply(weights, State(cores)):
-                return _open_product(env, weights[k], cores[k])
+                return open_product(env, weights[k], cores[k])
         batch, s = env.shape[:2]
         env = do("reshape", env, (batch, s, *self.widths(k)))
         legs = self.legs(k)
@@ -176,7 +177,7 @@ class Term:
             case State(cores):
                 return _absorb_state(cores[k], env)
             case Apply(weights, State(cores)):
-                return _absorb_product(weights[k], cores[k], env)
+                return absorb_product(weights[k], cores[k], env)
         batch, _, r = env.shape
         env = do("reshape", env, (batch, *self.widths(k + 1), r))
         legs = self.legs(k)
@@ -186,7 +187,7 @@ class Term:
         return do("reshape", new, (batch, self.width(k), self.phys_dims[k], r))
 
 
-# ---- the three shapes that layers meet, as a handful of batched matmuls ------------------------
+# ---- a state alone, as a handful of batched matmuls ----------------------------------------------
 
 
 def _extend_state(env: Array, core: Array, omega: Array) -> Array:
@@ -202,48 +203,6 @@ def _absorb_state(core: Array, env: Array) -> Array:
     batch, _, r = env.shape
     new = do("reshape", core, (-1, left * out, right)) @ env  # (batch, left*out, r)
     return do("reshape", new, (batch, left, out, r))
-
-
-def _extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Array:
-    # The test matrix meets the weight once for the whole batch.
-    wl, out, inn, wr = weight.shape
-    xr = core.shape[3]
-    batch, s, _ = env.shape
-    flat = do("reshape", permute(weight, 1, 0, 2, 3), (out, wl * inn * wr))
-    sketched = do("reshape", omega @ flat, (1, s, wl * inn, wr))
-    new = _through_state(env, core, wl)  # (batch, s*wl, in*xr)
-    new = do("reshape", new, (batch, s, wl * inn, xr))
-    new = permute(new, 0, 1, 3, 2) @ sketched  # (batch, s, xr, wr)
-    return do("reshape", new, (batch, s, xr * wr))
-
-
-def _open_product(env: Array, weight: Array, core: Array) -> Array:
-    wl, out, inn, wr = weight.shape
-    xr = core.shape[3]
-    batch, s, _ = env.shape
-    new = do("reshape", _through_state(env, core, wl), (batch, s, wl * inn, xr))
-    flat = do("reshape", permute(weight, 0, 2, 1, 3), (1, 1, wl * inn, out * wr))
-    new = do("reshape", permute(new, 0, 1, 3, 2) @ flat, (batch, s, xr, out, wr))
-    return do("reshape", permute(new, 0, 1, 3, 2, 4), (batch, s, out, xr * wr))
-
-
-def _through_state(env: Array, core: Array, wl: int) -> Array:
-    """Environment (batch, s, xl*wl) times a state's core: (batch, s*wl, in*xr)."""
-    _, xl, inn, xr = core.shape
-    batch, s, _ = env.shape
-    env = permute(do("reshape", env, (batch, s, xl, wl)), 0, 1, 3, 2)
-    return do("reshape", env, (batch, s * wl, xl)) @ do("reshape", core, (-1, xl, inn * xr))
-
-
-def _absorb_product(weight: Array, core: Array, env: Array) -> Array:
-    wl, out, inn, wr = weight.shape
-    _, xl, _, xr = core.shape
-    batch, _, r = env.shape
-    env = do("reshape", env, (batch, xr, wr * r))
-    new = do("reshape", core, (-1, xl * inn, xr)) @ env  # (batch, xl*in, wr*r)
-    new = do("reshape", new, (batch, xl, inn * wr, r))
-    new = shared_matmul(do("reshape", weight, (wl * out, inn * wr)), new)  # (batch, xl, wl*out, r)
-    return do("reshape", new, (batch, xl * wl, out, r))
 
 
 def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:

@@ -30,7 +30,12 @@ class Layer(ABC):
         Physical dimensions taken and returned; None means any, and the same.
     training : bool
         Whether the layer is being trained; False at first. See :meth:`train`.
+    truncates : bool
+        Whether it truncates: what it keeps for a backward pass is then thinned out site by site,
+        where asked for (:attr:`ftnn.Sequential.recompute`), instead of as a whole.
     """
+
+    truncates = False
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from laws import (
 import ftnn
 from ftnn.encoding import ProductEncoder
 from ftnn.nonlinear import KAN, RMSNorm
-from ftnn.training.memory import kept_bytes
+from ftnn.training.memory import kept_bytes, peak_bytes
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])
@@ -146,10 +146,29 @@ def test_law_4_and_8_expectations_equal_dense_ones(chain, dtype, backend):
     assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(matrices))
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_memory_of_a_step_grows_linearly_with_depth_and_length(recompute):
+    def peak(depth, length):
+        dims = (3,) * length
+        layers = [
+            part
+            for n in range(depth)
+            for part in (ftnn.Linear(dims, dims, 2, 4, seed=n), KAN(dims, seed=n), RMSNorm())
+        ]
+        model = ftnn.Sequential(*layers, ftnn.Readout(dims, 2, 3))
+        module = TorchModule(model, "float64", recompute=recompute)
+        cores = Chain(32, dims, (4,) * (length - 1), "generic", 0).mps(backend="torch").cores
+        return peak_bytes(lambda: module.apply_cores(cores).square().sum().backward())
+
+    for sizes in ([(n, 6) for n in (2, 3, 4)], [(1, n) for n in (10, 15, 20)]):
+        first, second, third = (peak(*size) for size in sizes)
+        assert third - second < 1.05 * (second - first)
+
+
 def test_recomputed_is_the_same_with_less_memory():
     dims = (3,) * 5
     cores = Chain(64, dims, (3,) * 4, "generic", 0).mps(backend="torch").cores
-    found, kept = [], []
+    found, kept, peaks = [], [], []
     for recompute in (False, True):
         model = ftnn.Sequential(
             ftnn.Linear(dims, dims, 2, 3, seed=1),
@@ -166,8 +185,10 @@ def test_recomputed_is_the_same_with_less_memory():
             module.apply_cores(cores).square().sum().backward()
         found.append([*(p.grad for p in module.parameters()), *model.named_buffers().values()])
         kept.append(kept_bytes(lambda module=module: module.apply_cores(cores)))
+        peaks.append(peak_bytes(lambda m=module: m.apply_cores(cores).square().sum().backward()))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert kept[1] < 0.5 * kept[0]
+    assert peaks[1] < 0.6 * peaks[0]
     with pytest.raises(ValueError, match="recompute is True, but the model has no Sequential"):
         TorchModule(ftnn.Readout(dims, 2, 3), recompute=True)
     x = mps([core.numpy() for core in cores])
@@ -371,6 +392,7 @@ def test_a_blank_batch_of_equal_rows_trains():
         assert bool(torch.isfinite(parameter.grad).all())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_a_training_step_on_forty_sites_of_dimension_four_fits_in_two_gib():
     # 4^40 = 1.2e24 entries a sample; peak memory of the whole process, torch included
     script = Path(__file__).parents[1] / "benchmarks" / "memory.py"

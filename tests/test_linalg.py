@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import EPS, assert_close, dense
 
-from ftnn.backend import shared_matmul
 from ftnn.linalg import orthonormalize, test_matrices
 from ftnn.svd import truncated_svd, tt_svd
 
@@ -115,15 +114,3 @@ def test_test_matrices_have_the_prefix_property():
     small, large = test_matrices((3, 4, 5), 2, 7), test_matrices((3, 4, 5), 6, 7)
     assert all((a == b[:2]).all() for a, b in zip(small, large, strict=True))
     assert not np.allclose(small[0], test_matrices((3, 4, 5), 2, 8)[0])
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("shape", [(2, 7, 6, 1), (2, 3, 2, 9)])  # both ways to its gradient
-def test_shared_matmul_and_its_gradient(dtype, shape):
-    torch.manual_seed(0)
-    shared = torch.randn(5, shape[2], dtype=dtype, requires_grad=True)
-    stack = torch.randn(shape, dtype=dtype, requires_grad=True)
-    expected = torch.einsum("mk,abkn->abmn", shared, stack)
-    assert_close(shared_matmul(shared, stack).detach(), expected.detach())
-    assert_close(shared_matmul(shared.detach().numpy(), stack.detach().numpy()), expected.detach())
-    assert torch.autograd.gradcheck(shared_matmul, (shared, stack))

@@ -54,6 +54,7 @@ class Gated(Layer):
 
     in_dims: tuple[int, ...]
     out_dims: tuple[int, ...]
+    truncates = True
 
     def __init__(
         self,
@@ -136,6 +137,7 @@ class Polynomial(Layer):
     """
 
     in_dims: tuple[int, ...]
+    truncates = True
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class SketchGauge(Layer):
         Of the test matrices.
     """
 
+    truncates = True
+
     def __init__(self, phys_dims: Sequence[int], max_bond: int, seed: int = 0):
         dims = check_dims(phys_dims, "phys_dims")
         check_positive(max_bond, "max_bond")

@@ -103,6 +103,7 @@ class LayerNorm(Layer):
     """
 
     in_dims: tuple[int, ...]
+    truncates = True
 
     def __init__(
         self,

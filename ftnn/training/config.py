@@ -69,8 +69,8 @@ class TrainConfig:
         Train through :func:`torch.compile`. The first step takes a minute or two, once for every
         size of a batch, of which there are at most two; the ones after it are faster.
     recompute : bool
-        Keep only the states between layers for the backward pass, and compute the rest again
-        there: less memory, more time.
+        Keep little for the backward pass, and compute the rest again there: about half of the
+        memory, a quarter more time. See :class:`ftnn.Sequential`.
 
     Raises
     ------

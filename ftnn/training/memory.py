@@ -1,9 +1,10 @@
-"""Memory: freed blocks are kept for the next step; what a step keeps for its backward pass."""
+"""Memory: freed blocks are kept for the next step; what a step keeps, and takes at most."""
 
 import ctypes
 import ctypes.util
 import sys
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 import torch
 
@@ -54,3 +55,23 @@ def kept_bytes(step: Callable[[], object], params: Iterable[torch.Tensor] = ()) 
         step()
     owned = {param.untyped_storage().data_ptr() for param in params}
     return sum(size for at, size in sizes.items() if at not in owned)
+
+
+def peak_bytes(step: Callable[[], object]) -> int:
+    """Peak of the memory of torch's CPU tensors within a step, beyond what was there before.
+
+    Counted from allocations: the same on every machine.
+
+    Parameters
+    ----------
+    step : callable
+        Repeatable; its first call is not counted, for it makes what stays.
+    """
+    step()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as trace:
+        step()
+    events = trace.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate((size for _, size in changes), initial=0))

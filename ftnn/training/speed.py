@@ -84,18 +84,19 @@ def training_speed(model: Layer, cores: Cores) -> Speed:
 
     found = products(step)
     floor = Floor(found, "torch-cpu")
-    seconds = _median_seconds(step)
+    seconds = median_seconds(step)
     least = statistics.median(floor.seconds() for _ in range(3))
     return Speed(len(inputs[0]), torch.get_num_threads(), seconds, least, flops(found))
 
 
-def _median_seconds(step: Callable[[], None]) -> float:
+def median_seconds(step: Callable[[], None], rounds: int = ROUNDS) -> float:
+    """Median time of a step over rounds of about a third of a second, after a first one."""
     step()
     begin = time.perf_counter()
     step()
     count = max(1, round(SECONDS / (time.perf_counter() - begin)))
     found = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         begin = time.perf_counter()
         for _ in range(count):
             step()

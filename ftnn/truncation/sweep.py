@@ -28,7 +28,7 @@ the direct sum of theirs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -44,6 +44,7 @@ from ..backend import (
     log,
     permute,
     stack,
+    step_of_truncation,
     transposed,
 )
 from ..chain import Apply, Hadamard, Node, State, Term
@@ -181,12 +182,11 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
     discarded: list[Array] = []
     rights, log_scale = total.right_edge(), total.log_scale
     for k in range(L - 1, 0, -1):
-        sites = total.absorb_right(k, rights)  # (batch, w, out*r)
-        q, lost = basis(k, sites)  # (batch, s, out*r)
+        step = partial(_step, total, basis, k)
+        q, lost, rights, scale = step_of_truncation(step, rights)
         cores[k] = do("reshape", q, (batch, q.shape[1], dims[k], -1))
         if lost is not None:
             discarded.insert(0, lost)
-        rights, scale = unit_blocks(project(sites, q))
         log_scale = log_scale + log(scale)
     first = join(total.left_edge(), total.absorb_right(0, rights))  # (batch, 1, out*r)
     norm = safe_norm(first, (1, 2))  # (batch,)
@@ -197,6 +197,15 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         spread(cores, log_scale + log(norm)),
         stack(discarded, 1) if known else None,
     )
+
+
+def _step(
+    total: Sum, basis: Basis, k: int, rights: Blocks
+) -> tuple[Array, Array | None, Blocks, Array]:
+    """Q_k, what it discards, and the right environments of the next site with their scale."""
+    sites = total.absorb_right(k, rights)  # (batch, w, out*r)
+    q, lost = basis(k, sites)  # (batch, s, out*r)
+    return q, lost, *unit_blocks(project(sites, q))
 
 
 def project(sites: Blocks, q: Array) -> Blocks:
