@@ -38,7 +38,7 @@ docs: $(DEV)  ## build docs/_build/html and run the examples of the pages
 	$(PY) -m sphinx -q -W --keep-going -b doctest -d docs/_build/doctrees docs docs/_build/doctest
 	@echo 'docs/_build/html/index.html is up to date'
 
-bench: $(DEV)  ## time truncation against quimb, its floor and itself
+bench: $(DEV)  ## time truncation and training against quimb, their floors and themselves
 	$(PY) benchmarks/ratios.py $(ARGS)
 
 clean:  ## remove .venv, caches and built files; runs/ stays

@@ -5,7 +5,7 @@ What cannot run here is skipped (``NotImplementedError`` in ``setup``, as asv ha
 """
 
 import ftnn
-from ftnn.backend import to_numpy
+from ftnn.backend import synchronize, to_numpy
 from ftnn.truncation import METHODS
 
 from .accuracy import exact_product, reference, relative_distance
@@ -16,7 +16,6 @@ from .workloads import (
     forward,
     forward_backward,
     product,
-    synchronize,
     synthetic,
     usable,
 )

@@ -1,4 +1,4 @@
-"""Speed of truncation as ratios: `make bench`, or `python benchmarks/ratios.py`.
+"""Speed of truncation and of training as ratios: `make bench`, or `python benchmarks/ratios.py`.
 
 Peers run in one process, by turns, for several rounds; a ratio is one of medians, and times are
 a sample. quimb gets one sample at a time, its network built beforehand, as ours is; it runs on
@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,7 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import accuracy, workloads
+from benchmarks.training import Work, dense, with_gradients
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
 from ftnn.backend import synchronize
 from ftnn.floor import Floor, flops, products
@@ -193,6 +194,32 @@ class Bench:
             rows.append(Row(work, best, peer, found["src"], found[method], bar))
         self.show(rows)
 
+    def training(self) -> None:
+        """A training step against samples a second, its floor, itself and a dense network."""
+        size = Work()
+        calls = {"plain": size.step(), "recomputed": replace(size, recompute=True).step()}
+        floors = {"floor": Floor(products(with_gradients(calls["plain"])), "torch-cpu")}
+        calls["dense"] = dense(size.batch)
+        work = "training step, L=5, phys 4→8, D=8, χ=8→8, Readout, batch 250, float32"
+        if self.compiled:
+            self.console.print(f"compiling {work} ...")
+            calls["compiled"] = replace(size, compile=True).step()
+        runs = {name: Call(step, "torch-cpu", size.batch) for name, step in calls.items()}
+        found = self.by_turns(work, runs, self.rounds, floors)
+        bound = found["floor"] / size.batch
+        ways = [name for name in ("plain", "compiled") if name in found]
+        best = min(ways, key=found.__getitem__)
+        rows = []
+        for way in ways:
+            limits = (1.0, 1.6) if way == best else ()
+            rows.append(Row(work, way, "5,000 samples/s", found[way], 1 / 5000, *limits))
+            limits = (3.0,) if way == best else ()
+            rows.append(Row(work, way, "floor", found[way], bound, *limits, at_least=False))
+        both = found["recomputed"], found["plain"]
+        rows.append(Row(work, "recomputed", "plain", *both, 1.4, at_least=False))
+        rows.append(Row(work, best, "dense 784-512-256-10", found[best], found["dense"]))
+        self.show(rows)
+
     def by_turns(
         self,
         work: str,
@@ -329,6 +356,8 @@ def _speed(console: Console, arguments: argparse.Namespace) -> dict:
     bench.product(long, LONG, "float64", bar=12, aim=20)
     bench.product(wide, WIDE, "float32", bar=40, aim=80)
     bench.synthetic(arguments.full)
+    if arguments.device == "cpu":
+        bench.training()
     if bench.skipped:
         console.print(f"Not here: {', '.join(bench.skipped)}")
     if not arguments.full:

@@ -1,8 +1,8 @@
 """What a training step costs, and where its time goes.
 
-`python benchmarks/training.py speed` compares eager, compiled and recomputed steps with the floor
-of their matrix products and a dense network, by turns; `... shares` prints the shares of a step by
-torch.profiler. Time nothing while something else runs.
+`python benchmarks/training.py speed --compile` compares plain, recomputed and compiled steps with
+the floor of their matrix products and a dense network, by turns, and prints their memory; `...
+shares` prints the shares of a step by torch.profiler. Time nothing while something else runs.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if not __package__:  # run as a script
 import ftnn
 from ftnn.floor import Floor, flops, products
 from ftnn.training import TorchModule
-from ftnn.training.memory import keep_freed_memory, kept_bytes
+from ftnn.training.memory import keep_freed_memory, kept_bytes, peak_bytes
 
 Step = Callable[[], None]
 
@@ -134,36 +134,49 @@ KINDS = {
     ),
 }
 VIEWS = ("view", "reshape", "transpose", "permute", "slice", "select", "expand", "unsqueeze")
+MOVES = {*VIEWS, "alias", "bmm", "cat", "clone", "copy", "detach", "mm", "t", "to", "unsafe"}
+"""What the name of a compiled kernel is made of if it only brings numbers into place."""
 
 
 def kind(name: str) -> str:
     """Which part of a step an operator of torch belongs to."""
     short = name.removeprefix("aten::")
+    if "cpp_fused_" in name:
+        parts = {part for part in name.split("cpp_fused_")[1].split("_") if not part.isdigit()}
+        return "copies and permutations" if parts - {""} <= MOVES else "elementwise and sums"
     for title, names in KINDS.items():
         if short in names or short.lstrip("_") in names:
             return title
     return "elementwise and sums" if name.startswith("aten::") and short not in VIEWS else "Python"
 
 
-def shares(step: Step, steps: int = 20) -> dict[str, float]:
-    """Share of every kind of work in the time of a step, on one thread.
+def shares(step: Step, steps: int = 20) -> dict[str, tuple[float, float]]:
+    """Share of every kind of work in the time of steps without the profiler, and with it.
 
-    All from one profiled run: what is not spent within an operator is Python, dispatch, autograd,
-    and the profiler itself, so that this share is an upper bound.
+    Operators are timed with the profiler in both. What is not spent within them is Python,
+    dispatch and autograd; the profiler makes operators longer, so that the first share of this
+    is a lower bound, and adds time of its own between them, so that the second is an upper one.
     """
     for _ in range(5):
         step()
+    walls = [_seconds(step, steps)]
     with profile(activities=[ProfilerActivity.CPU]) as trace:
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        wall = time.perf_counter() - begin
+        walls.append(_seconds(step, steps))
     found: dict[str, float] = {}
     for event in trace.key_averages():
         title = kind(event.key)
         if title != "Python":
-            found[title] = found.get(title, 0.0) + 1e-6 * event.self_cpu_time_total / wall
-    return found | {"Python, dispatch, autograd": 1.0 - sum(found.values())}
+            found[title] = found.get(title, 0.0) + 1e-6 * event.self_cpu_time_total
+    total = sum(found.values())
+    parts = {title: tuple(seconds / wall for wall in walls) for title, seconds in found.items()}
+    return parts | {"Python, dispatch, autograd": tuple(1.0 - total / wall for wall in walls)}
+
+
+def _seconds(step: Step, steps: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - begin
 
 
 # ---- speed ---------------------------------------------------------------------------------------
@@ -192,7 +205,9 @@ def speed(work: Work, compiled: bool) -> None:
     """Print samples a second, multiples of the floor, and what is kept for the backward pass."""
     steps = {"plain": work.step(), "recomputed": replace(work, recompute=True).step()}
     floor = Floor(products(with_gradients(steps["plain"])), "torch-cpu")
-    kept = {"plain": kept_bytes(steps["plain"])}
+    for name, step in steps.items():
+        kept, peak = (count(step) / work.batch / 1024 for count in (kept_bytes, peak_bytes))
+        print(f"{name}: keeps {kept:.1f} KiB a sample, peak {peak:.1f}")
     if compiled:
         steps["compiled"] = replace(work, compile=True).step()
     steps["dense 784-512-256-10"] = dense(work.batch)
@@ -205,8 +220,6 @@ def speed(work: Work, compiled: bool) -> None:
             text = f"  {name}: {1e3 * seconds:.1f} ms, {work.batch / seconds:,.0f} samples/s"
             if not name.startswith("dense"):
                 text += f", {seconds / least:.1f} times the floor"
-            if name in kept:
-                text += f", keeps {kept[name] / work.batch / 1024:.1f} KiB a sample"
             print(text)
 
 
@@ -216,17 +229,21 @@ def main() -> None:
     parser.add_argument("what", choices=("speed", "shares"))
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--batch", type=int, default=250)
-    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--threads", type=int, help="of shares, by default 1")
+    parser.add_argument("--compile", action="store_true", help="a minute or two for the compiler")
     arguments = parser.parse_args()
+    if arguments.threads and arguments.what == "speed":
+        parser.error("--threads belongs to shares; speed takes one and two")
     keep_freed_memory()
     work = Work(depth=arguments.depth, batch=arguments.batch)
     print(work)
     if arguments.what == "speed":
-        speed(work, not arguments.no_compile)
+        speed(work, arguments.compile)
     else:
-        torch.set_num_threads(1)
-        for title, share in shares(work.step()).items():
-            print(f"{title}: {share:.1%}")
+        torch.set_num_threads(arguments.threads or 1)
+        torch._inductor.config.cpp.enable_kernel_profile = arguments.compile
+        for title, share in shares(replace(work, compile=arguments.compile).step()).items():
+            print(f"{title}: {share[0]:.1%} of a step, {share[1]:.1%} of one with the profiler")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Whole training steps and the inference of the experiments under asv.
+
+Steps are those of ``training.py``: forward, backward, clipping and update on states drawn at
+random. Inference is that of the shipped networks, fresh from their configuration, on the inputs of
+their quick trials. What cannot run here is skipped.
+"""
+
+import torch
+
+from ftnn.backend import convert
+from ftnn.experiments import EXPERIMENTS, get_experiment
+from ftnn.experiments.base import rows
+from ftnn.training import TorchModule
+from ftnn.training.memory import keep_freed_memory, peak_bytes
+
+from .training import Work
+
+WORKS = {
+    "sketch": {},
+    "deep": {"depth": 4},
+    "long": {"L": 100, "phys": 4, "D": 4, "batch": 32},
+    "wide": {"L": 10, "phys": 4, "chi": 32, "batch": 32},
+}
+MODES = {"plain": {}, "recomputed": {"recompute": True}, "compiled": {"compile": True}}
+
+
+class Step:
+    """A training step on the CPU, float32."""
+
+    params = (list(WORKS), list(MODES))
+    param_names = ("network", "mode")
+    timeout = 600  # compiling takes a minute or two
+
+    def setup(self, network, mode):
+        keep_freed_memory()
+        torch.compiler.reset()
+        self.step = Work(**WORKS[network], **MODES[mode]).step()
+        self.step()
+
+    def time_step(self, network, mode):
+        self.step()
+
+
+class StepMemory:
+    """Peak memory of a training step: of the process, and of the tensors of the step alone."""
+
+    params = (list(WORKS), ["plain", "recomputed"])
+    param_names = ("network", "mode")
+
+    def setup(self, network, mode):
+        self.step = Work(**WORKS[network], **MODES[mode]).step()
+
+    def peakmem_step(self, network, mode):
+        self.step()
+
+    def track_peak_bytes(self, network, mode):
+        return peak_bytes(self.step)
+
+    track_peak_bytes.unit = "bytes"
+
+
+class Inference:
+    """Test inputs of an experiment's quick trial, from images or states to outputs."""
+
+    params = sorted(EXPERIMENTS)
+    param_names = ("experiment",)
+    timeout = 600
+
+    def setup(self, name):
+        keep_freed_memory()
+        experiment = get_experiment(name)
+        config = experiment.configured(quick=True)
+        try:
+            data = experiment.load(config)
+        except FileNotFoundError as error:
+            raise NotImplementedError(str(error)) from None
+        self.encoder, network = experiment.build(config, data)
+        self.module = TorchModule(network, "float32").eval()
+        self.inputs = rows(data.split("test")[0], slice(256))
+        self.time_outputs(name)
+
+    @torch.no_grad()
+    def time_outputs(self, _):
+        states = self.inputs if self.encoder is None else self.encoder.encode(self.inputs)
+        self.module.apply_cores(tuple(convert(core, "torch", "float32") for core in states))
