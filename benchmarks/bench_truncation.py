@@ -112,7 +112,7 @@ class ProductGradient(_Case):
 
 
 class ProductMemory(_Case):
-    """Peak resident memory of the process, libraries included."""
+    """SRC of a product, forward, libraries included."""
 
     params = (list(WORKS), ON_HOST, REAL)
     param_names = ("work", "place", "dtype")
@@ -127,7 +127,7 @@ class ProductMemory(_Case):
 
 
 class ProductGradientMemory(_Case):
-    """Peak resident memory of the process, libraries included."""
+    """SRC of a product on torch, forward and backward, libraries included."""
 
     params = (list(WORKS), REAL)
     param_names = ("work", "dtype")
@@ -142,7 +142,7 @@ class ProductGradientMemory(_Case):
 
 
 class ProductDeviceMemory(_Case):
-    """Peak of the device memory that a run takes."""
+    """SRC of a product, memory of the device beyond its operands."""
 
     params = (list(WORKS), ON_DEVICE, REAL)
     param_names = ("work", "place", "dtype")
@@ -161,7 +161,7 @@ class ProductDeviceMemory(_Case):
 
 
 class Methods(_Case):
-    """Every method at a moderate size."""
+    """Every method at a moderate size, forward."""
 
     params = (list(METHODS), PLACES, [*REAL, "complex128"])
     param_names = ("method", "place", "dtype")
@@ -196,7 +196,7 @@ class MethodsGradient(_Case):
 
 
 class MethodsMemory(_Case):
-    """Peak resident memory of the process, libraries included."""
+    """Every method at a moderate size, forward, libraries included."""
 
     params = (list(METHODS), ON_HOST)
     param_names = ("method", "place")
@@ -213,7 +213,7 @@ class MethodsMemory(_Case):
 
 
 class Synthetic(_Case):
-    """L=100, bonds 50, one sample, float64; dm and direct would take minutes."""
+    """L=100, bonds 50, one sample, float64."""
 
     params = (SYNTHETIC_METHODS, PLACES)
     param_names = ("method", "place")
@@ -236,7 +236,7 @@ class Synthetic(_Case):
 
 
 class SyntheticError:
-    """Error on the synthetic problem, against a stand-in for the exact product."""
+    """L=100, bonds 50, against a stand-in for the exact product."""
 
     params = SYNTHETIC_METHODS
     param_names = ("method",)

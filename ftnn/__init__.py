@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .states import MPS
     from .truncation.compress import compress
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "MPO",
     "MPS",

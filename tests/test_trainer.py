@@ -13,6 +13,8 @@ import pytest
 import ftnn
 
 torch = pytest.importorskip("torch")
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from ftnn.training import (  # noqa: E402
     DivergenceError,
     TorchModule,
@@ -20,6 +22,9 @@ from ftnn.training import (  # noqa: E402
     Trainer,
     TrainingData,
 )
+from ftnn.training.objective import Classification  # noqa: E402
+from ftnn.training.update import Updater  # noqa: E402
+from ftnn.training.world import World  # noqa: E402
 
 DIMS = (4, 4, 4)
 CLASSES = 3
@@ -59,8 +64,6 @@ def same(first, second):
 
 def stop_at(trainer, monkeypatch, step):
     """Make the trainer ask for a stop in the middle of step number ``step``."""
-    from ftnn.training.update import Updater
-
     plain = Updater.step
 
     def counted(self, *batch):
@@ -174,8 +177,6 @@ def test_running_average_is_evaluated_and_saved(tmp_path):
     data = make_data()
     model = make_model()
     seen = []
-    from ftnn.training.update import Updater
-
     plain = Updater.step
 
     def recorded(self, *batch):
@@ -555,6 +556,55 @@ def test_second_ctrl_c_aborts_and_keeps_the_last_checkpoint(tmp_path):
     assert "KeyboardInterrupt" in done.stderr
     result = make_trainer(tmp_path / "run").fit(make_data(), resume=True)
     assert (result.outcome, result.steps) == ("completed", 20)
+
+
+# ---- the host does not wait ----------------------------------------------------------------------
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses the operations by which the host learns a value."""
+
+    READING = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.__name__.split(".")[0] not in self.READING, f"{function} within a step"
+        return function(*args, **(kwargs or {}))
+
+
+def layers_of(kind):
+    nonlinear = ftnn.nonlinear
+    return {
+        "kan": (nonlinear.KAN(DIMS, basis="radial", share=True), nonlinear.Dropout(0.2)),
+        "gated": (nonlinear.Gated(DIMS, DIMS, 2, 4),),
+        "norms": (nonlinear.LayerNorm(DIMS, 4), nonlinear.CoreNorm(product="running")),
+    }[kind]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("kind", ["kan", "gated", "norms"])
+def test_the_host_reads_no_number_within_a_step(kind, optimizer, monkeypatch):
+    torch.manual_seed(0)
+    linear, norm, readout = make_model().layers
+    module = TorchModule(ftnn.Sequential(linear, *layers_of(kind), norm, readout), "float32")
+    # no average of the weights: torch's asks a counter of its own, which stays on the host
+    config = replace(CONFIG, optimizer=optimizer, clip_norm=1.0, schedule="onecycle")
+    updater = Updater(module, config, 10, World(), Classification())
+    data = make_data()
+    cores = ftnn.encoding.AmplitudeEncoder((8, 8)).encode(data.train_inputs)
+    batch = tuple(torch.from_numpy(core.astype(np.float32)) for core in cores)
+    targets = (torch.from_numpy(data.train_targets),)
+    before = arrays(module.model)
+    with NoReading(), monkeypatch.context() as patch:
+        for name in ("tolist", "numpy", "__array__"):
+            patch.setattr(torch.Tensor, name, None)
+        measured = [updater.step(batch, targets, len(targets[0])) for _ in range(3)]
+        with pytest.raises(TypeError):
+            measured[0].read()
+        with pytest.raises(AssertionError, match="within a step"):
+            updater.failed.item()
+    assert [one.step for one in measured] == [1, 2, 3]
+    assert all(one.read().finite for one in measured)
+    assert not same(before, arrays(module.model))
 
 
 # ---- trouble -------------------------------------------------------------------------------------

@@ -68,9 +68,12 @@ class Samples:
 def taken(
     tensors: tuple[torch.Tensor, ...], rows: np.ndarray, device: str
 ) -> tuple[torch.Tensor, ...]:
-    """Rows of every tensor on ``device``."""
+    """Rows of every tensor on ``device``; the host does not wait for it."""
     index = torch.from_numpy(rows).to(tensors[0].device)
-    return tuple(x.index_select(0, index).to(device) for x in tensors)
+    found = (x.index_select(0, index) for x in tensors)
+    if torch.device(device).type == "cuda":  # from pageable memory the copy would wait
+        found = (x if x.is_cuda else x.pin_memory() for x in found)
+    return tuple(x.to(device, non_blocking=True) for x in found)
 
 
 def batches(num_samples: int, batch_size: int, order: np.ndarray | None = None) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from .data import Augment, AugmentStates, Samples
 from .metrics import read_metrics, rewrite_metrics
 from .progress import Display
 from .state import State, Sums
-from .update import Updater, check_arrays
+from .update import Measured, Updater, check_arrays
 from .world import World
 
 MODEL_NAME = "model.safetensors"
@@ -42,6 +42,8 @@ class Run:
     state : State
     history : list of dict
         Metrics, one record an epoch.
+    measured : Measured, optional
+        Of the last step, until it is counted.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Run:
     display: Display
     state: State = field(default_factory=State)
     history: list[dict[str, Any]] = field(default_factory=list)
+    measured: Measured | None = None
     saved_at: float = 0.0
     ticked_at: float = 0.0
 

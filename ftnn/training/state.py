@@ -60,15 +60,14 @@ class Sums:
     step_seconds: float = 0.0
     seconds: float = 0.0
 
-    def add(self, stats: StepStats, samples: int, seconds: float) -> None:
-        """Add one step of so many samples."""
+    def add(self, stats: StepStats, samples: int) -> None:
+        """Add one step of so many samples; its time is added as it passes."""
         self.loss += stats.loss * samples
         self.score += stats.score * samples
         self.samples += samples
         self.grad_norm += stats.grad_norm
         self.steps += 1
         self.lr = stats.lr
-        self.step_seconds += seconds
 
     def means(self, score: Score) -> dict[str, float]:
         """Means over the samples, and the speed, so far."""

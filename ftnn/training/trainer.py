@@ -313,22 +313,36 @@ class Trainer:
         todo = batches(len(train), self.config.batch_size, order)
         for number, rows in list(enumerate(todo))[run.state.sums.steps :]:
             if self.world.any(self._stop):
+                self._count(run)
                 return False
             begun = time.perf_counter()
             cores, targets = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
             self._seed(epoch, number)
-            stats = run.updater.step(cores, targets, len(rows))
-            if not stats.finite:
-                raise DivergenceError(self._divergence(stats, epoch + 1, run.updater.steps + 1))
-            sums = run.state.sums
-            sums.add(stats, len(rows), time.perf_counter() - begun)
-            run.display.step(epoch + 1, run.updater.steps, sums.means(self.objective.score))
+            measured = run.updater.step(cores, targets, len(rows))
+            self._count(run)  # the step before, while this one is under way
+            run.measured = measured
+            run.state.sums.step_seconds += time.perf_counter() - begun
             period = self.config.checkpoint_seconds
             if period and time.perf_counter() - run.saved_at > period:
+                self._count(run)
                 run.tick()
                 run.checkpoint()
+        begun = time.perf_counter()
+        self._count(run)
+        run.state.sums.step_seconds += time.perf_counter() - begun
         self._end_epoch(run, train)
         return True
+
+    def _count(self, run: Run) -> None:
+        """Add what the last step measured to the sums of the epoch, and show it."""
+        if run.measured is None:
+            return
+        measured, run.measured = run.measured, None
+        stats, epoch, sums = measured.read(), run.state.epochs_done + 1, run.state.sums
+        if not stats.finite:
+            raise DivergenceError(self._divergence(stats, epoch, measured.step))
+        sums.add(stats, measured.samples)
+        run.display.step(epoch, measured.step, sums.means(self.objective.score))
 
     def _seed(self, epoch: int, number: int) -> None:
         """Seed what layers draw in a step, for itself: a resumed run draws the same."""

@@ -33,8 +33,38 @@ class StepStats:
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient are; if not, no update was made."""
+        """Whether loss and gradient are; if not, no update was made, and none is from here on."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+class Measured:
+    """What a step measured, on its way from the device: the host need not wait for the step.
+
+    Parameters
+    ----------
+    numbers : float64 tensor (3,)
+        Loss, score and norm of the gradient.
+    lr : float
+    step : int
+        From 1, over all epochs.
+    samples : int
+        In the batch, over all processes.
+    """
+
+    def __init__(self, numbers: torch.Tensor, lr: float, step: int, samples: int):
+        self.lr, self.step, self.samples = lr, step, samples
+        self._numbers = numbers.to("cpu", non_blocking=True)
+        self._sent: torch.cuda.Event | None = None
+        if numbers.is_cuda:
+            self._sent = torch.cuda.Event()
+            self._sent.record()
+
+    def read(self) -> StepStats:
+        """Wait for the step, and no further, and read its numbers."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        loss, score, norm = self._numbers.tolist()
+        return StepStats(loss, score, norm, self.lr)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +128,7 @@ class Updater:
         self.optimizer = make_optimizer(config, module)
         self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scheduler = make_scheduler(config, self.optimizer, total_steps)
+        self.failed = torch.zeros((), device=self.params[0].device)  # 1 from the first NaN on
         self.average: AveragedModel | None = None
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
@@ -111,8 +142,11 @@ class Updater:
 
     def step(
         self, cores: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...], total: int
-    ) -> StepStats:
-        """Forward, backward, clip, update; no update if loss or gradient is not finite.
+    ) -> Measured:
+        """Forward, backward, clip, update; no update any more once loss or gradient is not finite.
+
+        With one process, nothing here asks the device for a number: on a GPU the step is queued,
+        not done, when this returns.
 
         Parameters
         ----------
@@ -135,19 +169,18 @@ class Updater:
         with torch.no_grad():
             score = self.objective.scores(output, targets).mean()
         summed = self.world.sum(torch.stack([loss.detach().double(), score]) * share)
-        # one transfer from the device for all that is reported
-        numbers = torch.cat([summed, norm.detach().double()[None]]).tolist()
+        numbers = torch.cat([summed, norm.detach().double()[None]])
+        bad = (~torch.isfinite(numbers[::2]).all()).to(self.failed.dtype)
+        self.failed = torch.maximum(self.failed, bad)
         lr = float(self.optimizer.param_groups[0]["lr"])
-        stats = StepStats(numbers[0], numbers[1], numbers[2], lr)
-        if not stats.finite:
-            return stats
+        self.optimizer.found_inf = self.failed  # type: ignore[attr-defined]  # fused ones skip then
         self.optimizer.step()
         self.steps += 1
         if self.steps < self.total_steps:
             self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.module)
-        return stats
+        return Measured(numbers, lr, self.steps, total)
 
     def _output(self, cores: tuple[torch.Tensor, ...]) -> Any:
         try:
