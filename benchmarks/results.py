@@ -93,12 +93,14 @@ def page(name: str, data: dict, earlier: dict | None) -> str:
             continue
         heading, label = _words(key)
         if heading != headed:
-            lines += ["", f"## {heading}"]
+            lines += ["", f"## {heading}", ""]
+        elif now["parameters"]:
+            lines.append("")
         if now["parameters"]:
-            lines += ["", f"{label[0].upper()}{label[1:]}:", "", *_table(now, dict(_keyed(before)))]
+            lines += [f"{label[0].upper()}{label[1:]}:", "", *_table(now, dict(_keyed(before)))]
         else:
             value, was = (dict(_keyed(each)).get(()) for each in (now, before))
-            lines += ["", f"- {label}: {_cell(value, was, now['unit'])}"]
+            lines.append(f"- {label}: {_cell(value, was, now['unit'])}")
         headed = heading
     return "\n".join(lines) + "\n"
 
@@ -126,7 +128,7 @@ def _table(benchmark: dict, before: dict) -> list[str]:
     if len(names) < 2 or len(columns) < 2:
         columns = [()]
     fixed = len(names) - len(columns[0])
-    lines = [[*names[:fixed], *(column[0] if column else "" for column in columns)]]
+    lines = [[*names[:fixed], *(column[0] if column else "value" for column in columns)]]
     lines.append(["---"] * len(lines[0]))
     for row in dict.fromkeys(case[:fixed] for case in values):
         cells = [
