@@ -7,9 +7,9 @@ every core in turn; the error never grows. It starts from successive randomized 
 
 from autoray import do
 
-from ..backend import Array, norm, transposed
+from ..backend import Array, transposed
 from ..chain import Term
-from ..linalg import orthonormalize
+from ..linalg import orthonormalize, safe_norm
 from .oversample import compress_src_oversample
 from .src import compress_src, seeded
 from .sweep import Blocks, Sum, join, output_bonds, project, sweep, unit_blocks
@@ -80,5 +80,5 @@ def rows(core: Array) -> Array:
     The rows of a core, all scaled alike, get norm 1 again; zero rows stay zero.
     """
     q = do("reshape", core, (*core.shape[:2], -1))
-    size = norm(q, (2,))[:, :, None]
+    size = safe_norm(q, (2,))[:, :, None]
     return q / do("where", size > 0, size, do("ones_like", size))
