@@ -122,10 +122,14 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     shift = 4 * y.shape[-2] * eps(q)
     inverse: Array = None
     norms: Array = None
+    zero: Array = None
     for n in range(rounds):
         gram = q @ _adjoint(q)  # (..., s, s)
+        square = do("real", diagonal(gram))
         # below the floor a row is zero; twice, for some devices take subnormal numbers for zero
-        square = at_least(do("real", diagonal(gram)), eps(q) ** 4 if n else 2 * tiny(q) / shift)
+        floor = eps(q) ** 4 if n else 2 * tiny(q) / shift
+        zero = square <= floor if zero is None else zero
+        square = at_least(square, floor)
         step = invert_lower(cholesky(add_diagonal(gram, shift * square)))
         size = do("sqrt", square)  # (..., s)
         if norms is None:
@@ -144,9 +148,8 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     # of that; and row j of the inverse of L is (-c, 1) divided by the pivot.
     noise = spanned if rounds == 1 else _squares(inverse * norms[..., None, :])
     noise = noise * (NULL_FACTOR * eps(y)) ** 2
-    if magnitude is not None:  # a ratio: squares of both may vanish
-        noise = noise * (as_dtype_of(magnitude, noise) / norms) ** 2
-    null = noise >= 1.0
+    null = noise * (norms if magnitude is None else as_dtype_of(magnitude, noise)) ** 2 >= norms**2
+    null = do("logical_or", null, zero)  # whose magnitude may have a square of zero, too
     length = do("sqrt", do("where", null, do("ones_like", short), 1.0 - short))
     live = as_dtype_of(do("logical_not", null), length)
     return (step * as_dtype_of(live / length, step)[..., None]) @ q, null, norms

@@ -47,6 +47,25 @@ def test_rows_beyond_the_rank_are_exact_zeros_without_gradient(n, rank, more, dt
     assert not bool(gradient[:, rank:].any())
 
 
+@pytest.mark.parametrize("size", [0.0, 2e-156, 1e-100, 1.0, 1e200])
+def test_zero_rows_of_any_magnitude_stay_zero_where_subnormal_numbers_are_zero(size):
+    flushed = torch.set_flush_denormal(True)
+    try:
+        y = torch.tensor(matrix((2, 3, 4), "float64", 0))
+        y[0] = 0.0
+        magnitude = torch.ones(2, 3, dtype=y.dtype)
+        magnitude[0] = size
+        q = orthonormalize(y.requires_grad_(), magnitude)
+        (gradient,) = torch.autograd.grad((q**3).sum(), y)
+    finally:
+        torch.set_flush_denormal(False)
+    assert flushed
+    assert not bool(q[0].any())
+    assert not bool(gradient[0].any())
+    assert_close(q[1] @ q[1].mT, np.eye(3), condition=100)
+    assert bool(torch.isfinite(gradient).all())
+
+
 @given(st.integers(1, 5), st.integers(1, 3), st.sampled_from([1e-5, 1e-3, 1e5]), st.integers(0, 99))
 def test_scaling_rows_does_not_change_the_basis(n, s, factor, seed):
     n = max(n, s)
