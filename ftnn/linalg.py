@@ -149,7 +149,7 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     noise = spanned if rounds == 1 else _squares(inverse * norms[..., None, :])
     noise = noise * (NULL_FACTOR * eps(y)) ** 2
     null = noise * (norms if magnitude is None else as_dtype_of(magnitude, noise)) ** 2 >= norms**2
-    null = do("logical_or", null, zero)  # whose magnitude may have a square of zero, too
+    null = null | zero  # whose magnitude may have a square of zero, too
     length = do("sqrt", do("where", null, do("ones_like", short), 1.0 - short))
     live = as_dtype_of(do("logical_not", null), length)
     return (step * as_dtype_of(live / length, step)[..., None]) @ q, null, norms
