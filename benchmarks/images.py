@@ -139,15 +139,6 @@ ROWS = {
     "no-layer": Row(
         "features, coarsening, no layer", "fashion-mnist", ("--depth", "0"), (("depth", 0),)
     ),
-    "no-kan-chi-3": Row(
-        "two layers, χ = 3, no KAN",
-        "fashion-mnist",
-        ("--max-bond", "3", "--nonlinearity", "none"),
-        (("max_bond", 3), ("nonlinearity", "none")),
-    ),
-    "chi-3": Row(
-        "two layers, χ = 3, with KAN", "fashion-mnist", ("--max-bond", "3"), (("max_bond", 3),)
-    ),
     "no-kan": Row(
         "two layers, no KAN",
         "fashion-mnist",
@@ -158,7 +149,7 @@ ROWS = {
 }
 
 
-ABLATION = ("no-layer", "no-kan-chi-3", "chi-3", "no-kan", "two-layers")
+ABLATION = ("no-layer", "no-kan", "two-layers")
 
 
 # ---- training ------------------------------------------------------------------------------------

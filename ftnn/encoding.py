@@ -13,8 +13,9 @@ from typing import Any, Self, final
 import numpy as np
 
 from .backend import Array, check_finite, check_floating, dims_product
+from .bonds import MaxBond, check_rank
 from .chain import Cores
-from .states import MPS, check_dims, check_rank
+from .states import MPS, check_dims
 from .svd import tt_svd
 
 ORDERS = ("row-major", "snake", "quantics")
@@ -182,19 +183,18 @@ class AmplitudeEncoder(Encoder):
         image_shape: Sequence[int],
         order: str = "quantics",
         dims: Sequence[int] | None = None,
-        max_bond: int | None = None,
+        max_bond: MaxBond | None = None,
         rtol: float = 0.0,
         standardize: str = "none",
     ):
         super().__init__(image_shape, standardize)
-        check_rank(max_bond, rtol)
         height, width = self.image_shape
         if order == "quantics":
             side = 1 << (max(height, width) - 1).bit_length()
             self.padded = (side, side)
         else:
             self.padded = (height, width)
-        self.order, self.max_bond, self.rtol = order, max_bond, rtol
+        self.order, self.rtol = order, rtol
         self._index = site_order(*self.padded, order)
         if dims is None:
             sides = self.padded
@@ -204,6 +204,7 @@ class AmplitudeEncoder(Encoder):
                 else [f for side in sides for f in _prime_factors(side)] or [1]
             )
         self.phys_dims = check_dims(dims, "dims")
+        self.max_bond = check_rank(max_bond, rtol, len(self.phys_dims))
         if dims_product(self.phys_dims) != len(self._index):
             raise ValueError(
                 f"dims {self.phys_dims} multiply to {dims_product(self.phys_dims)}, but the "

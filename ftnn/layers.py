@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import Array, recomputed, recomputing
+from .bonds import MaxBond, check_bonds, largest_bond
 from .chain import Apply, Cores, State, Term
 from .initialization import initial_bias, initial_weight, sketch_of_layer
 from .layer import Layer, collect, named
@@ -22,8 +23,8 @@ class Linear(Layer):
         Physical dimensions of the input and of the output; as many sites.
     bond_dim : int
         Bond dimension D of the weight.
-    max_bond : int
-        Bond dimension of the output.
+    max_bond : int or sequence of int
+        Bond dimension of the output, at every cut or at each of the L - 1.
     bias : bool
         Add a product-state bias, which starts at zero.
     method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
@@ -68,14 +69,14 @@ class Linear(Layer):
         in_dims: Sequence[int],
         out_dims: Sequence[int],
         bond_dim: int,
-        max_bond: int,
+        max_bond: MaxBond,
         bias: bool = True,
         method: str = "src",
         seed: int = 0,
     ):
         in_dims, out_dims = check_both_dims(in_dims, out_dims)
         check_positive(bond_dim, "bond_dim")
-        check_positive(max_bond, "max_bond")
+        max_bond = check_bonds(max_bond, len(out_dims))
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
         super().__init__(in_dims, out_dims)
@@ -84,7 +85,7 @@ class Linear(Layer):
         self.params |= named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
         if bias:
             self.params |= named("bias", initial_bias(out_dims, seed))
-        self.buffers |= named("omega", sketch_of_layer(out_dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(out_dims, largest_bond(max_bond), seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
@@ -121,7 +122,7 @@ class Residual(Layer):
     ----------
     layer : Layer
         Returns the physical dimensions it takes.
-    max_bond : int
+    max_bond : int or sequence of int
         Bond dimension of the output.
     seed : int
         Seed of the test matrices.
@@ -129,18 +130,18 @@ class Residual(Layer):
 
     truncates = True
 
-    def __init__(self, layer: Layer, max_bond: int, seed: int = 0):
-        check_positive(max_bond, "max_bond")
+    def __init__(self, layer: Layer, max_bond: MaxBond, seed: int = 0):
         if layer.in_dims is None:
             raise ValueError("layer has no in_dims of its own; wrap a Linear or a Sequential")
         if layer.in_dims != layer.out_dims:
             raise ValueError(
                 f"layer maps {layer.in_dims} to {layer.out_dims}; a residual needs the same dims"
             )
+        max_bond = check_bonds(max_bond, len(layer.in_dims))
         super().__init__(layer.in_dims, layer.in_dims)
         self.max_bond, self.seed = max_bond, seed
         self.children["layer"] = layer
-        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, largest_bond(max_bond), seed))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""

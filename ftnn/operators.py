@@ -7,9 +7,10 @@ import quimb.tensor as qtn
 from autoray import do
 
 from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
+from .bonds import MaxBond, check_rank
 from .chain import Apply, Term
 from .lazy import BatchedVector, Lazy
-from .states import check_dims, check_positive, check_rank
+from .states import check_dims, check_positive
 from .svd import tt_svd
 
 
@@ -55,7 +56,7 @@ class MPO(qtn.MatrixProductOperator):
         matrix: Array,
         out_dims: Sequence[int],
         in_dims: Sequence[int],
-        max_bond: int | None = None,
+        max_bond: MaxBond | None = None,
         rtol: float = 0.0,
     ) -> "MPO":
         """TT-SVD of a dense matrix.
@@ -66,7 +67,8 @@ class MPO(qtn.MatrixProductOperator):
             Floating and finite.
         out_dims, in_dims : sequence of int
             As many sites on both sides.
-        max_bond : int, optional
+        max_bond : int or sequence of int, optional
+            Largest bond dimension, of all cuts or of each.
         rtol : float
             Relative Frobenius error allowed.
 
@@ -76,7 +78,7 @@ class MPO(qtn.MatrixProductOperator):
         """
         check_floating(matrix, "matrix")
         out_dims, in_dims = _check_pair(out_dims, in_dims)
-        check_rank(max_bond, rtol)
+        max_bond = check_rank(max_bond, rtol, len(out_dims))
         expected = (dims_product(out_dims), dims_product(in_dims))
         if tuple(matrix.shape) != expected:
             raise ValueError(

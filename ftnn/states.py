@@ -20,6 +20,7 @@ from .backend import (
     log,
     permute,
 )
+from .bonds import MaxBond, check_rank
 from .chain import State, Term
 from .lazy import BATCH_IND, BatchedVector
 from .linalg import peak
@@ -77,7 +78,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         cls,
         array: Array,
         phys_dims: Sequence[int],
-        max_bond: int | None = None,
+        max_bond: MaxBond | None = None,
         rtol: float = 0.0,
     ) -> "MPS":
         """Batched TT-SVD of dense vectors.
@@ -87,8 +88,8 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         array : array (batch, prod(phys_dims))
             Floating, finite; site 0 is the slowest index.
         phys_dims : sequence of int
-        max_bond : int, optional
-            Largest bond dimension.
+        max_bond : int or sequence of int, optional
+            Largest bond dimension, of all cuts or of each.
         rtol : float
             Relative error allowed for each sample (0: exact to rounding).
 
@@ -115,7 +116,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         """
         check_floating(array, "array")
         dims = check_dims(phys_dims, "phys_dims")
-        check_rank(max_bond, rtol)
+        max_bond = check_rank(max_bond, rtol, len(dims))
         if array.ndim != 2 or array.shape[0] == 0:
             raise ValueError(
                 f"array has shape {tuple(array.shape)}, expected (batch, {dims_product(dims)}) "
@@ -320,14 +321,6 @@ def check_positive(value: int, argument: str) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{argument} is {value!r}, expected a positive integer")
-
-
-def check_rank(max_bond: int | None, rtol: float) -> None:
-    """Raise ``ValueError`` unless ``max_bond`` and ``rtol`` are usable."""
-    if max_bond is not None:
-        check_positive(max_bond, "max_bond")
-    if not 0.0 <= rtol < 1.0:
-        raise ValueError(f"rtol is {rtol!r}, expected a number in [0, 1)")
 
 
 def check_cores(cores: tuple[Array, ...]) -> None:

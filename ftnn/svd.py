@@ -17,6 +17,7 @@ from .backend import (
     tiny,
     transposed,
 )
+from .bonds import MaxBond, bond_at
 from .linalg import NULL_FACTOR, abs2
 
 
@@ -74,7 +75,7 @@ def _pivot_phase(u: Array) -> Array:
 
 
 def tt_svd(
-    array: Array, dims: tuple[int, ...], max_bond: int | None = None, rtol: float = 0.0
+    array: Array, dims: tuple[int, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[Array, ...]:
     """Batched TT-SVD of dense vectors (Oseledets 2011, algorithm 1).
 
@@ -82,7 +83,7 @@ def tt_svd(
     ----------
     array : array (batch, prod(dims))
     dims : tuple of int
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample; shared equally between the L - 1 cuts.
 
@@ -99,7 +100,7 @@ def tt_svd(
     cores, left, rest = [], 1, array
     for k, dim in enumerate(dims[:-1]):
         rest = do("reshape", rest, (batch, left * dim, math.prod(dims[k + 1 :])))
-        u, s, vh = truncated_svd(rest, max_bond, budget)
+        u, s, vh = truncated_svd(rest, bond_at(max_bond, k + 1), budget)
         cores.append(do("reshape", u, (batch, left, dim, u.shape[2])))
         left, rest = u.shape[2], s[:, :, None] * vh
     cores.append(do("reshape", rest, (batch, left, dims[-1], 1)))

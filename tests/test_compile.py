@@ -64,15 +64,16 @@ def test_every_method_is_one_graph_with_the_same_result_and_gradient(method, dty
     assert counter.frame_count == 1  # not compiled again for other values
 
 
-def test_compiled_compresses_what_it_is_given(monkeypatch):
+@pytest.mark.parametrize("max_bond", [2, (2, 3)])
+def test_compiled_compresses_what_it_is_given(max_bond, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    fast = ftnn.truncation.compiled(max_bond=2)
+    fast = ftnn.truncation.compiled(max_bond)
     x = ftnn.MPS.from_dense(torch.randn(3, 24, dtype=torch.float64), (2, 3, 4))
     w = ftnn.MPO.random((2, 3, 4), (2, 3, 4), 2, seed=0)
     w = ftnn.MPO(tuple(torch.from_numpy(core) for core in w.cores))
     for lazy in (w @ x, w @ x + 2.0 * x, x * x, x):
-        expected = ftnn.compress(lazy, max_bond=2)
+        expected = ftnn.compress(lazy, max_bond)
         assert_close(fast(lazy).to_dense(), expected.to_dense())
 
 

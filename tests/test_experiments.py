@@ -276,6 +276,9 @@ def test_a_prolonged_model_acts_alike_on_a_finer_grid():
     y = fine.to_dense()
     longer = prolong(model, 11)
     np.testing.assert_allclose(longer(fine).to_dense(), (1 + 0.1 * y) * y, atol=1e-8)
+    each = ftnn.Linear(dims, dims, 2, [2, 4, 8, 8, 6, 4, 3], bias=False)
+    (finer,) = prolong(ftnn.Sequential(each), 11).layers
+    assert finer.max_bond == (2, 4, 8, 8, 6, 4, 3, 3, 3, 3)
     with pytest.raises(ValueError, match="sites is 7, but the model has 8"):
         prolong(model, 7)
     with pytest.raises(TypeError, match="has a RMSNorm"):

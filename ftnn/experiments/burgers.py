@@ -20,6 +20,9 @@ MODES = 4
 """Highest Fourier mode of the initial functions."""
 
 TIME = 0.05
+SPARE = 2
+"""Bond dimension of the layers beyond that of the solutions, at every cut."""
+
 _POINTS, _KEPT = 2048, 200
 
 
@@ -46,12 +49,18 @@ def load(config: Config) -> Data:
 
 
 def build(config: Config, data: Data) -> tuple[None, Layer]:
-    """``depth`` gated layers: quadratic steps, as those of an explicit scheme in time are."""
+    """``depth`` gated layers: quadratic steps, as those of an explicit scheme in time are.
+
+    Every cut gets the bond of the solutions and SPARE more, at most ``config.max_bond``: on fine
+    sites functions are smooth, and need two or three.
+    """
     dims = (2,) * len(data.train_inputs)
+    needed = [core.shape[3] for core in data.train_targets[:-1]]
+    bonds = [min(config.max_bond, bond + SPARE) for bond in needed]
     layers: list[Layer] = []
     for n in range(max(1, config.depth)):
         seed = 10 * config.seed + n
-        gated = Gated(dims, dims, config.bond_dim, config.max_bond, seed=seed)
+        gated = Gated(dims, dims, config.bond_dim, bonds, seed=seed)
         start_near_identity(gated, seed)
         layers.append(gated)
     return None, Sequential(*layers)

@@ -137,7 +137,11 @@ def prolong(model: Sequential, sites: int) -> Sequential:
         if more < 0:
             raise ValueError(f"sites is {sites}, but the model has {len(layer.in_dims)} already")
         dims = [2] * sites
-        finer = type(layer)(**{**layer.config(), "in_dims": dims, "out_dims": dims})
+        options = {**layer.config(), "in_dims": dims, "out_dims": dims}
+        for name in ("max_bond", "inner_bond"):
+            if isinstance(options.get(name), tuple):  # new cuts have that of the last
+                options[name] += options[name][-1:] * more
+        finer = type(layer)(**options)
         identity = np.eye(2)[None, :, :, None]
         finer.params |= {name: layer.params.get(name, identity) for name in finer.params}
         layers.append(finer)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from ..backend import as_index, to_numpy
+from ..bonds import check_tolerance
 from ..chain import Cores, State, Term
 from ..layer import Layer
-from ..states import MPS, check_positive, check_rank
+from ..states import MPS, check_positive
 from ..truncation.direct import compress_direct
 from .cross import entries, interpolate
 from .functions import Function, check_real, resolve
@@ -72,7 +73,9 @@ class Elementwise(Layer):
     ):
         super().__init__()
         self.fn, self.name, _ = resolve(fn, at_zero=False)
-        check_rank(max_bond, rtol)
+        if max_bond is not None:
+            check_positive(max_bond, "max_bond")
+        check_tolerance(rtol)
         if max_bond is None and rtol == 0.0:
             raise ValueError("max_bond is None and rtol 0; give at least one of them")
         check_positive(sweeps, "sweeps")

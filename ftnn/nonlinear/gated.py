@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from autoray import do
 
+from ..bonds import MaxBond, check_bonds, largest_bond
 from ..chain import Apply, Cores, Hadamard, State, Term
 from ..initialization import initial_weight, sketch_of_layer
 from ..layer import Layer, collect, named
@@ -25,9 +26,9 @@ class Gated(Layer):
         Physical dimensions of the input and of the output; as many sites.
     bond_dim : int
         Bond dimension D of both weights.
-    max_bond : int
+    max_bond : int or sequence of int
         Bond dimension of the output.
-    inner_bond : int, optional
+    inner_bond : int or sequence of int, optional
         Bond dimension to which A x and B x are truncated before they are multiplied; by default
         ``max_bond``. The exact one is D times that of x.
     offset : bool
@@ -61,16 +62,16 @@ class Gated(Layer):
         in_dims: Sequence[int],
         out_dims: Sequence[int],
         bond_dim: int,
-        max_bond: int,
-        inner_bond: int | None = None,
+        max_bond: MaxBond,
+        inner_bond: MaxBond | None = None,
         offset: bool = True,
         seed: int = 0,
     ):
         in_dims, out_dims = check_both_dims(in_dims, out_dims)
         check_positive(bond_dim, "bond_dim")
-        check_positive(max_bond, "max_bond")
+        max_bond = check_bonds(max_bond, len(out_dims))
         inner_bond = max_bond if inner_bond is None else inner_bond
-        check_positive(inner_bond, "inner_bond")
+        inner_bond = check_bonds(inner_bond, len(out_dims), "inner_bond")
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.inner_bond = bond_dim, max_bond, inner_bond
         self.offset, self.seed = offset, seed
@@ -78,7 +79,7 @@ class Gated(Layer):
             weight = initial_weight(in_dims, out_dims, bond_dim, 2 * seed + n)
             shrink = 0.1 ** (1 / len(weight)) if offset and name == "A" else 1.0
             self.params |= named(name, [core * shrink for core in weight])
-        size = max(max_bond, inner_bond)
+        size = max(largest_bond(max_bond), largest_bond(inner_bond))
         self.buffers |= named("omega", sketch_of_layer(out_dims, size, seed))
 
     def weight(self, name: str) -> Cores:
@@ -121,7 +122,7 @@ class Polynomial(Layer):
     phys_dims : sequence of int
     coefficients : sequence of float
         From c_0 to c_n, n >= 1.
-    max_bond : int
+    max_bond : int or sequence of int
         Bond dimension of the output and of every step between.
     seed : int
         Of the test matrices.
@@ -143,11 +144,11 @@ class Polynomial(Layer):
         self,
         phys_dims: Sequence[int],
         coefficients: Sequence[float],
-        max_bond: int,
+        max_bond: MaxBond,
         seed: int = 0,
     ):
         dims = check_dims(phys_dims, "phys_dims")
-        check_positive(max_bond, "max_bond")
+        max_bond = check_bonds(max_bond, len(dims))
         values = np.asarray(coefficients, dtype=float)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError(
@@ -156,7 +157,7 @@ class Polynomial(Layer):
         super().__init__(dims, dims)
         self.coefficients = [float(value) for value in values]
         self.max_bond, self.seed = max_bond, seed
-        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""

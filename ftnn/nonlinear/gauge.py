@@ -6,11 +6,12 @@ from typing import Any
 from autoray import do
 
 from ..backend import Array, as_dtype_of, log, sum_over, transposed
+from ..bonds import MaxBond, check_bonds, largest_bond
 from ..chain import Cores, State, Term
 from ..initialization import sketch_of_layer
 from ..layer import Layer, collect, named
 from ..linalg import abs2, safe_norm, spread
-from ..states import check_dims, check_positive
+from ..states import check_dims
 from ..svd import leading, left_singular
 from ..truncation.src import compress_src
 from ..truncation.sweep import left_canonical
@@ -26,19 +27,19 @@ class SketchGauge(Layer):
     Parameters
     ----------
     phys_dims : sequence of int
-    max_bond : int
+    max_bond : int or sequence of int
     seed : int
         Of the test matrices.
     """
 
     truncates = True
 
-    def __init__(self, phys_dims: Sequence[int], max_bond: int, seed: int = 0):
+    def __init__(self, phys_dims: Sequence[int], max_bond: MaxBond, seed: int = 0):
         dims = check_dims(phys_dims, "phys_dims")
-        check_positive(max_bond, "max_bond")
+        max_bond = check_bonds(max_bond, len(dims))
         super().__init__(dims, dims)
         self.max_bond, self.seed = max_bond, seed
-        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of bond at most ``max_bond``."""

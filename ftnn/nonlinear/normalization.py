@@ -9,6 +9,7 @@ import numpy as np
 from autoray import do
 
 from ..backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
+from ..bonds import MaxBond, check_bonds, largest_bond
 from ..chain import Cores, Hadamard, State, Term
 from ..initialization import sketch_of_layer
 from ..layer import Layer, collect, named
@@ -75,7 +76,7 @@ class LayerNorm(Layer):
     Parameters
     ----------
     phys_dims : sequence of int
-    max_bond : int
+    max_bond : int or sequence of int
         Bond dimension of the output; that of the input, times ``bond_dim``, plus ``2 * bond_dim``
         is enough.
     bond_dim : int
@@ -108,14 +109,14 @@ class LayerNorm(Layer):
     def __init__(
         self,
         phys_dims: Sequence[int],
-        max_bond: int,
+        max_bond: MaxBond,
         bond_dim: int = 1,
         eps: float = 0.0,
         affine: bool = True,
         seed: int = 0,
     ):
         dims = check_dims(phys_dims, "phys_dims")
-        check_positive(max_bond, "max_bond")
+        max_bond = check_bonds(max_bond, len(dims))
         check_positive(bond_dim, "bond_dim")
         _check_eps(eps)
         if not affine and bond_dim != 1:
@@ -127,7 +128,7 @@ class LayerNorm(Layer):
             for name, first in (("gain", 1.0), ("shift", 0.0)):
                 cores = _constant(dims, bond_dim, first, seed + (name == "shift"))
                 self.params |= named(name, cores)
-        self.buffers |= named("omega", sketch_of_layer(dims, max_bond, seed))
+        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 
+from ..bonds import largest_bond
 from ..coarsening import Coarsen
 from ..layer import Layer
 from ..layers import Linear, Residual, Sequential
@@ -95,7 +96,7 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
         case Residual():
             top = canvas.state_y
             _draw(canvas, layer.children["layer"])
-            _sum(canvas, top, layer.max_bond)
+            _sum(canvas, top, largest_bond(layer.max_bond))
         case Linear():
             _linear(canvas, layer)
         case Coarsen():
@@ -118,7 +119,7 @@ def _linear(canvas: _Canvas, layer: Linear) -> None:
     _sites(canvas, MPO_FILL, "square", layer.bond_dim)
     bias = ", bias" if layer.bias else ""
     _left(canvas, "linear MPO", f"{_map(layer)}, D = {layer.bond_dim}{bias}")
-    _truncation(canvas, layer.max_bond)
+    _truncation(canvas, largest_bond(layer.max_bond))
 
 
 def _truncation(canvas: _Canvas, max_bond: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from autoray import infer_backend
 
+from ..bonds import MaxBond
 from ..lazy import BatchedVector
 from ..states import MPS
 from .compress import check
@@ -11,7 +12,7 @@ from .methods import METHODS
 
 
 def compiled(
-    max_bond: int | None = None, method: str = "src", seed: int = 0
+    max_bond: MaxBond | None = None, method: str = "src", seed: int = 0
 ) -> Callable[[BatchedVector], MPS]:
     """Make a :func:`ftnn.compress` at fixed bonds that torch compiles.
 
@@ -45,18 +46,18 @@ def compiled(
 
     from .. import _torch  # noqa: F401  # looks up beforehand what cannot be looked up on the way
 
-    def run(terms):
-        return METHODS[method](terms, max_bond, 0.0, seed)[0]
+    def run(terms, bonds):
+        return METHODS[method](terms, bonds, 0.0, seed)[0]
 
     graph = torch.compile(run, fullgraph=True, dynamic=False)
 
     def compress(lazy: BatchedVector) -> MPS:
-        check(lazy, max_bond, method, 0.0, seed)
+        bonds = check(lazy, max_bond, method, 0.0, seed)
         if infer_backend(lazy.terms[0].like) != "torch":
             raise TypeError(
                 f"lazy lives on {infer_backend(lazy.terms[0].like)}, but only torch compiles; "
                 "use ftnn.compress, or move the cores to torch"
             )
-        return MPS(graph(lazy.terms))
+        return MPS(graph(lazy.terms, bonds))
 
     return compress

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backend import to_numpy
+from ..bonds import MaxBond, check_rank
 from ..lazy import BatchedVector
-from ..states import MPS, check_rank
+from ..states import MPS
 from .error import estimated_weights, ranks, relative_error
 from .methods import METHODS
 
 
 def compress(
     lazy: BatchedVector,
-    max_bond: int | None = None,
+    max_bond: MaxBond | None = None,
     method: str = "src",
     rtol: float = 0.0,
     seed: int = 0,
@@ -24,8 +25,9 @@ def compress(
     ----------
     lazy : Lazy or MPS
         What ``W @ x``, ``x + y``, ``x * y`` and ``2.0 * x`` give, in any combination.
-    max_bond : int, optional
-        Largest bond dimension; by default the exact one, cut to what the dimensions allow.
+    max_bond : int or sequence of int, optional
+        Largest bond dimension, of all cuts or of each of the L - 1; by default the exact one, cut
+        to what the dimensions allow.
     method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
         Successive randomized compression (arXiv:2504.06475) and its peers; docs/methods.md
         compares them.
@@ -57,7 +59,7 @@ def compress(
     >>> bool(np.allclose(y.to_dense(), 3 * x.to_dense())), y.bond_dims
     (True, (2, 4, 2))
     """
-    check(lazy, max_bond, method, rtol, seed)
+    max_bond = check(lazy, max_bond, method, rtol, seed)
     cores, _ = METHODS[method](lazy.terms, max_bond, rtol, seed)
     return MPS(cores)
 
@@ -88,7 +90,7 @@ class Truncation:
 
 def truncate(
     lazy: BatchedVector,
-    max_bond: int | None = None,
+    max_bond: MaxBond | None = None,
     method: str = "src",
     rtol: float = 0.0,
     seed: int = 0,
@@ -116,7 +118,7 @@ def truncate(
     >>> bool(np.allclose(found.error, difference / x.norm())), found.error_kind
     (True, 'exact')
     """
-    check(lazy, max_bond, method, rtol, seed)
+    max_bond = check(lazy, max_bond, method, rtol, seed)
     chosen = METHODS[method]
     cores, discarded = chosen(lazy.terms, max_bond, rtol, seed)
     if lazy.L == 1:
@@ -132,12 +134,15 @@ def truncate(
     )
 
 
-def check(lazy: BatchedVector, max_bond: int | None, method: str, rtol: float, seed: int) -> None:
-    """Raise unless these are arguments of :func:`compress`."""
+def check(
+    lazy: BatchedVector, max_bond: MaxBond | None, method: str, rtol: float, seed: int
+) -> int | tuple[int, ...] | None:
+    """Return ``max_bond``, or raise unless these are arguments of :func:`compress`."""
     if not isinstance(lazy, BatchedVector):
         raise TypeError(f"lazy is a {type(lazy).__name__}, expected an MPS or a lazy network")
-    check_rank(max_bond, rtol)
+    max_bond = check_rank(max_bond, rtol, lazy.L)
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}, expected an integer >= 0")
+    return max_bond

@@ -7,20 +7,21 @@ optimum. For a product of bonds D and chi the cost grows as :math:`(D\chi)^3`.
 """
 
 from ..backend import Array, transposed
+from ..bonds import MaxBond
 from ..chain import Term
 from ..svd import discarded_weight, leading, left_singular, smallest_bond
 from .sweep import Blocks, Sum, isometry, join, merge, output_bonds, split, sweep, unit_blocks
 
 
 def compress_direct(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[tuple[Array, ...], Array | None]:
     """Compress a sum of terms by SVDs of its exact chain.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample; shared equally between the L - 1 cuts.
 

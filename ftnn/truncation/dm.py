@@ -9,6 +9,7 @@ precision input is therefore worked on in double precision inside.
 from autoray import do
 
 from ..backend import Array, as_dtype_of, in_double, transposed
+from ..bonds import MaxBond
 from ..chain import Apply, Hadamard, Node, State, Term, extend_overlap
 from ..linalg import unit_scale
 from ..svd import discarded_weight, hermitian_vectors, leading, smallest_bond
@@ -16,14 +17,14 @@ from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 
 def compress_dm(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[tuple[Array, ...], Array | None]:
     """Compress a sum of terms by eigenvectors of its density matrices.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample; shared equally between the L - 1 cuts.
 

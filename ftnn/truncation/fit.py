@@ -8,6 +8,7 @@ every core in turn; the error never grows. It starts from successive randomized 
 from autoray import do
 
 from ..backend import Array, transposed
+from ..bonds import MaxBond
 from ..chain import Term
 from ..linalg import orthonormalize, safe_norm
 from .oversample import compress_src_oversample
@@ -20,14 +21,14 @@ within a few per cent of the optimum; see docs/methods.md."""
 
 
 def compress_fit(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0, seed: int = 0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0, seed: int = 0
 ) -> tuple[tuple[Array, ...], None]:
     """Compress a sum of terms by alternating least squares.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample, by which SRC with oversampling chooses the bonds.
     seed : int
@@ -44,7 +45,7 @@ def compress_fit(
         cores, _ = compress_src_oversample(terms, max_bond, rtol, seed)
     else:
         bonds = output_bonds(terms, max_bond)
-        cores = compress_src(terms, seeded(terms, bonds, seed), max(bonds))
+        cores = compress_src(terms, seeded(terms, bonds, seed), max_bond)
     total = Sum.prepared(terms)
     for _ in range(SWEEPS if total.L > 1 else 0):
         cores = _to_the_left(total, _to_the_right(total, cores))

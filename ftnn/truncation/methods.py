@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array
+from ..bonds import MaxBond
 from ..chain import Term
 from .direct import compress_direct
 from .dm import compress_dm
@@ -71,7 +72,7 @@ class Method:
     digits: float = 1.0
 
     def __call__(
-        self, terms: tuple[Term, ...], max_bond: int | None, rtol: float, seed: int
+        self, terms: tuple[Term, ...], max_bond: MaxBond | None, rtol: float, seed: int
     ) -> tuple[tuple[Array, ...], Array | None]:
         """Compress a sum of terms."""
         options: dict[str, Any] = {"seed": seed} if self.seeded else {}
@@ -79,12 +80,12 @@ class Method:
 
 
 def _src(
-    terms: tuple[Term, ...], max_bond: int | None, rtol: float, seed: int
+    terms: tuple[Term, ...], max_bond: MaxBond | None, rtol: float, seed: int
 ) -> tuple[tuple[Array, ...], None]:
     if rtol > 0.0:
         return compress_src_adaptive(terms, max_bond, rtol, seed), None
     bonds = output_bonds(terms, max_bond)
-    return compress_src(terms, seeded(terms, bonds, seed), max(bonds)), None
+    return compress_src(terms, seeded(terms, bonds, seed), max_bond), None
 
 
 METHODS = {

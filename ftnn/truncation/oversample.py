@@ -8,26 +8,31 @@ not needed to truncate it: the error is the optimum of direct compression at a f
 from math import ceil, sqrt
 
 from ..backend import Array
+from ..bonds import MaxBond
 from ..chain import State, Term
 from .direct import compress_direct
 from .src import compress_src, compress_src_adaptive, seeded
 from .sweep import output_bonds
 
 
-def oversampled(bond: int) -> int:
+def oversampled(max_bond: MaxBond | None) -> MaxBond | None:
     """Return the number of test vectors for a bond: half as many again, and four at least."""
-    return bond + max(4, ceil(bond / 2))
+    if max_bond is None:
+        return None
+    if isinstance(max_bond, int):
+        return max_bond + max(4, ceil(max_bond / 2))
+    return tuple(bond + max(4, ceil(bond / 2)) for bond in max_bond)
 
 
 def compress_src_oversample(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0, seed: int = 0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0, seed: int = 0
 ) -> tuple[tuple[Array, ...], None]:
     """Compress a sum of terms by a larger sketch and SVDs.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample: half of its square for the sketch, by its
         estimate, and half for the SVDs, exactly.
@@ -41,11 +46,10 @@ def compress_src_oversample(
     discarded : None
         The weight that the sketch discards is not known.
     """
+    more = oversampled(max_bond)
     if rtol > 0.0:
-        more = None if max_bond is None else oversampled(max_bond)
         cores = compress_src_adaptive(terms, more, rtol / sqrt(2), seed)
     else:
-        bonds = output_bonds(terms, None if max_bond is None else oversampled(max_bond))
-        cores = compress_src(terms, seeded(terms, bonds, seed), max(bonds))
+        cores = compress_src(terms, seeded(terms, output_bonds(terms, more), seed), more)
     cores, _ = compress_direct((Term(State(cores)),), max_bond, rtol / sqrt(2))
     return cores, None

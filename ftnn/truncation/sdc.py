@@ -10,6 +10,7 @@ optimum; it is exact if ``max_bond`` is as large as the joint bond of the operan
 from autoray import do
 
 from ..backend import Array, transposed
+from ..bonds import MaxBond, bond_at
 from ..chain import Term
 from ..linalg import orthonormalize
 from .direct import svd_basis
@@ -17,14 +18,14 @@ from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_bl
 
 
 def compress_sdc(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[tuple[Array, ...], None]:
     """Compress a sum of terms by a deterministic sketch.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample, as the sketch sees it: a quarter of its square for
         the left environments, the rest for the bonds.
@@ -39,12 +40,13 @@ def compress_sdc(
     total = Sum.prepared(terms, canonical="right")
     bonds, cuts = output_bonds(terms, max_bond), total.L - 1
     widths = [sum(term.width(k) for term in total.terms) for k in range(1, cuts + 1)]
-    rows = max_bond or max(widths, default=1)
+    # a cut keeps as many rows as the largest bond from there on
+    limits = [bond_at(max_bond, k) or max(widths) for k in range(1, cuts + 1)]
     lefts = [total.left_edge()]
     for k in range(cuts):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
         (joint,), _ = unit_blocks((merge(absorbed, 2),))
-        q, _ = svd_basis(transposed(joint), rows, 0.5 * rtol, cuts)  # (batch, s', s*out)
+        q, _ = svd_basis(transposed(joint), max(limits[k:]), 0.5 * rtol, cuts)  # (batch, s', s*out)
         lefts.append(split(do("conj", q) @ joint, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:

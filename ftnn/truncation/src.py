@@ -31,6 +31,7 @@ from ..backend import (
     tiny,
     to_numpy,
 )
+from ..bonds import MaxBond
 from ..chain import Term
 from ..linalg import gaussians, lq_positive, orthonormalize, test_matrices, unit_scale
 from .sweep import Blocks, Sum, output_bonds, sweep
@@ -49,16 +50,19 @@ def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas
     return drawn(gaussians, max(bonds), seed, *dims, like=terms[0].like)
 
 
-def compress_src(terms: tuple[Term, ...], omegas: Omegas, max_bond: int) -> tuple[Array, ...]:
-    """Compress a sum of terms to bond dimension ``max_bond``; shapes are static.
+def compress_src(
+    terms: tuple[Term, ...], omegas: Omegas, max_bond: MaxBond | None
+) -> tuple[Array, ...]:
+    """Compress a sum of terms to bond dimensions ``max_bond``; shapes are static.
 
     Parameters
     ----------
     terms : tuple of Term
         Same sites and physical dimensions; batch sizes equal or 1.
     omegas : tuple of array (size, out_k)
-        Test matrices of sites 0 ... L - 2, on the backend of the terms, ``size >= max_bond``.
-    max_bond : int
+        Test matrices of sites 0 ... L - 2, on the backend of the terms, as large as the largest
+        bond.
+    max_bond : int or tuple of int, optional
 
     Returns
     -------
@@ -79,14 +83,14 @@ def compress_src(terms: tuple[Term, ...], omegas: Omegas, max_bond: int) -> tupl
 
 
 def compress_src_adaptive(
-    terms: tuple[Term, ...], max_bond: int | None, rtol: float, seed: int
+    terms: tuple[Term, ...], max_bond: MaxBond | None, rtol: float, seed: int
 ) -> tuple[Array, ...]:
     r"""Compress a sum of terms to the smallest bonds whose estimated error is below ``rtol``.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample; shared equally between the L - 1 cuts.
     seed : int

@@ -47,6 +47,7 @@ from ..backend import (
     step_of_truncation,
     transposed,
 )
+from ..bonds import MaxBond, bond_at
 from ..chain import Apply, Hadamard, Node, State, Term
 from ..linalg import orthonormalize, safe_norm, spread, unit_scale
 
@@ -144,7 +145,7 @@ class Sum:
         return tuple(do("reshape", m, (m.shape[0], m.shape[1], -1)) for m in found)
 
 
-def output_bonds(terms: tuple[Term, ...], max_bond: int | None) -> tuple[int, ...]:
+def output_bonds(terms: tuple[Term, ...], max_bond: MaxBond | None) -> tuple[int, ...]:
     """Bond dimension left of every site (1 at both ends), from shapes alone.
 
     Each is the smallest of ``max_bond``, the exact bond of the chain, and what the sites to its
@@ -157,7 +158,7 @@ def output_bonds(terms: tuple[Term, ...], max_bond: int | None) -> tuple[int, ..
         exact = sum(term.width(k) for term in terms)
         bonds[k] = min(exact, bonds[k - 1] * dims[k - 1])
     for k in range(L - 1, 0, -1):
-        bonds[k] = min(bonds[k], dims[k] * bonds[k + 1], max_bond or bonds[k])
+        bonds[k] = min(bonds[k], dims[k] * bonds[k + 1], bond_at(max_bond, k) or bonds[k])
     return tuple(bonds)
 
 

@@ -7,20 +7,21 @@ only if ``max_bond`` is as large as the joint bond of the operands.
 """
 
 from ..backend import Array
+from ..bonds import MaxBond, bond_at
 from ..chain import State, Term
 from .direct import compress_direct, svd_basis
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 
 def compress_zipup(
-    terms: tuple[Term, ...], max_bond: int | None = None, rtol: float = 0.0
+    terms: tuple[Term, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[tuple[Array, ...], None]:
     """Compress a sum of terms by local SVDs.
 
     Parameters
     ----------
     terms : tuple of Term
-    max_bond : int, optional
+    max_bond : int or tuple of int, optional
     rtol : float
         Relative weight allowed to be lost, as the local SVDs see it; shared equally between the
         L - 1 cuts.
@@ -48,10 +49,10 @@ def compress_zipup(
     return cores, None
 
 
-def _local_bonds(total: Sum, max_bond: int | None) -> tuple[int, ...]:
+def _local_bonds(total: Sum, max_bond: MaxBond | None) -> tuple[int, ...]:
     """Bond left of every site: what the joint bond and the sites to the right allow."""
     bonds = [1] * (total.L + 1)
     for k in range(total.L - 1, 0, -1):
         width = sum(term.width(k) for term in total.terms)
-        bonds[k] = min(width, total.dims[k] * bonds[k + 1], max_bond or width)
+        bonds[k] = min(width, total.dims[k] * bonds[k + 1], bond_at(max_bond, k) or width)
     return tuple(bonds)

@@ -1,0 +1,132 @@
+"""A largest bond for every cut: the laws of truncation, with bonds that vary along the chain."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import EPS, Chain, assert_close, chains, dense, mpo, random_operator
+
+import ftnn
+from ftnn.nonlinear import Gated, LayerNorm, Polynomial, SketchGauge
+from ftnn.truncation import METHODS, truncate
+from ftnn.truncation.sweep import output_bonds
+
+backends = st.sampled_from(["numpy", "torch"])
+EXACT = [name for name, method in METHODS.items() if "exact" in method.claims]
+OPTIMAL = [name for name, method in METHODS.items() if "optimal" in method.claims]
+
+
+def drawn_bonds(chain):
+    return [int(b) for b in np.random.default_rng(chain.seed).integers(1, 5, chain.L - 1)]
+
+
+def within(found, bonds):
+    return all(have <= most for have, most in zip(found.bond_dims, bonds, strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(chains(min_sites=2, max_sites=6, max_batch=3), backends, st.integers(1, 4))
+def test_the_same_bond_at_every_cut_is_a_single_one(method, chain, backend, bond):
+    x = chain.mps(backend=backend)
+    lazy = mpo(random_operator(chain.dims, chain.dims, 2, chain.seed), backend) @ x + x
+    one, each = (ftnn.compress(lazy, b, method) for b in (bond, [bond] * (chain.L - 1)))
+    assert one.bond_dims == each.bond_dims
+    np.testing.assert_array_equal(dense(one), dense(each))
+
+
+@pytest.mark.parametrize("method", OPTIMAL)
+@given(chains(min_sites=2, max_sites=8, kinds=("generic",)))
+def test_law_5_with_a_bond_for_every_cut(method, chain):
+    x, bonds = chain.mps(), drawn_bonds(chain)
+    lazy = mpo(random_operator(chain.dims, chain.dims, 2, chain.seed)) @ x
+    found, vectors = ftnn.compress(lazy, bonds, method), lazy.to_dense()
+    assert within(found, bonds)
+    error = np.linalg.norm(vectors - dense(found), axis=1)
+    for n, vector in enumerate(vectors):
+        best = 0.0
+        for cut, bond in enumerate(bonds, start=1):
+            s = np.linalg.svd(vector.reshape(int(np.prod(chain.dims[:cut])), -1), compute_uv=False)
+            best += np.sum(s[bond:] ** 2)
+        rounding = 1e4 * EPS["float64"] ** METHODS[method].digits * np.linalg.norm(vector)
+        assert error[n] <= METHODS[method].factor * np.sqrt(best) * (1 + 1e-7) + rounding
+
+
+@pytest.mark.parametrize("method", EXACT)
+@given(chains(min_sites=2, max_sites=8, max_bond=4), backends)
+def test_law_4_with_the_exact_bond_of_every_cut(method, chain, backend):
+    x = chain.mps(backend=backend)
+    lazy = mpo(random_operator(chain.dims, chain.dims, 3, chain.seed), backend) @ x - x
+    bonds = output_bonds(lazy.terms, None)[1:-1]
+    condition = 1e4 * EPS["float64"] ** (METHODS[method].digits - 1.0)
+    scale = np.linalg.norm(dense(x)) + np.linalg.norm(lazy.to_dense())
+    found = ftnn.compress(lazy, bonds, method)
+    assert_close(dense(found), lazy.to_dense(), condition=condition, scale=scale)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(chains(min_sites=2, max_sites=6))
+def test_a_tolerance_keeps_to_the_bond_of_every_cut(method, chain):
+    x, bonds = chain.mps(), drawn_bonds(chain)
+    found = truncate(x + x, bonds, method, rtol=0.1)
+    assert within(found.mps, bonds)
+    loose = [4 * b * d for b, d in zip(chain.bonds, chain.dims[1:], strict=True)]
+    if method != "zipup" and "exact" in METHODS[method].claims:
+        assert (truncate(x + x, loose, method, rtol=0.1).error <= 0.3).all()
+
+
+@given(chains(min_sites=2, max_sites=6, kinds=("generic",)), backends)
+def test_dense_vectors_with_a_bond_for_every_cut(chain, backend):
+    x, bonds = chain.mps(backend=backend), drawn_bonds(chain)
+    found = ftnn.MPS.from_dense(x.to_dense(), chain.dims, bonds)
+    assert within(found, bonds)
+    whole = ftnn.MPS.from_dense(x.to_dense(), chain.dims, [1000] * (chain.L - 1))
+    assert_close(dense(whole), dense(x), condition=1e4)
+
+
+DIMS, BONDS = (3, 2, 4, 2), (2, 4, 3)
+LAYERS = {
+    "Linear": lambda bonds: ftnn.Linear(DIMS, DIMS, 3, bonds),
+    "Linear, direct": lambda bonds: ftnn.Linear(DIMS, DIMS, 3, bonds, method="direct"),
+    "Residual": lambda bonds: ftnn.Residual(ftnn.Linear(DIMS, DIMS, 2, 4), bonds),
+    "Gated": lambda bonds: Gated(DIMS, DIMS, 2, bonds),
+    "Gated, inner": lambda bonds: Gated(DIMS, DIMS, 2, 20, inner_bond=bonds),
+    "Polynomial": lambda bonds: Polynomial(DIMS, [1.0, 0.5, -0.5], bonds),
+    "SketchGauge": lambda bonds: SketchGauge(DIMS, bonds),
+    "LayerNorm": lambda bonds: LayerNorm(DIMS, bonds),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_with_a_bond_for_every_cut(name, tmp_path):
+    x = Chain(4, DIMS, (3, 5, 2), "generic", 3).mps()
+    layer = LAYERS[name](list(BONDS))
+    if name != "Gated, inner":
+        assert layer(x).bond_dims == (2, 4, 2)  # the last site has dimension 2
+    np.testing.assert_array_equal(dense(LAYERS[name](4)(x)), dense(LAYERS[name]([4] * 3)(x)))
+    assert not np.allclose(dense(LAYERS[name](100)(x)), dense(layer(x)))
+    exact = dense(LAYERS[name]([100, 200, 300])(x))
+    assert_close(exact, dense(LAYERS[name](400)(x)), condition=1e4, scale=np.linalg.norm(exact))
+    ftnn.save(ftnn.Sequential(layer), tmp_path / "model.safetensors")
+    (again,) = ftnn.load(tmp_path / "model.safetensors").layers
+    assert again.config() == layer.config()
+    np.testing.assert_array_equal(dense(again(x)), dense(layer(x)))
+
+
+@pytest.mark.parametrize(
+    ("bonds", "words"),
+    [
+        ([2, 2], r"max_bond is \(2, 2\), expected 3 positive integers for the cuts of 4 sites"),
+        ([2, 0, 2], r"max_bond is \(2, 0, 2\), expected 3 positive"),
+        ([2, 2.5, 2], r"max_bond is \(2, 2.5, 2\), expected 3 positive"),
+        ("222", "max_bond is '222', expected a positive integer, or one for each cut"),
+        (2.0, "max_bond is 2.0, expected a positive integer, or one for each cut"),
+        (True, "max_bond is True, expected a positive integer"),
+    ],
+)
+def test_wrong_bonds_are_named(bonds, words):
+    x = Chain(2, DIMS, (2, 2, 2), "generic", 0).mps()
+    for call in (lambda: ftnn.compress(x, bonds), *(lambda m=m: m(bonds) for m in LAYERS.values())):
+        with pytest.raises(ValueError, match=words.replace("max_bond", "(max|inner)_bond")):
+            call()
+    with pytest.raises(ValueError, match=words):
+        ftnn.MPS.from_dense(x.to_dense(), DIMS, bonds)
