@@ -150,12 +150,13 @@ def kind(name: str) -> str:
     return "elementwise and sums" if name.startswith("aten::") and short not in VIEWS else "Python"
 
 
-def shares(step: Step, steps: int = 20) -> dict[str, tuple[float, float]]:
+def shares(step: Step, steps: int = 20) -> dict[str, tuple[float | None, float]]:
     """Share of every kind of work in the time of steps without the profiler, and with it.
 
     Operators are timed with the profiler in both. What is not spent within them is Python,
     dispatch and autograd; the profiler makes operators longer, so that the first share of this
     is a lower bound, and adds time of its own between them, so that the second is an upper one.
+    Where it makes operators so much longer that they exceed the steps without, the first is None.
     """
     for _ in range(5):
         step()
@@ -169,7 +170,11 @@ def shares(step: Step, steps: int = 20) -> dict[str, tuple[float, float]]:
             found[title] = found.get(title, 0.0) + 1e-6 * event.self_cpu_time_total
     total = sum(found.values())
     parts = {title: tuple(seconds / wall for wall in walls) for title, seconds in found.items()}
-    return parts | {"Python, dispatch, autograd": tuple(1.0 - total / wall for wall in walls)}
+    parts["Python, dispatch, autograd"] = tuple(1.0 - total / wall for wall in walls)
+    return {
+        title: (plain if total < walls[0] else None, profiled)
+        for title, (plain, profiled) in parts.items()
+    }
 
 
 def _seconds(step: Step, steps: int) -> float:
@@ -242,8 +247,12 @@ def main() -> None:
     else:
         torch.set_num_threads(arguments.threads or 1)
         torch._inductor.config.cpp.enable_kernel_profile = arguments.compile
-        for title, share in shares(replace(work, compile=arguments.compile).step()).items():
-            print(f"{title}: {share[0]:.1%} of a step, {share[1]:.1%} of one with the profiler")
+        found = shares(replace(work, compile=arguments.compile).step())
+        for title, (plain, profiled) in found.items():
+            text = "unknown" if plain is None else f"{plain:.1%}"
+            print(f"{title}: {text} of a step, {profiled:.1%} of one with the profiler")
+        if any(plain is None for plain, _ in found.values()):
+            print("(with the profiler operators alone take longer than whole steps without)")
 
 
 if __name__ == "__main__":

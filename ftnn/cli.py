@@ -156,6 +156,7 @@ def train(
     augment: Annotated[bool | None, _flag("augment")] = None,
     sites: Annotated[int | None, _flag("sites")] = None,
     grid: Annotated[int | None, _flag("grid")] = None,
+    start: Annotated[str | None, _flag("start")] = None,
     epochs: Annotated[int | None, _flag("epochs")] = None,
     batch_size: Annotated[int | None, _flag("batch_size")] = None,
     lr: Annotated[float | None, _flag("lr")] = None,

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .bonds import MaxBond
 from .linalg import spread, test_matrices
 from .operators import weight_bonds
 from .states import overlap
@@ -20,7 +21,7 @@ def sketch_of_layer(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.nda
 
 
 def initial_weight(
-    in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: int, seed: int
+    in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond, seed: int
 ) -> tuple[np.ndarray, ...]:
     """MPO cores (left, out, in, right): the identity on the bond plus noise, of set norm."""
     rng = np.random.default_rng((seed, 1))

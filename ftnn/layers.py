@@ -9,7 +9,7 @@ from .chain import Apply, Cores, State, Term
 from .initialization import initial_bias, initial_weight, sketch_of_layer
 from .layer import Layer, collect, named
 from .readouts import Head
-from .states import check_both_dims, check_positive
+from .states import check_both_dims
 from .truncation.methods import METHODS
 from .truncation.src import compress_src
 
@@ -21,10 +21,10 @@ class Linear(Layer):
     ----------
     in_dims, out_dims : sequence of int
         Physical dimensions of the input and of the output; as many sites.
-    bond_dim : int
-        Bond dimension D of the weight.
+    bond_dim : int or sequence of int
+        Bond dimension D of the weight, at every cut or at each of the L - 1.
     max_bond : int or sequence of int
-        Bond dimension of the output, at every cut or at each of the L - 1.
+        Bond dimension of the output, likewise.
     bias : bool
         Add a product-state bias, which starts at zero.
     method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
@@ -68,14 +68,14 @@ class Linear(Layer):
         self,
         in_dims: Sequence[int],
         out_dims: Sequence[int],
-        bond_dim: int,
+        bond_dim: MaxBond,
         max_bond: MaxBond,
         bias: bool = True,
         method: str = "src",
         seed: int = 0,
     ):
         in_dims, out_dims = check_both_dims(in_dims, out_dims)
-        check_positive(bond_dim, "bond_dim")
+        bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
         max_bond = check_bonds(max_bond, len(out_dims))
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")

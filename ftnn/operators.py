@@ -7,10 +7,10 @@ import quimb.tensor as qtn
 from autoray import do
 
 from .backend import Array, check_alike, check_finite, check_floating, dims_product, permute
-from .bonds import MaxBond, check_rank
+from .bonds import MaxBond, bond_at, check_bonds, check_rank
 from .chain import Apply, Term
 from .lazy import BatchedVector, Lazy
-from .states import check_dims, check_positive
+from .states import check_dims
 from .svd import tt_svd
 
 
@@ -128,7 +128,7 @@ class MPO(qtn.MatrixProductOperator):
         cls,
         out_dims: Sequence[int],
         in_dims: Sequence[int],
-        bond_dim: int,
+        bond_dim: MaxBond,
         seed: int | None = None,
     ) -> "MPO":
         """Gaussian cores whose matrix has entries of variance ``1 / prod(in_dims)``.
@@ -136,8 +136,8 @@ class MPO(qtn.MatrixProductOperator):
         Parameters
         ----------
         out_dims, in_dims : sequence of int
-        bond_dim : int
-            Bond dimension, cut to what the dimensions allow.
+        bond_dim : int or sequence of int
+            Bond dimension, of all cuts or of each, cut to what the dimensions allow.
         seed : int, optional
 
         Returns
@@ -146,7 +146,7 @@ class MPO(qtn.MatrixProductOperator):
             float64, on NumPy.
         """
         out_dims, in_dims = _check_pair(out_dims, in_dims)
-        check_positive(bond_dim, "bond_dim")
+        bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
         rng = np.random.default_rng(seed)
         return cls(
@@ -211,14 +211,14 @@ def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
 
 
 def weight_bonds(
-    out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: int
+    out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond
 ) -> tuple[int, ...]:
     """Bond left of every site and right of the last: ``bond_dim`` cut to the exact rank."""
     L = len(out_dims)
     sizes = [o * i for o, i in zip(out_dims, in_dims, strict=True)]
+    limits = [1, *(bond_at(bond_dim, k) or 1 for k in range(1, L)), 1]
     return tuple(
-        1 if k in (0, L) else min(bond_dim, dims_product(sizes[:k]), dims_product(sizes[k:]))
-        for k in range(L + 1)
+        min(limits[k], dims_product(sizes[:k]), dims_product(sizes[k:])) for k in range(L + 1)
     )
 
 

@@ -112,6 +112,22 @@ def test_layers_with_a_bond_for_every_cut(name, tmp_path):
     np.testing.assert_array_equal(dense(again(x)), dense(layer(x)))
 
 
+def test_weights_with_a_bond_for_every_cut(tmp_path):
+    x = Chain(4, DIMS, (3, 5, 2), "generic", 3).mps()
+    assert ftnn.MPO.random(DIMS, DIMS, (2, 5, 1), seed=0).bond_dims == (2, 5, 1)
+    assert ftnn.MPO.random(DIMS, DIMS, [99] * 3, seed=0).bond_dims == (9, 16, 4)  # exact ranks
+    for make in (lambda d: ftnn.Linear(DIMS, DIMS, d, 6), lambda d: Gated(DIMS, DIMS, d, 6)):
+        np.testing.assert_array_equal(dense(make(3)(x)), dense(make([3] * 3)(x)))
+        layer = make([2, 5, 1])
+        weight = [v for k, v in layer.params.items() if k.startswith(("weight.", "A."))]
+        assert [core.shape[3] for core in weight] == [2, 5, 1, 1]
+        ftnn.save(ftnn.Sequential(layer), tmp_path / "model.safetensors")
+        (again,) = ftnn.load(tmp_path / "model.safetensors").layers
+        np.testing.assert_array_equal(dense(again(x)), dense(layer(x)))
+        with pytest.raises(ValueError, match=r"bond_dim is \(2, 5\), expected 3 positive integers"):
+            make([2, 5])
+
+
 @pytest.mark.parametrize(
     ("bonds", "words"),
     [

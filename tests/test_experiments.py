@@ -261,21 +261,25 @@ def test_burgers_against_a_solver():
     assert np.abs(found - start(x).ravel()).max() > 0.1
 
 
-def test_a_prolonged_model_acts_alike_on_a_finer_grid():
+def test_a_prolonged_model_acts_alike_on_a_finer_grid(tmp_path):
     """Exactly so where the model commutes with shifts; here the identity and its square."""
     waves = random_waves(4, 3, seed=2)
     coarse, fine = (from_function(waves, sites, rtol=1e-10) for sites in (8, 11))
     dims = (2,) * 8
     gated = ftnn.nonlinear.Gated(dims, dims, 1, 40, seed=1)
     start_near_identity(gated, 0, noise=0.0)
-    linear = ftnn.Linear(dims, dims, 2, 40, bias=False)
+    linear = ftnn.Linear(dims, dims, 2, 40, seed=3)
     start_near_identity(linear, 0, noise=0.0)
+    linear.params |= {f"bias.{k}": np.ones((1, 1, 2, 1)) for k in range(8)}
     model = ftnn.Sequential(gated, linear)
     x = coarse.to_dense()
-    np.testing.assert_allclose(model(coarse).to_dense(), (1 + 0.1 * x) * x, atol=1e-8)
+    np.testing.assert_allclose(model(coarse).to_dense(), (1 + 0.1 * x) * x + 1, atol=1e-8)
     y = fine.to_dense()
     longer = prolong(model, 11)
-    np.testing.assert_allclose(longer(fine).to_dense(), (1 + 0.1 * y) * y, atol=1e-8)
+    np.testing.assert_allclose(longer(fine).to_dense(), (1 + 0.1 * y) * y + 1, atol=1e-8)
+    ftnn.save(longer, tmp_path / "longer.safetensors")
+    again = ftnn.load(tmp_path / "longer.safetensors")
+    np.testing.assert_array_equal(again(fine).to_dense(), longer(fine).to_dense())
     each = ftnn.Linear(dims, dims, 2, [2, 4, 8, 8, 6, 4, 3], bias=False)
     (finer,) = prolong(ftnn.Sequential(each), 11).layers
     assert finer.max_bond == (2, 4, 8, 8, 6, 4, 3, 3, 3, 3)
@@ -323,6 +327,56 @@ def test_end_to_end(name, tmp_path):
     assert "curves.png" in drawn
     again = good("train", "--resume", folder, "--quiet")
     assert format(summary[f"test_{score.name}"], score.spec) in again
+
+
+def read(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+STILL = ("--epochs", 1, "--lr", 1e-12, "--quiet")
+
+
+def test_a_run_starts_with_the_weights_of_another(tmp_path):
+    """With no learning rate to speak of it ends as it starts: where the other one ended."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ("--quick", "--epochs", 2, "--ema-decay", 0.0)
+    good("train", "digits", *options, "--out", first, "--quiet")
+    good("train", "digits", *options, *STILL, "--start", first, "--out", second)
+    assert read(second)["test_accuracy"] == read(first)["test_accuracy"]
+    assert read(second)["test_loss"] == pytest.approx(read(first)["test_loss"], rel=1e-5)
+    for start, words in (
+        ((first, "--max-bond", 2), "whose network does not fit: array"),
+        ((first, "--depth", 3), "whose network does not fit: it has no array"),
+        ((tmp_path / "none",), "but there is no model"),
+        ((tmp_path,), "but there is no model"),
+        ((first / "config.json",), "does not fit"),
+    ):
+        third = tmp_path / "third"
+        command = map(str, ("train", "digits", *options, "--out", third, "--start", *start))
+        result = CliRunner().invoke(app, list(command))
+        assert result.exit_code == 2
+        assert words in result.stderr.splitlines()[-1]
+        assert not third.exists()
+
+
+@pytest.mark.parametrize("name", ["quantics", "burgers"])
+def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
+    """Identities on the new sites leave the error what it was, but for what the grid resolves."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ("--quick", "--limit", 40)
+    good("train", name, *options, "--sites", 9, "--epochs", 2, "--out", first, "--quiet")
+    good("train", name, *options, *STILL, "--sites", 12, "--start", first, "--out", second)
+    assert read(second)["test_error"] == pytest.approx(read(first)["test_error"], rel=0.02)
+    again = good("train", "--resume", second, "--quiet")
+    assert format(read(second)["test_error"], get_experiment(name).score.spec) in again
+    for start, words in (
+        (("--start", first, "--bond-dim", 3), "its layers are"),
+        (("--start", second, "--sites", 9), "sites is 9, but the model has 12 already"),
+    ):
+        command = ("train", name, *options, "--out", tmp_path / "third", *start)
+        result = CliRunner().invoke(app, list(map(str, command)))
+        assert result.exit_code == 2
+        assert words in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ class Config:
         least=1,
         optional=True,
     )
+    start: str | None = _option(
+        None, "Run folder or model file whose weights to start with.", kind=str, optional=True
+    )
     epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
     batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
     lr: float = _option(1e-2, "Peak learning rate.", kind=float, above=0.0)
@@ -296,6 +299,9 @@ class Experiment:
     augment_states : callable, optional
         Maps encoded images, cores (batch, left, phys, right), and a numpy Generator to cores,
         likewise.
+    carry : callable, optional
+        Maps the model that ``config.start`` names and the one built for this run to the one to
+        train. Without it the arrays of both must have the same names and shapes.
     conclude : callable, optional
         Called with the folder, the Config, the Data and the evaluation of the test set at the end
         of a run; returns more for ``summary.json`` and may draw figures into the folder.
@@ -310,6 +316,7 @@ class Experiment:
     unused: tuple[str, ...] = ()
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     augment_states: Callable[[Any, np.random.Generator], Any] | None = None
+    carry: "Callable[[Layer, Layer], Layer] | None" = None
     conclude: Callable[[Path, Config, Data, Any], dict[str, Any]] | None = None
 
     @property

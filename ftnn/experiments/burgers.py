@@ -14,12 +14,24 @@ from ..layers import Sequential
 from ..nonlinear import Gated
 from ..score import ERROR
 from .base import Config, Data, Experiment
-from .quantics import UNUSED, VISCOSITY, Waves, conclude, pairs, start_near_identity
+from .quantics import (
+    UNUSED,
+    VISCOSITY,
+    Waves,
+    carry,
+    conclude,
+    pairs,
+    prolong,
+    start_near_identity,
+)
 
 MODES = 4
 """Highest Fourier mode of the initial functions."""
 
 TIME = 0.05
+COARSE = 10
+"""Sites that share bonds of the weights; finer ones start as identities, of bond dimension 1."""
+
 SPARE = 2
 """Bond dimension of the layers beyond that of the solutions, at every cut."""
 
@@ -54,16 +66,18 @@ def build(config: Config, data: Data) -> tuple[None, Layer]:
     Every cut gets the bond of the solutions and SPARE more, at most ``config.max_bond``: on fine
     sites functions are smooth, and need two or three.
     """
-    dims = (2,) * len(data.train_inputs)
+    sites = len(data.train_inputs)
+    coarse = min(sites, COARSE)
+    dims = (2,) * coarse
     needed = [core.shape[3] for core in data.train_targets[:-1]]
     bonds = [min(config.max_bond, bond + SPARE) for bond in needed]
     layers: list[Layer] = []
     for n in range(max(1, config.depth)):
         seed = 10 * config.seed + n
-        gated = Gated(dims, dims, config.bond_dim, bonds, seed=seed)
+        gated = Gated(dims, dims, config.bond_dim, bonds[: coarse - 1], seed=seed)
         start_near_identity(gated, seed)
         layers.append(gated)
-    return None, Sequential(*layers)
+    return None, prolong(Sequential(*layers), sites, bonds)
 
 
 EXPERIMENT = Experiment(
@@ -74,5 +88,6 @@ EXPERIMENT = Experiment(
     samples="functions",
     score=ERROR,
     unused=(*UNUSED, "linear_lr"),
+    carry=carry,
     conclude=conclude,
 )

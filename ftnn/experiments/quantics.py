@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..bonds import MaxBond, largest_bond
 from ..chain import Cores
 from ..distance import relative_squares
 from ..interpolation import from_function, on_coarser_grid
-from ..layer import Layer
+from ..layer import Layer, collect
 from ..layers import Linear, Sequential
 from ..nonlinear import Gated
 from ..score import ERROR
@@ -116,7 +117,7 @@ def start_near_identity(layer: Linear | Gated, seed: int, noise: float = 0.05) -
         layer.params[name] = share * core
 
 
-def prolong(model: Sequential, sites: int) -> Sequential:
+def prolong(model: Sequential, sites: int, max_bond: MaxBond | None = None) -> Sequential:
     """Carry a trained model over to a finer grid: identities on the new sites.
 
     A finer grid is many shifted copies of the coarse one. On functions that the coarse grid
@@ -128,6 +129,9 @@ def prolong(model: Sequential, sites: int) -> Sequential:
         Of Linear and Gated layers, on NumPy.
     sites : int
         At least as many as the model has.
+    max_bond : int or sequence of int, optional
+        Bond dimension of the layers, at all cuts or at each; by default it is kept, and that
+        of new cuts is that of the last.
     """
     layers: list[Layer] = []
     for layer in model.layers:
@@ -136,16 +140,41 @@ def prolong(model: Sequential, sites: int) -> Sequential:
         more = sites - len(layer.in_dims)
         if more < 0:
             raise ValueError(f"sites is {sites}, but the model has {len(layer.in_dims)} already")
-        dims = [2] * sites
-        options = {**layer.config(), "in_dims": dims, "out_dims": dims}
-        for name in ("max_bond", "inner_bond"):
-            if isinstance(options.get(name), tuple):  # new cuts have that of the last
+        options = layer.config()
+        options["in_dims"] = options["out_dims"] = [2] * sites
+        weight = collect(layer.params, "weight" if isinstance(layer, Linear) else "A")
+        options["bond_dim"] = [core.shape[3] for core in weight[:-1]] + [1] * more
+        for name in options.keys() & {"max_bond", "inner_bond"}:
+            if max_bond is not None:
+                options[name] = max_bond
+            elif isinstance(options[name], tuple):
                 options[name] += options[name][-1:] * more
         finer = type(layer)(**options)
         identity = np.eye(2)[None, :, :, None]
-        finer.params |= {name: layer.params.get(name, identity) for name in finer.params}
+        for name in finer.params:
+            new = np.ones((1, 1, 2, 1)) if name.startswith("bias.") else identity
+            finer.params[name] = layer.params.get(name, new)
         layers.append(finer)
     return Sequential(*layers)
+
+
+def carry(trained: Layer, built: Layer) -> Layer:
+    """Start with a trained model, of this grid or of a coarser one, and the bonds of ``built``."""
+    if _kinds(trained) != _kinds(built):
+        raise ValueError(f"its layers are {_kinds(trained)}, expected {_kinds(built)}")
+    assert isinstance(trained, Sequential)
+    assert isinstance(built, Sequential)
+    layer = built.layers[0]
+    assert isinstance(layer, (Linear, Gated))
+    return prolong(trained, len(layer.in_dims), layer.max_bond)
+
+
+def _kinds(model: Layer) -> str:
+    layers = model.layers if isinstance(model, Sequential) else (model,)
+    bonds = (largest_bond(getattr(layer, "bond_dim", 1)) for layer in layers)
+    return ", ".join(
+        f"{type(layer).__name__} with D = {bond}" for layer, bond in zip(layers, bonds, strict=True)
+    )
 
 
 def conclude(folder: Path, config: Config, data: Data, found: Any) -> dict[str, Any]:
@@ -187,5 +216,6 @@ EXPERIMENT = Experiment(
     samples="functions",
     score=ERROR,
     unused=(*UNUSED, "depth"),
+    carry=carry,
     conclude=conclude,
 )

@@ -67,7 +67,37 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     experiment.check(config)
     data = experiment.load(config)
     encoder, model = experiment.build(config, data)
+    if config.start is not None:
+        model = started(experiment, config.start, model)
     return Setup(experiment, config, train_config, data, encoder, model)
+
+
+def started(experiment: Experiment, start: str, built: Layer) -> Layer:
+    """Model to train that has the weights of another, of which ``start`` is the run or the file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or its network is not that of the options.
+    """
+    path = Path(start)
+    try:
+        trained = load(path / "model.safetensors" if path.is_dir() else path)
+        if experiment.carry is not None:
+            return experiment.carry(trained, built)
+        arrays = trained.named_arrays()
+        missing = built.named_arrays().keys() - arrays.keys()
+        if missing:
+            raise ValueError(f"it has no array {min(missing)!r}")
+        built.set_arrays(arrays)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"start is {start!r}, but there is no model") from None
+    except ValueError as error:
+        raise ValueError(
+            f"start is {start!r}, whose network does not fit: {error}; "
+            "give the options it was trained with"
+        ) from None
+    return built
 
 
 def check_torch() -> None:

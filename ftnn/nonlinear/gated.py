@@ -10,7 +10,7 @@ from ..bonds import MaxBond, check_bonds, largest_bond
 from ..chain import Apply, Cores, Hadamard, State, Term
 from ..initialization import initial_weight, sketch_of_layer
 from ..layer import Layer, collect, named
-from ..states import check_both_dims, check_dims, check_positive
+from ..states import check_both_dims, check_dims
 from ..truncation.src import compress_src
 
 
@@ -24,10 +24,10 @@ class Gated(Layer):
     ----------
     in_dims, out_dims : sequence of int
         Physical dimensions of the input and of the output; as many sites.
-    bond_dim : int
-        Bond dimension D of both weights.
+    bond_dim : int or sequence of int
+        Bond dimension D of both weights, at every cut or at each of the L - 1.
     max_bond : int or sequence of int
-        Bond dimension of the output.
+        Bond dimension of the output, likewise.
     inner_bond : int or sequence of int, optional
         Bond dimension to which A x and B x are truncated before they are multiplied; by default
         ``max_bond``. The exact one is D times that of x.
@@ -61,14 +61,14 @@ class Gated(Layer):
         self,
         in_dims: Sequence[int],
         out_dims: Sequence[int],
-        bond_dim: int,
+        bond_dim: MaxBond,
         max_bond: MaxBond,
         inner_bond: MaxBond | None = None,
         offset: bool = True,
         seed: int = 0,
     ):
         in_dims, out_dims = check_both_dims(in_dims, out_dims)
-        check_positive(bond_dim, "bond_dim")
+        bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
         max_bond = check_bonds(max_bond, len(out_dims))
         inner_bond = max_bond if inner_bond is None else inner_bond
         inner_bond = check_bonds(inner_bond, len(out_dims), "inner_bond")

@@ -116,9 +116,10 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
 def _linear(canvas: _Canvas, layer: Linear) -> None:
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, MPO_FILL, "square", layer.bond_dim)
+    bond = largest_bond(layer.bond_dim)
+    _sites(canvas, MPO_FILL, "square", bond)
     bias = ", bias" if layer.bias else ""
-    _left(canvas, "linear MPO", f"{_map(layer)}, D = {layer.bond_dim}{bias}")
+    _left(canvas, "linear MPO", f"{_map(layer)}, D = {bond}{bias}")
     _truncation(canvas, largest_bond(layer.max_bond))
 
 
