@@ -115,7 +115,7 @@ def test_layers_with_a_bond_for_every_cut(name, tmp_path):
 def test_weights_with_a_bond_for_every_cut(tmp_path):
     x = Chain(4, DIMS, (3, 5, 2), "generic", 3).mps()
     assert ftnn.MPO.random(DIMS, DIMS, (2, 5, 1), seed=0).bond_dims == (2, 5, 1)
-    assert ftnn.MPO.random(DIMS, DIMS, [99] * 3, seed=0).bond_dims == (9, 16, 4)  # exact ranks
+    assert ftnn.MPO.random(DIMS, DIMS, [99] * 3, seed=0).bond_dims == (9, 36, 4)  # exact ranks
     for make in (lambda d: ftnn.Linear(DIMS, DIMS, d, 6), lambda d: Gated(DIMS, DIMS, d, 6)):
         np.testing.assert_array_equal(dense(make(3)(x)), dense(make([3] * 3)(x)))
         layer = make([2, 5, 1])
