@@ -25,8 +25,8 @@ help:  ## list the targets
 train: $(RUNTIME)  ## train a fully tensorized network on handwritten digits
 	$(VENV)/bin/ftnn train digits $(ARGS)
 
-test: $(DEV)  ## run the tests and the doctests of the modules
-	$(PY) -m pytest $(ARGS)
+test: $(DEV)  ## run the tests and the doctests of the modules, on every core
+	$(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(DEV)  ## check style, format and types
 	$(PY) -m ruff check .

@@ -1,9 +1,10 @@
-"""Hypothesis profiles, and one thread for torch so that test runs repeat."""
+"""Hypothesis profiles, and one thread for torch and BLAS: runs repeat, processes do not compete."""
 
 import os
 
 import torch
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile(
     "ci",
@@ -17,3 +18,4 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 torch.set_num_threads(1)
+threadpool_limits(1)

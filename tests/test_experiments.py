@@ -77,6 +77,10 @@ def test_configurations_are_files(name):
         ("quantum-phases", {"block_bond": 3}, "block_bond is 3"),
         ("digits", {"dropout": 0.5}, "dropout is 0.5"),
         ("fashion-mnist-quantics", {"features": 5}, "features is 5"),
+        ("fashion-mnist", {"depth": 0, "max_bond": 5}, "fashion-mnist at depth 0 has no use for"),
+        ("fashion-mnist", {"depth": 0, "nonlinearity": "none"}, "nonlinearity is 'none'"),
+        ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
+        ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
     ],
 )
 def test_options_without_use_are_refused(name, change, words):
@@ -389,6 +393,7 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
         (("digits", "--data", "x"), "experiment digits has no use for it"),
         (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),
         (("quantics", "--label-smoothing", 0.1), "experiment quantics has no use for it"),
+        (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(args, words, tmp_path):

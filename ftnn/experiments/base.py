@@ -214,6 +214,9 @@ STATES_ONLY = ("sites", "grid", "input_bond")
 PATCHES_ONLY = ("features", "hidden", "dropout", "block_bond")
 """Fields of :class:`Config` that only networks with features of patches have a use for."""
 
+LAYERS_ONLY = ("bond_dim", "max_bond")
+"""Fields of :class:`Config` that no network of depth 0 has a use for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -294,6 +297,8 @@ class Experiment:
         ACCURACY for labels, ERROR for states.
     unused : tuple of str
         Fields of Config that this experiment has no use for.
+    layers_only : tuple of str
+        Fields that it has no use for at depth 0.
     augment : callable, optional
         Maps training images (n, H, W) and a numpy Generator to images; used if ``config.augment``.
     augment_states : callable, optional
@@ -314,6 +319,7 @@ class Experiment:
     samples: str = "images"
     score: Score = ACCURACY
     unused: tuple[str, ...] = ()
+    layers_only: tuple[str, ...] = LAYERS_ONLY
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     augment_states: Callable[[Any, np.random.Generator], Any] | None = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
@@ -343,11 +349,14 @@ class Experiment:
         if config.augment and not self.augments:
             raise ValueError(f"augment is True, but experiment {self.name} has no augmentation")
         given, defaults = config.to_dict(), self.defaults.to_dict()
-        for name in self.unused:
+        without_use = [(name, "") for name in self.unused]
+        if config.depth == 0:
+            without_use += [(name, " at depth 0") for name in self.layers_only]
+        for name, where in without_use:
             if given[name] != defaults[name]:
                 raise ValueError(
-                    f"{name} is {given[name]!r}, but experiment {self.name} has no use for it; "
-                    "leave it out"
+                    f"{name} is {given[name]!r}, but experiment {self.name}{where} has no use "
+                    "for it; leave it out"
                 )
 
 

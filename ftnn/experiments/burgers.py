@@ -66,13 +66,15 @@ def build(config: Config, data: Data) -> tuple[None, Layer]:
     Every cut gets the bond of the solutions and SPARE more, at most ``config.max_bond``: on fine
     sites functions are smooth, and need two or three.
     """
+    if config.depth == 0:
+        raise ValueError("depth is 0, expected an integer >= 1: there is nothing but layers here")
     sites = len(data.train_inputs)
     coarse = min(sites, COARSE)
     dims = (2,) * coarse
     needed = [core.shape[3] for core in data.train_targets[:-1]]
     bonds = [min(config.max_bond, bond + SPARE) for bond in needed]
     layers: list[Layer] = []
-    for n in range(max(1, config.depth)):
+    for n in range(config.depth):
         seed = 10 * config.seed + n
         gated = Gated(dims, dims, config.bond_dim, bonds[: coarse - 1], seed=seed)
         start_near_identity(gated, seed)
