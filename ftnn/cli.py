@@ -236,7 +236,7 @@ def _train_together(
     from .tables import setup_line, setup_table, summary_table
 
     with world.leader_first():
-        setup = run.prepare(chosen, config)
+        setup = run.prepare(chosen, config, folder if resume else None)
     console = _console()
     if world.leads and not quiet:
         console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")

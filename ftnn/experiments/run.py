@@ -1,7 +1,8 @@
 """Runs of an experiment: prepare, train, summarize, draw; and load one again.
 
 A run folder holds ``config.json``, ``metrics.jsonl``, ``model.safetensors`` (with the encoder),
-the checkpoint to resume from, ``summary.json``, and the figures.
+the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` where it started
+with the weights of another run.
 """
 
 import json
@@ -23,12 +24,15 @@ from ..layer import Layer
 from ..layers import Sequential
 from ..nonlinear import KAN
 from ..report import LayerRow, StateRow, entanglement_report, layer_report, log10_compression
-from ..serialization import load, load_encoder
+from ..serialization import load, load_encoder, save
 from . import get_experiment
 from .base import Config, Data, Experiment, from_dict, rows
 
 if TYPE_CHECKING:
     from ..training import FitResult, TrainConfig, Trainer
+
+START = "start.safetensors"
+"""File of a run with the model it started with, where that is not a new one."""
 
 SAMPLES = 32
 """Validation samples that a report looks at."""
@@ -49,8 +53,15 @@ class Setup:
     model: Layer
 
 
-def prepare(experiment: Experiment, config: Config) -> Setup:
+def prepare(experiment: Experiment, config: Config, run_dir: Path | None = None) -> Setup:
     """Check a configuration, load the data, build encoder and model.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    config : Config
+    run_dir : Path, optional
+        Run to resume: it keeps what it started with, whatever became of the run it is from.
 
     Raises
     ------
@@ -68,11 +79,11 @@ def prepare(experiment: Experiment, config: Config) -> Setup:
     data = experiment.load(config)
     encoder, model = experiment.build(config, data)
     if config.start is not None:
-        model = started(experiment, config.start, model)
+        model = started(experiment, config.start if run_dir is None else run_dir / START, model)
     return Setup(experiment, config, train_config, data, encoder, model)
 
 
-def started(experiment: Experiment, start: str, built: Layer) -> Layer:
+def started(experiment: Experiment, start: str | Path, built: Layer) -> Layer:
     """Model to train that has the weights of another, of which ``start`` is the run or the file.
 
     Raises
@@ -91,10 +102,10 @@ def started(experiment: Experiment, start: str, built: Layer) -> Layer:
             raise ValueError(f"it has no array {min(missing)!r}")
         built.set_arrays(arrays)
     except FileNotFoundError:
-        raise FileNotFoundError(f"start is {start!r}, but there is no model") from None
+        raise FileNotFoundError(f"start is {str(start)!r}, but there is no model") from None
     except ValueError as error:
         raise ValueError(
-            f"start is {start!r}, whose network does not fit: {error}; "
+            f"start is {str(start)!r}, whose network does not fit: {error}; "
             "give the options it was trained with"
         ) from None
     return built
@@ -137,6 +148,8 @@ def fit(
     if not resume and trainer.world.leads:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_json(run_dir / "config.json", about)
+        if setup.config.start is not None:
+            save(setup.model, run_dir / START)
     on, chosen = setup.config.augment, setup.experiment
     result = trainer.fit(
         setup.data,
