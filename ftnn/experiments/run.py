@@ -1,8 +1,8 @@
 """Runs of an experiment: prepare, train, summarize, draw; and load one again.
 
 A run folder holds ``config.json``, ``metrics.jsonl``, ``model.safetensors`` (with the encoder),
-the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` where it started
-with the weights of another run.
+the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` where it
+started with the weights of another run.
 """
 
 import json
