@@ -87,8 +87,12 @@ def tt_layers(seed: int, images: np.ndarray) -> nn.Module:
     shape: dict = {"factorization": "blocktt", "rank": 16, "implementation": "reconstructed"}
     first = FactorizedLinear((4, 7, 7, 4), (4, 8, 4, 4), **shape)
     second = FactorizedLinear((4, 8, 4, 4), (4, 8, 4, 4), **shape)
-    for layer, size in ((first, 784), (second, 512)):  # its own start makes activations of 0.02
-        layer.weight.normal_(0.0, (2.0 / size) ** 0.5)
+    for layer, size in ((first, 784), (second, 512)):
+        # entries of variance 2 / size: each is a sum over paths of products of four factors.
+        # tltorch's own normal_ leaves entries of 1e-8, from which two of three seeds never rise
+        paths = shape["rank"] ** 3
+        for factor in layer.weight.factors:
+            nn.init.normal_(factor, std=(2.0 / size / paths) ** (1 / 8))
     return nn.Sequential(
         _Standardized(images), *_with_functions((first, second, nn.Linear(512, 10)))
     )
