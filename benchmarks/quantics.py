@@ -36,7 +36,8 @@ SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"
 BATCH, STEPS = 32, 7
 SITES = (10, 15, 20, 25, 30, 35, 40)
-FINE = ("--epochs", "15", "--lr", "1e-3")  # from coarse to fine
+COARSE = ("--epochs", "250")  # of a run to start with
+FINE = ("--epochs", "15", "--lr", "1e-3")  # of one that starts with it
 
 
 def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
@@ -132,17 +133,17 @@ def main() -> None:
     torch.set_num_threads(1)
     heads = ["equation", "trained on", "tested on", "relative error", "largest", "parameters"]
     lines = []
-    for equation, experiment, stem, sites, start in (
-        ("heat", "quantics", "heat", 20, ""),
-        ("heat", "quantics", "heat30", 30, ""),
-        ("Burgers", "burgers", "burgers10", 10, ""),
-        ("Burgers", "burgers", "burgers20", 20, "burgers10"),
+    for equation, experiment, stem, sites, more, start in (
+        ("heat", "quantics", "heat", 20, (), ""),
+        ("heat", "quantics", "heat30", 30, (), ""),
+        ("Burgers", "burgers", "burgers10", 10, COARSE, ""),
+        ("Burgers", "burgers", "burgers20", 20, FINE, "burgers10"),
     ):
         runs = []
         for seed in SEEDS:
-            options = ["--seed", str(seed), "--sites", str(sites)]
+            options = ["--seed", str(seed), "--sites", str(sites), *more]
             if start:
-                options += ["--start", str(HOME / f"{start}-{seed}"), *FINE]
+                options += ["--start", str(HOME / f"{start}-{seed}")]
             runs.append(trained(HOME / f"{stem}-{seed}", experiment, *options))
         worst = max(run["largest_error"] for run in runs)
         grid = f"2^{sites}"
