@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .experiments.base import Experiment
-    from .experiments.run import Run
+    from .experiments.run import Run, Setup
+    from .training import FitResult, Trainer
     from .training.world import World
 
 _OPTIONS = {option.name: option for option in fields(Config)}
@@ -158,8 +159,10 @@ def train(
     grid: Annotated[int | None, _flag("grid")] = None,
     start: Annotated[str | None, _flag("start")] = None,
     epochs: Annotated[int | None, _flag("epochs")] = None,
+    fine_epochs: Annotated[int | None, _flag("fine_epochs")] = None,
     batch_size: Annotated[int | None, _flag("batch_size")] = None,
     lr: Annotated[float | None, _flag("lr")] = None,
+    fine_lr: Annotated[float | None, _flag("fine_lr")] = None,
     linear_lr: Annotated[float | None, _flag("linear_lr")] = None,
     weight_decay: Annotated[float | None, _flag("weight_decay")] = None,
     label_smoothing: Annotated[float | None, _flag("label_smoothing")] = None,
@@ -200,7 +203,7 @@ def _train(
         if out is not None or file is not None or quick:
             raise ValueError("--resume takes no --out, --config or --quick: the run has them all")
         chosen, base = run.load_config(resume)
-        if not (resume / "checkpoint.json").is_file():
+        if not run.has_checkpoint(resume):
             raise ValueError(f"{resume} holds no checkpoint.json to go on from")
         if name not in (None, chosen.name):
             raise ValueError(f"{resume} is a run of {chosen.name}, not of {name}")
@@ -221,45 +224,65 @@ def _train(
     keep_freed_memory()
     with joined_world() as world:
         folder = world.from_leader(lambda: folder)  # its name is the time
-        _train_together(world, chosen, config, folder, resume is not None, quiet)
+        with _resumable(folder):
+            _train_together(world, chosen, config, folder, quiet)
 
 
 def _train_together(
-    world: "World",
-    chosen: "Experiment",
-    config: Config,
-    folder: Path,
-    resume: bool,
-    quiet: bool,
+    world: "World", chosen: "Experiment", config: Config, folder: Path, quiet: bool
 ) -> None:
+    """Train, in one stage or in two; the test set is read at the end of the last."""
     from .experiments import run
-    from .tables import setup_line, setup_table, summary_table
+    from .tables import summary_table
 
+    stages = None if chosen.stages is None else chosen.stages(config)
+    if stages is not None:
+        with world.leader_first():  # what is wrong with the second stage is told now
+            run.prepare(chosen, stages[1])
+        if not world.from_leader(lambda: run.has_checkpoint(folder)) and world.leads:
+            run.write_config(folder, chosen, config)
+        before = folder / run.FIRST
+        _fit(world, chosen, stages[0], before, quiet)
+        config = replace(stages[1], start=str(before))
+    setup, trainer, result = _fit(world, chosen, config, folder, quiet)
+    if world.leads:
+        summary, _ = run.finish(setup, trainer, result, folder)
+        console = _console()
+        console.print(summary_table(summary, chosen.score, chosen.samples))
+        console.print(f"run folder: {folder}", soft_wrap=True)
+    world.wait()
+
+
+def _fit(
+    world: "World", chosen: "Experiment", config: Config, folder: Path, quiet: bool
+) -> "tuple[Setup, Trainer, FitResult]":
+    """Train into a run folder, from the checkpoint there if there is one."""
+    from .experiments import run
+    from .tables import setup_line, setup_table
+
+    resume = world.from_leader(lambda: (folder / "checkpoint.json").is_file())
     with world.leader_first():
         setup = run.prepare(chosen, config, folder if resume else None)
-    console = _console()
     if world.leads and not quiet:
+        console = _console()
         console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
         if world.size > 1:
             console.print(f"{world.size} processes share every batch")
-    with _resumable(folder):
-        trainer, result = run.fit(setup, folder, resume, quiet)
-        if result.outcome == "stopped":
-            raise KeyboardInterrupt
-        if world.leads:
-            summary, _ = run.finish(setup, trainer, result, folder)
-            console.print(summary_table(summary, chosen.score, chosen.samples))
-            console.print(f"run folder: {folder}", soft_wrap=True)
-        world.wait()
+    trainer, result = run.fit(setup, folder, resume, quiet)
+    if result.outcome == "stopped":
+        raise KeyboardInterrupt
+    return setup, trainer, result
 
 
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Tell, on Ctrl-C, how to go on."""
+    from .experiments.run import has_checkpoint
+
     try:
         yield
     except KeyboardInterrupt:
-        if (folder / "checkpoint.json").is_file():
+        if has_checkpoint(folder):
             hint = f"checkpoint in {folder}; go on with `ftnn train --resume {folder}`"
         else:
             hint = "before the first checkpoint; nothing to resume"

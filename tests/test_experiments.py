@@ -1,6 +1,8 @@
 """The shipped experiments: their data against other sources, and each from end to end."""
 
 import json
+import os
+import signal
 import tomllib
 
 import numpy as np
@@ -33,6 +35,8 @@ from ftnn.experiments.quantum_phases import boundary, counted, dress, grid_point
 from ftnn.interpolation import from_function
 
 torch = pytest.importorskip("torch")
+from ftnn.training import StateRegression, Trainer  # noqa: E402
+
 X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
 
 
@@ -385,12 +389,87 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
         assert words in result.stderr.splitlines()[-1]
 
 
+STAGED = ("burgers", "--quick", "--limit", 40, "--sites", 12, "--depth", 1, "--epochs", 2)
+FINE = ("--fine-epochs", 2, "--fine-lr", 2e-3, "--quiet")
+
+
+def same_models(first, second):
+    first, second = (
+        ftnn.load(path / "model.safetensors").named_arrays() for path in (first, second)
+    )
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first
+    )
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory):
+    """A run in two stages."""
+    folder = tmp_path_factory.mktemp("staged") / "run"
+    good("train", *STAGED, *FINE, "--out", folder)
+    return folder
+
+
+def test_two_stages_are_two_runs(staged, tmp_path):
+    """One on 2^10 points, and one that starts with it."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    good("train", *STAGED, "--sites", 10, "--out", first, "--quiet")
+    assert same_models(first, staged / "coarse")
+    more = ("--epochs", 2, "--lr", 2e-3, "--start", first, "--quiet")
+    good("train", *STAGED, *more, "--out", second)
+    assert same_models(second, staged)
+    assert read(second)["test_error"] == read(staged)["test_error"]
+    assert not same_models(staged, staged / "coarse")
+    assert "test_error" not in read(staged / "coarse")  # the test set is read once
+    good("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
+    assert same_models(tmp_path / "coarse", first)  # on a coarse grid there is one stage
+
+
+@pytest.mark.parametrize("where", ["first", "between", "second"])
+def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatch):
+    cut = tmp_path / "run"
+    begun = {"first": cut / "coarse" / "checkpoint.json", "second": cut / "checkpoint.json"}
+    losses, begin = StateRegression.losses, Trainer._begin
+
+    def strike(*args):
+        if where in begun and begun[where].is_file():
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses(*args)
+
+    def strike_at_begin(self, *args):
+        if where == "between" and self.run_dir == cut:
+            raise KeyboardInterrupt
+        begin(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateRegression, "losses", strike)
+        patch.setattr(Trainer, "_begin", strike_at_begin)
+        result = CliRunner().invoke(app, [*map(str, ("train", *STAGED, *FINE, "--out", cut))])
+    assert result.exit_code == 130
+    assert f"go on with `ftnn train --resume {cut}`" in result.stderr
+    assert begun["second"].is_file() == (where == "second")
+    refused = CliRunner().invoke(app, [*map(str, ("train", *STAGED, "--out", cut))])
+    assert refused.exit_code == 2
+    assert "holds a run already" in refused.stderr
+    config = (cut / "config.json").read_bytes()
+    if where == "first":
+        refused = CliRunner().invoke(app, ["train", "--resume", str(cut), "--lr", "0.5"])
+        assert refused.exit_code == 2
+        assert "it was trained with lr 0.01 (now 0.5)" in refused.stderr
+        assert (cut / "config.json").read_bytes() == config
+    good("train", "--resume", cut, "--quiet")
+    assert same_models(cut, staged)
+    assert read(cut)["test_error"] == read(staged)["test_error"]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (("quantics", "--sites", 1), "sites is 1, expected an integer >= 2"),
         (("quantum-phases", "--sites", 2), "sites is 2, but the chain needs at least 3"),
         (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
+        (("digits", "--fine-epochs", 3), "experiment digits has no use for it"),
+        (("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0), "depth is 0, expected"),
         (("digits", "--sites", 3), "experiment digits has no use for it"),
         (("digits", "--data", "x"), "experiment digits has no use for it"),
         (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),

@@ -70,8 +70,18 @@ class Config:
         None, "Run folder or model file whose weights to start with.", kind=str, optional=True
     )
     epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
+    fine_epochs: int = _option(
+        0,
+        "Epochs on the whole grid, after those on one of 2^10 points; 0 trains on the whole one "
+        "only.",
+        kind=int,
+        least=0,
+    )
     batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
     lr: float = _option(1e-2, "Peak learning rate.", kind=float, above=0.0)
+    fine_lr: float = _option(
+        1e-3, "Peak learning rate of the epochs on the whole grid.", kind=float, above=0.0
+    )
     linear_lr: float = _option(
         1.0,
         "Learning rate of the weights of Linear layers, as a share of lr.",
@@ -214,6 +224,9 @@ STATES_ONLY = ("sites", "grid", "input_bond")
 PATCHES_ONLY = ("features", "hidden", "dropout", "block_bond")
 """Fields of :class:`Config` that only networks with features of patches have a use for."""
 
+FUNCTIONS_ONLY = ("fine_epochs", "fine_lr")
+"""Fields of :class:`Config` that only experiments on functions have a use for."""
+
 LAYERS_ONLY = ("bond_dim", "max_bond")
 """Fields of :class:`Config` that no network of depth 0 has a use for."""
 
@@ -307,6 +320,9 @@ class Experiment:
     carry : callable, optional
         Maps the model that ``config.start`` names and the one built for this run to the one to
         train. Without it the arrays of both must have the same names and shapes.
+    stages : callable, optional
+        Maps a Config to those of two runs, or to None if one is enough: of one to begin with, and
+        of one that starts with its model.
     conclude : callable, optional
         Called with the folder, the Config, the Data and the evaluation of the test set at the end
         of a run; returns more for ``summary.json`` and may draw figures into the folder.
@@ -323,6 +339,7 @@ class Experiment:
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     augment_states: Callable[[Any, np.random.Generator], Any] | None = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
+    stages: Callable[[Config], tuple[Config, Config] | None] | None = None
     conclude: Callable[[Path, Config, Data, Any], dict[str, Any]] | None = None
 
     @property

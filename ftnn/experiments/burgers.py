@@ -15,6 +15,7 @@ from ..nonlinear import Gated
 from ..score import ERROR
 from .base import Config, Data, Experiment
 from .quantics import (
+    COARSE,
     UNUSED,
     VISCOSITY,
     Waves,
@@ -22,6 +23,7 @@ from .quantics import (
     conclude,
     pairs,
     prolong,
+    stages,
     start_near_identity,
 )
 
@@ -29,8 +31,6 @@ MODES = 4
 """Highest Fourier mode of the initial functions."""
 
 TIME = 0.05
-COARSE = 10
-"""Sites that share bonds of the weights; finer ones start as identities, of bond dimension 1."""
 
 SPARE = 2
 """Bond dimension of the layers beyond that of the solutions, at every cut."""
@@ -63,8 +63,9 @@ def load(config: Config) -> Data:
 def build(config: Config, data: Data) -> tuple[None, Layer]:
     """``depth`` gated layers: quadratic steps, as those of an explicit scheme in time are.
 
-    Every cut gets the bond of the solutions and SPARE more, at most ``config.max_bond``: on fine
-    sites functions are smooth, and need two or three.
+    Sites beyond COARSE start as identities, of bond dimension 1. Every cut gets the bond of the
+    solutions and SPARE more, at most ``config.max_bond``: on fine sites functions are smooth, and
+    need two or three.
     """
     if config.depth == 0:
         raise ValueError("depth is 0, expected an integer >= 1: there is nothing but layers here")
@@ -91,5 +92,6 @@ EXPERIMENT = Experiment(
     score=ERROR,
     unused=(*UNUSED, "linear_lr"),
     carry=carry,
+    stages=stages,
     conclude=conclude,
 )

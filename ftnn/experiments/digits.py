@@ -2,7 +2,7 @@
 
 from ..encoding import Encoder, ProductEncoder
 from ..layer import Layer
-from .base import PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
+from .base import FUNCTIONS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
 from .data import load_digits
 from .networks import image_network
 
@@ -24,5 +24,5 @@ EXPERIMENT = Experiment(
     description="scikit-learn's 8 x 8 digits; 16 sites, seconds on a laptop.",
     load=load,
     build=build,
-    unused=("data", *STATES_ONLY, *PATCHES_ONLY),
+    unused=("data", *STATES_ONLY, *PATCHES_ONLY, *FUNCTIONS_ONLY),
 )

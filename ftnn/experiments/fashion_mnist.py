@@ -4,7 +4,7 @@ import numpy as np
 
 from ..encoding import Encoder, ProductEncoder
 from ..layer import Layer
-from .base import LAYERS_ONLY, STATES_ONLY, Config, Data, Experiment
+from .base import FUNCTIONS_ONLY, LAYERS_ONLY, STATES_ONLY, Config, Data, Experiment
 from .data import load_fashion_mnist
 from .networks import patch_network
 
@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     description="Fashion-MNIST, 28 x 28; 49 patches coarsened to 7 sites; half an hour.",
     load=load,
     build=build,
-    unused=STATES_ONLY,
+    unused=(*STATES_ONLY, *FUNCTIONS_ONLY),
     layers_only=(*LAYERS_ONLY, "nonlinearity", "linear_lr"),
     augment=mirrored,
 )

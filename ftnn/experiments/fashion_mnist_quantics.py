@@ -5,7 +5,7 @@ import numpy as np
 from ..chain import Cores
 from ..encoding import AmplitudeEncoder, Encoder
 from ..layer import Layer
-from .base import LAYERS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
+from .base import FUNCTIONS_ONLY, LAYERS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
 from .fashion_mnist import load
 from .networks import image_network
 
@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     description="Fashion-MNIST as quantics states of 5 sites; ten minutes on two cores.",
     load=load,
     build=build,
-    unused=(*STATES_ONLY, *PATCHES_ONLY),
+    unused=(*STATES_ONLY, *PATCHES_ONLY, *FUNCTIONS_ONLY),
     layers_only=(*LAYERS_ONLY, "phys", "nonlinearity", "linear_lr"),
     augment_states=mirror,
 )

@@ -5,7 +5,7 @@ Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ MODES = 10
 """Highest Fourier mode of the initial functions."""
 
 TIME, VISCOSITY = 0.1, 0.01
+COARSE = 10
+"""Sites of the grid on which a training in two stages begins."""
+
 _RTOL = 1e-5  # of the states
 _SHOWN = 3
 _SHOWN_SITES = 10
@@ -84,7 +87,7 @@ def pairs(config: Config, solve: Callable[[Waves], Waves], modes: int) -> Data:
 
     The functions are the same for every seed of a training and for every number of sites.
     """
-    sites = SITES if config.sites is None else config.sites
+    sites = _sites(config)
     if sites < 2:
         raise ValueError(f"sites is {sites}, expected an integer >= 2: the bits of the grid")
     parts: list[Cores] = []
@@ -93,6 +96,10 @@ def pairs(config: Config, solve: Callable[[Waves], Waves], modes: int) -> Data:
         for waves in (start, solve(start)):
             parts.append(from_function(waves, sites, 7, 10, _RTOL).cores)
     return Data(*parts).limited(config.limit)
+
+
+def _sites(config: Config) -> int:
+    return SITES if config.sites is None else config.sites
 
 
 def build(config: Config, data: Data) -> tuple[None, Layer]:
@@ -169,6 +176,15 @@ def carry(trained: Layer, built: Layer) -> Layer:
     return prolong(trained, len(layer.in_dims), layer.max_bond)
 
 
+def stages(config: Config) -> tuple[Config, Config] | None:
+    """Split a training with ``fine_epochs`` in two: on the coarse grid, and on the whole one."""
+    if config.fine_epochs == 0 or _sites(config) <= COARSE:
+        return None
+    coarse = replace(config, sites=COARSE, fine_epochs=0)
+    fine = replace(config, epochs=config.fine_epochs, lr=config.fine_lr, fine_epochs=0, start=None)
+    return coarse, fine
+
+
 def _kinds(model: Layer) -> str:
     layers = model.layers if isinstance(model, Sequential) else (model,)
     bonds = (largest_bond(getattr(layer, "bond_dim", 1)) for layer in layers)
@@ -217,5 +233,6 @@ EXPERIMENT = Experiment(
     score=ERROR,
     unused=(*UNUSED, "depth"),
     carry=carry,
+    stages=stages,
     conclude=conclude,
 )

@@ -15,7 +15,7 @@ from ..nonlinear import RMSNorm
 from ..readouts import Expectation
 from ..states import MPS
 from ..truncation import compress
-from .base import LAYERS_ONLY, PATCHES_ONLY, Config, Data, Experiment, rows
+from .base import FUNCTIONS_ONLY, LAYERS_ONLY, PATCHES_ONLY, Config, Data, Experiment, rows
 from .ground_states import Point, ground_states, string_order
 
 BOUNDARY_H1 = (0.1, 0.2556, 0.4111, 0.5667, 0.7222, 0.8778, 1.0333, 1.1889, 1.3444, 1.5)
@@ -229,7 +229,7 @@ EXPERIMENT = Experiment(
     load=load,
     build=build,
     samples="states",
-    unused=("limit", "nonlinearity", *PATCHES_ONLY),
+    unused=("limit", "nonlinearity", *PATCHES_ONLY, *FUNCTIONS_ONLY),
     layers_only=(*LAYERS_ONLY, "phys", "linear_lr"),
     augment_states=dress,
     conclude=conclude,

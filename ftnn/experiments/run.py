@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 START = "start.safetensors"
 """File of a run with the model it started with, where that is not a new one."""
 
+FIRST = "coarse"
+"""Folder in that of a run with the run before it, where training has two stages."""
+
 SAMPLES = 32
 """Validation samples that a report looks at."""
 
@@ -120,11 +123,24 @@ def check_free(run_dir: Path) -> None:
     """Raise ``ValueError`` if training into this folder would overwrite a run."""
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"{run_dir} is a file; choose a folder with --out DIR")
-    if any((run_dir / name).exists() for name in ("checkpoint.json", "model.safetensors")):
+    if has_checkpoint(run_dir) or (run_dir / "model.safetensors").exists():
         raise ValueError(
             f"{run_dir} holds a run already; go on with `--resume {run_dir}`, "
             "or choose another folder with --out DIR"
         )
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether there is one to go on from, of the run or of its first stage."""
+    return any((path / "checkpoint.json").is_file() for path in (run_dir, run_dir / FIRST))
+
+
+def write_config(run_dir: Path, experiment: Experiment, config: Config) -> None:
+    """Make a run folder that tells what is trained, and how."""
+    from ..training.checkpoint import write_json
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "config.json", {"experiment": experiment.name} | config.to_dict())
 
 
 def fit(
@@ -139,15 +155,12 @@ def fit(
     result : FitResult
     """
     from ..training import Classification, StateRegression, Trainer
-    from ..training.checkpoint import write_json
 
     objectives = (Classification(), StateRegression())
     objective = next(o for o in objectives if o.score == setup.experiment.score)
     trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet, objective)
-    about = {"experiment": setup.experiment.name} | setup.config.to_dict()
     if not resume and trainer.world.leads:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_json(run_dir / "config.json", about)
+        write_config(run_dir, setup.experiment, setup.config)
         if setup.config.start is not None:
             save(setup.model, run_dir / START)
     on, chosen = setup.config.augment, setup.experiment
