@@ -36,8 +36,7 @@ SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"
 BATCH, STEPS, ROUNDS = 32, 7, 3
 SITES = (10, 15, 20, 25, 30, 35, 40)
-COARSE = ("--epochs", "250")  # of a run to start with
-FINE = ("--epochs", "15", "--lr", "1e-3")  # of one that starts with it
+SECOND = ("--fine-epochs", "0", "--epochs", "15", "--lr", "1e-3")  # stage of `ftnn train burgers`
 
 
 def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
@@ -136,8 +135,8 @@ def main() -> None:
     for equation, experiment, stem, sites, more, start in (
         ("heat", "quantics", "heat", 20, (), ""),
         ("heat", "quantics", "heat30", 30, (), ""),
-        ("Burgers", "burgers", "burgers10", 10, COARSE, ""),
-        ("Burgers", "burgers", "burgers20", 20, FINE, "burgers10"),
+        ("Burgers", "burgers", "burgers10", 10, (), ""),
+        ("Burgers", "burgers", "burgers20", 20, SECOND, "burgers10"),
     ):
         runs = []
         for seed in SEEDS:

@@ -63,7 +63,10 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
         table.add_row(name, *text)
     table.add_row("parameters", f"{summary['num_params']:,}", "")
     table.add_row("compression", ratio(summary["log10_compression"]), "against dense layers")
-    table.add_row("training time", f"{summary['train_seconds']:.1f} s", f"on {summary['device']}")
+    first = summary.get("first_seconds", 0.0)
+    share = f", {first:.1f} of them in the first stage" if first else ""
+    seconds = f"{summary['train_seconds'] + first:.1f} s"
+    table.add_row("training time", seconds, f"on {summary['device']}{share}")
     table.add_row("speed", f"{summary['samples_per_s']:,.0f} samples/s", "median over the epochs")
     return table
 

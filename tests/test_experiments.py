@@ -421,6 +421,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert read(second)["test_error"] == read(staged)["test_error"]
     assert not same_models(staged, staged / "coarse")
     assert "test_error" not in read(staged / "coarse")  # the test set is read once
+    assert read(staged)["first_seconds"] == read(staged / "coarse")["train_seconds"]
     good("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
     assert same_models(tmp_path / "coarse", first)  # on a coarse grid there is one stage
 

@@ -204,6 +204,9 @@ def finish(
         "seed": setup.config.seed,
         "versions": versions(),
     }
+    first = read_summary(run_dir / FIRST)
+    if first:
+        about["first_seconds"] = first["train_seconds"]
     if data.class_names:
         names = list(data.class_names)
         matrix = confusion_matrix(targets, found.predictions, len(names))
