@@ -237,10 +237,12 @@ def _train_together(
 
     stages = None if chosen.stages is None else chosen.stages(config)
     if stages is not None:
-        with world.leader_first():  # what is wrong with the second stage is told now
-            run.prepare(chosen, stages[1])
-        if not world.from_leader(lambda: run.has_checkpoint(folder)) and world.leads:
-            run.write_config(folder, chosen, config)
+        if not world.from_leader(lambda: run.has_checkpoint(folder)):
+            with world.leader_first():  # what is wrong with the second stage is told now
+                for stage in stages:
+                    run.prepare(chosen, stage)
+            if world.leads:
+                run.write_config(folder, chosen, config)
         before = folder / run.FIRST
         _fit(world, chosen, stages[0], before, quiet)
         config = replace(stages[1], start=str(before))

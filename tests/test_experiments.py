@@ -471,6 +471,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
         (("digits", "--fine-epochs", 3), "experiment digits has no use for it"),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0), "depth is 0, expected"),
+        (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
         (("digits", "--sites", 3), "experiment digits has no use for it"),
         (("digits", "--data", "x"), "experiment digits has no use for it"),
         (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),
