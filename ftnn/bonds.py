@@ -18,7 +18,11 @@ def check_bonds(max_bond: MaxBond, sites: int, argument: str = "max_bond") -> in
     """
     if _positive(max_bond):
         return int(max_bond)  # type: ignore[arg-type]
-    if isinstance(max_bond, str) or not isinstance(max_bond, (Sequence, np.ndarray)):
+    if (
+        isinstance(max_bond, (str, bytes))
+        or not isinstance(max_bond, (Sequence, np.ndarray))
+        or (isinstance(max_bond, np.ndarray) and max_bond.ndim == 0)
+    ):
         raise ValueError(
             f"{argument} is {max_bond!r}, expected a positive integer, or one for each cut"
         )

@@ -203,7 +203,7 @@ def _train(
         if out is not None or file is not None or quick:
             raise ValueError("--resume takes no --out, --config or --quick: the run has them all")
         chosen, base = run.load_config(resume)
-        if not run.has_checkpoint(resume):
+        if not run.has_begun(resume):
             raise ValueError(f"{resume} holds no checkpoint.json to go on from")
         if name not in (None, chosen.name):
             raise ValueError(f"{resume} is a run of {chosen.name}, not of {name}")
@@ -218,6 +218,8 @@ def _train(
     if resume is None:
         run.check_free(folder)
     run.check_torch()
+    if resume is not None:
+        run.check_same(folder, base, config)
     from .training.memory import keep_freed_memory
     from .training.world import joined_world
 
@@ -236,17 +238,19 @@ def _train_together(
     from .tables import summary_table
 
     stages = None if chosen.stages is None else chosen.stages(config)
+    last = config
     if stages is not None:
-        if not world.from_leader(lambda: run.has_checkpoint(folder)):
+        before = folder / run.FIRST
+        if not world.from_leader(lambda: run.has_begun(folder)):
             with world.leader_first():  # what is wrong with the second stage is told now
                 for stage in stages:
                     run.prepare(chosen, stage)
             if world.leads:
                 run.write_config(folder, chosen, config)
-        before = folder / run.FIRST
-        _fit(world, chosen, stages[0], before, quiet)
-        config = replace(stages[1], start=str(before))
-    setup, trainer, result = _fit(world, chosen, config, folder, quiet)
+        if not world.from_leader(lambda: run.has_checkpoint(folder)):
+            _fit(world, chosen, stages[0], stages[0], before, quiet)
+        last = replace(stages[1], start=str(before))
+    setup, trainer, result = _fit(world, chosen, last, config, folder, quiet)
     if world.leads:
         summary, _ = run.finish(setup, trainer, result, folder)
         console = _console()
@@ -256,15 +260,16 @@ def _train_together(
 
 
 def _fit(
-    world: "World", chosen: "Experiment", config: Config, folder: Path, quiet: bool
+    world: "World", chosen: "Experiment", stage: Config, config: Config, folder: Path, quiet: bool
 ) -> "tuple[Setup, Trainer, FitResult]":
-    """Train into a run folder, from the checkpoint there if there is one."""
+    """Train a stage into a run folder of ``config``, from the checkpoint there if there is one."""
     from .experiments import run
     from .tables import setup_line, setup_table
 
-    resume = world.from_leader(lambda: (folder / "checkpoint.json").is_file())
+    resume = world.from_leader(lambda: run.has_checkpoint(folder))
     with world.leader_first():
-        setup = run.prepare(chosen, config, folder if resume else None)
+        setup = run.prepare(chosen, stage, folder if resume else None)
+    setup = replace(setup, config=config)
     if world.leads and not quiet:
         console = _console()
         console.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
@@ -279,12 +284,12 @@ def _fit(
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Tell, on Ctrl-C, how to go on."""
-    from .experiments.run import has_checkpoint
+    from .experiments.run import has_begun
 
     try:
         yield
     except KeyboardInterrupt:
-        if has_checkpoint(folder):
+        if has_begun(folder):
             hint = f"checkpoint in {folder}; go on with `ftnn train --resume {folder}`"
         else:
             hint = "before the first checkpoint; nothing to resume"

@@ -65,6 +65,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file atomically: temporary file, fsync, rename."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in; make it")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)

@@ -137,6 +137,9 @@ def test_weights_with_a_bond_for_every_cut(tmp_path):
         ("222", "max_bond is '222', expected a positive integer, or one for each cut"),
         (2.0, "max_bond is 2.0, expected a positive integer, or one for each cut"),
         (True, "max_bond is True, expected a positive integer"),
+        (b"222", "max_bond is b'222', expected a positive integer"),
+        ([[1], [2, 3], [1]], r"max_bond is \(\[1\], \[2, 3\], \[1\]\), expected 3 positive"),
+        (np.array(2.5), r"max_bond is array\(2.5\), expected a positive integer"),
     ],
 )
 def test_wrong_bonds_are_named(bonds, words):

@@ -306,7 +306,9 @@ def test_nothing_saved_is_overwritten(run_dir):
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
     (run_dir / "checkpoint.json").unlink()
     assert "no checkpoint.json" in refused("train", "--resume", run_dir)
-    assert "is a file" in refused("train", "digits", "--out", run_dir / "config.json")
+    for place in ("config.json", "config.json/run"):
+        line = refused("train", "digits", "--out", run_dir / place)
+        assert f"{run_dir / 'config.json'} is a file; choose a folder with --out DIR" in line
 
 
 def test_errors_of_ours_are_told_as_such(run_dir, monkeypatch):

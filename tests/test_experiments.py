@@ -381,7 +381,7 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
     assert format(read(second)["test_error"], get_experiment(name).score.spec) in again
     for start, words in (
         (("--start", first, "--bond-dim", 3), "its layers are"),
-        (("--start", second, "--sites", 9), "sites is 9, but the model has 12 already"),
+        (("--start", second, "--sites", 9), "its grid has 2^12 points, and training begins on 2^9"),
     ):
         command = ("train", name, *options, "--out", tmp_path / "third", *start)
         result = CliRunner().invoke(app, list(map(str, command)))
@@ -422,8 +422,11 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert not same_models(staged, staged / "coarse")
     assert "test_error" not in read(staged / "coarse")  # the test set is read once
     assert read(staged)["first_seconds"] == read(staged / "coarse")["train_seconds"]
-    good("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
-    assert same_models(tmp_path / "coarse", first)  # on a coarse grid there is one stage
+    config = json.loads((staged / "config.json").read_text())
+    assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
+    command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
+    refused = CliRunner().invoke(app, [*map(str, command)])  # on a coarse grid there is one stage
+    assert "fine_epochs is 2, but experiment burgers with sites 10 has no use" in refused.stderr
 
 
 @pytest.mark.parametrize("where", ["first", "between", "second"])
@@ -452,15 +455,20 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
     refused = CliRunner().invoke(app, [*map(str, ("train", *STAGED, "--out", cut))])
     assert refused.exit_code == 2
     assert "holds a run already" in refused.stderr
-    config = (cut / "config.json").read_bytes()
-    if where == "first":
-        refused = CliRunner().invoke(app, ["train", "--resume", str(cut), "--lr", "0.5"])
+    moved = tmp_path / "moved"
+    cut.rename(moved)
+    for option, words in (
+        (("--lr", 0.5), "it was trained with lr 0.01 (now 0.5)"),
+        (("--fine-epochs", 3), "it was trained with fine_epochs 2 (now 3)"),
+        (("--start", staged), "it was trained with start None"),
+    ):
+        refused = CliRunner().invoke(app, [*map(str, ("train", "--resume", moved, *option))])
         assert refused.exit_code == 2
-        assert "it was trained with lr 0.01 (now 0.5)" in refused.stderr
-        assert (cut / "config.json").read_bytes() == config
-    good("train", "--resume", cut, "--quiet")
-    assert same_models(cut, staged)
-    assert read(cut)["test_error"] == read(staged)["test_error"]
+        assert words in refused.stderr
+    good("train", "--resume", moved, "--quiet")
+    assert same_models(moved, staged)
+    assert read(moved)["test_error"] == read(staged)["test_error"]
+    assert (moved / "config.json").read_bytes() == (staged / "config.json").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -472,6 +480,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("digits", "--fine-epochs", 3), "experiment digits has no use for it"),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0), "depth is 0, expected"),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
+        (("digits", "--seed", 2**32), "expected an integer >= 0 and < 4294967296"),
         (("digits", "--sites", 3), "experiment digits has no use for it"),
         (("digits", "--data", "x"), "experiment digits has no use for it"),
         (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),

@@ -51,6 +51,8 @@ def test_bad_files_are_named_and_left_alone(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ftnn.load(path)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to save"):
+        ftnn.save(model(), tmp_path / "none" / "model.safetensors")
     ftnn.save(model(), path)
     whole = path.read_bytes()
     for cut in (0, 7, 100, len(whole) - 1):

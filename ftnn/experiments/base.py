@@ -72,16 +72,14 @@ class Config:
     epochs: int = _option(20, "Passes over the training data.", kind=int, least=1)
     fine_epochs: int = _option(
         0,
-        "Epochs on the whole grid, after those on one of 2^10 points; 0 trains on the whole one "
-        "only.",
+        "Epochs on a grid finer than 2^10 points, after those on one of 2^10; 0 trains on the "
+        "finer one only.",
         kind=int,
         least=0,
     )
     batch_size: int = _option(64, "Samples in one update.", kind=int, least=1)
     lr: float = _option(1e-2, "Peak learning rate.", kind=float, above=0.0)
-    fine_lr: float = _option(
-        1e-3, "Peak learning rate of the epochs on the whole grid.", kind=float, above=0.0
-    )
+    fine_lr: float = _option(1e-3, "Peak learning rate of the fine epochs.", kind=float, above=0.0)
     linear_lr: float = _option(
         1.0,
         "Learning rate of the weights of Linear layers, as a share of lr.",
@@ -156,7 +154,9 @@ class Config:
         8, "Bond dimension within the blocks of sites that become one.", kind=int, least=1
     )
     augment: bool = _option(False, "Train on randomly transformed images.", kind=bool)
-    seed: int = _option(0, "Seed of the split, the weights and the batches.", kind=int, least=0)
+    seed: int = _option(
+        0, "Seed of the split, the weights and the batches.", kind=int, least=0, below=2**32
+    )
     device: str = _option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", kind=str)
     dtype: str = _option(
         "float32", "Precision of training.", kind=str, choices=("float32", "float64")
@@ -211,7 +211,7 @@ def _expected(spec: Mapping[str, Any]) -> str:
         return f"one of {', '.join(spec['choices'])}"
     text = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
     limits = [
-        f"{sign} {spec[key]:g}"
+        f"{sign} {spec[key]:.10g}"
         for key, sign in (("least", ">="), ("above", ">"), ("below", "<"))
         if spec[key] is not None
     ]
@@ -369,6 +369,8 @@ class Experiment:
         without_use = [(name, "") for name in self.unused]
         if config.depth == 0:
             without_use += [(name, " at depth 0") for name in self.layers_only]
+        if config.fine_epochs and self.stages is not None and self.stages(config) is None:
+            without_use.append(("fine_epochs", f" with sites {config.sites}"))
         for name, where in without_use:
             if given[name] != defaults[name]:
                 raise ValueError(

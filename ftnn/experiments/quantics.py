@@ -171,8 +171,14 @@ def carry(trained: Layer, built: Layer) -> Layer:
         raise ValueError(f"its layers are {_kinds(trained)}, expected {_kinds(built)}")
     assert isinstance(trained, Sequential)
     assert isinstance(built, Sequential)
-    layer = built.layers[0]
+    own, layer = trained.layers[0], built.layers[0]
+    assert isinstance(own, (Linear, Gated))
     assert isinstance(layer, (Linear, Gated))
+    if len(own.in_dims) > len(layer.in_dims):
+        raise ValueError(
+            f"its grid has 2^{len(own.in_dims)} points, and training begins on "
+            f"2^{len(layer.in_dims)}"
+        )
     return prolong(trained, len(layer.in_dims), layer.max_bond)
 
 

@@ -46,7 +46,11 @@ SAMPLES_OF_CLASS = 20
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """Everything a training needs, checked and ready."""
+    """Everything a training needs, checked and ready.
+
+    ``config`` is that of the whole run; ``train_config``, the data and the model are those of a
+    stage of it, which may have ``started`` with the weights of another run.
+    """
 
     experiment: Experiment
     config: Config
@@ -54,6 +58,7 @@ class Setup:
     data: Data
     encoder: Encoder | None
     model: Layer
+    started: bool
 
 
 def prepare(experiment: Experiment, config: Config, run_dir: Path | None = None) -> Setup:
@@ -83,7 +88,8 @@ def prepare(experiment: Experiment, config: Config, run_dir: Path | None = None)
     encoder, model = experiment.build(config, data)
     if config.start is not None:
         model = started(experiment, config.start if run_dir is None else run_dir / START, model)
-    return Setup(experiment, config, train_config, data, encoder, model)
+    start = config.start is not None
+    return Setup(experiment, config, train_config, data, encoder, model, start)
 
 
 def started(experiment: Experiment, start: str | Path, built: Layer) -> Layer:
@@ -121,9 +127,10 @@ def check_torch() -> None:
 
 def check_free(run_dir: Path) -> None:
     """Raise ``ValueError`` if training into this folder would overwrite a run."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"{run_dir} is a file; choose a folder with --out DIR")
-    if has_checkpoint(run_dir) or (run_dir / "model.safetensors").exists():
+    taken = next((path for path in (run_dir, *run_dir.parents) if path.exists()), run_dir)
+    if taken.exists() and not taken.is_dir():
+        raise ValueError(f"{taken} is a file; choose a folder with --out DIR")
+    if has_begun(run_dir) or (run_dir / "model.safetensors").exists():
         raise ValueError(
             f"{run_dir} holds a run already; go on with `--resume {run_dir}`, "
             "or choose another folder with --out DIR"
@@ -131,8 +138,30 @@ def check_free(run_dir: Path) -> None:
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Whether there is one to go on from, of the run or of its first stage."""
-    return any((path / "checkpoint.json").is_file() for path in (run_dir, run_dir / FIRST))
+    """Whether a run, in its last stage where it has two, can go on from where it was."""
+    return (run_dir / "checkpoint.json").is_file()
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether there is something to go on from, of the run or of its first stage."""
+    return has_checkpoint(run_dir) or has_checkpoint(run_dir / FIRST)
+
+
+def check_same(run_dir: Path, saved: Config, config: Config) -> None:
+    """Raise ``ValueError`` if a run is to be resumed with options that change its result."""
+    from ..training.run import FREE_TO_CHANGE
+
+    old, new = saved.to_dict(), config.to_dict()
+    differing = [
+        f"{name} {old[name]!r} (now {new[name]!r})"
+        for name in new
+        if new[name] != old[name] and name not in (*FREE_TO_CHANGE, "data")
+    ]
+    if differing:
+        raise ValueError(
+            f"cannot resume {run_dir}: it was trained with {', '.join(differing)}; resume with the "
+            "same values, or train in a new folder"
+        )
 
 
 def write_config(run_dir: Path, experiment: Experiment, config: Config) -> None:
@@ -161,7 +190,7 @@ def fit(
     trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet, objective)
     if not resume and trainer.world.leads:
         write_config(run_dir, setup.experiment, setup.config)
-        if setup.config.start is not None:
+        if setup.started:
             save(setup.model, run_dir / START)
     on, chosen = setup.config.augment, setup.experiment
     result = trainer.fit(
