@@ -35,7 +35,7 @@ from ftnn.experiments.fashion_mnist import mirrored
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.checkpoint import write_json
-from ftnn.training.memory import keep_freed_memory, kept_bytes
+from ftnn.training.memory import keep_freed_memory, kept_bytes, peak_bytes
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)
@@ -243,7 +243,7 @@ def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
     data = load_fashion_mnist(None, 0)
     works = {name: _step(name, data) for name in names}
     found: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in names}
-    memory = {name: kept_bytes(*work[:2]) for name, work in works.items()}
+    memory = {name: (kept_bytes(*work[:2]), peak_bytes(work[0])) for name, work in works.items()}
     for n in range(rounds + 1):
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -256,9 +256,11 @@ def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
                     found[name][threads].append(rate)
     for name in names:
         speeds = {str(t): statistics.median(rates) for t, rates in found[name].items()}
-        result = {"samples_per_s": speeds, "activation_bytes": memory[name]}
+        kept, peak = memory[name]
+        result = {"samples_per_s": speeds, "activation_bytes": kept, "peak_bytes": peak}
         write_json(HOME / f"{name}-time.json", result)
-        print(name, {t: round(s) for t, s in speeds.items()}, f"{memory[name] / 2**20:.1f} MiB")
+        sizes = f"{kept / 2**20:.1f} MiB kept, {peak / 2**20:.1f} MiB at most"
+        print(name, {t: round(s) for t, s in speeds.items()}, sizes)
 
 
 def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]:
@@ -311,11 +313,12 @@ def report(names: list[str]) -> None:
                 f"{np.median([r['train_seconds'] for r in found]):.0f} s",
                 f"{speeds['1']:,.0f} / {speeds['2']:,.0f}",
                 f"{spent['activation_bytes'] / batch / 1024:.1f} KiB",
+                f"{spent['peak_bytes'] / 2**20:.1f} MiB",
             ]
         )
     heads = [
         *("network", "parameters", "test accuracy, mean ± deviation (seeds 0, 1, 2)"),
-        *("training", "samples/s on 1 / 2 threads", "activations a sample"),
+        *("training", "samples/s on 1 / 2 threads", "activations a sample", "peak of a step"),
     ]
     write_table("images-table", heads, lines)
     lines = [

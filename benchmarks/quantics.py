@@ -161,6 +161,7 @@ def main() -> None:
     write_readme("quantics", readme_line())
     for stem in ("heat", "burgers20"):
         copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
+        copy_picture(HOME / f"{stem}-0" / "network.png", f"{stem}-network.png")
     rounds = [[step_seconds(sites) for sites in SITES] for _ in range(ROUNDS)]
     seconds = np.median(rounds, axis=0).tolist()
     draw_cost(seconds)

@@ -147,6 +147,18 @@ def test_network(tmp_path, L, residual):
     checked_picture(tmp_path / "network.png")
 
 
+@pytest.mark.parametrize(("offset", "words"), [(True, "(1 + Ax) ⊙ Bx"), (False, "Ax ⊙ Bx")])
+def test_what_multiplies_vectors_is_no_function_of_cores(tmp_path, monkeypatch, offset, words):
+    figures = []
+    monkeypatch.setattr("ftnn.plotting.network.save_figure", lambda fig, _: figures.append(fig))
+    gated = ftnn.nonlinear.Gated((2,) * 3, (2,) * 3, bond_dim=3, max_bond=[4, 5], offset=offset)
+    plot_network(gated, tmp_path / "network.png")
+    texts = [text.get_text() for text in figures[0].axes[0].texts]
+    assert f"{words}, p = 2, D = 3" in texts
+    assert "truncate to χ ≤ 5" in texts
+    assert not any("on every core" in text for text in texts)
+
+
 def test_every_format_and_single_layers(tmp_path):
     plot_network(ftnn.Linear((2, 2), (3, 5), bond_dim=2, max_bond=2), tmp_path / "network.svg")
     assert "<svg" in (tmp_path / "network.svg").read_text()

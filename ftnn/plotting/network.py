@@ -11,7 +11,7 @@ from ..bonds import largest_bond
 from ..coarsening import Coarsen
 from ..layer import Layer
 from ..layers import Linear, Residual, Sequential
-from ..nonlinear import Dropout, FeatureMap
+from ..nonlinear import Dropout, FeatureMap, Gated
 from ..readouts import Expectation, Head
 from .style import figure, save_figure, style
 
@@ -99,6 +99,8 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
             _sum(canvas, top, largest_bond(layer.max_bond))
         case Linear():
             _linear(canvas, layer)
+        case Gated():
+            _gated(canvas, layer)
         case Coarsen():
             _coarsen(canvas, layer)
         case Dropout():  # in training only
@@ -120,6 +122,17 @@ def _linear(canvas: _Canvas, layer: Linear) -> None:
     _sites(canvas, MPO_FILL, "square", bond)
     bias = ", bias" if layer.bias else ""
     _left(canvas, "linear MPO", f"{_map(layer)}, D = {bond}{bias}")
+    _truncation(canvas, largest_bond(layer.max_bond))
+
+
+def _gated(canvas: _Canvas, layer: Gated) -> None:
+    """Both MPOs as one row: the state goes into each, and what they return is multiplied."""
+    _legs(canvas)
+    canvas.y -= _GAP
+    bond = largest_bond(layer.bond_dim)
+    _sites(canvas, MPO_FILL, "square", bond, sign="⊙")
+    gate = "(1 + Ax)" if layer.offset else "Ax"
+    _left(canvas, "Gated: two MPOs", f"{gate} ⊙ Bx, {_map(layer)}, D = {bond}")
     _truncation(canvas, largest_bond(layer.max_bond))
 
 
