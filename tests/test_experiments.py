@@ -357,7 +357,7 @@ def test_a_run_starts_with_the_weights_of_another(tmp_path):
         ((first, "--depth", 3), "whose network does not fit: it has no array"),
         ((tmp_path / "none",), "but there is no model"),
         ((tmp_path,), "but there is no model"),
-        ((first / "config.json",), "does not fit"),
+        ((first / "config.json",), "config.json is not a readable safetensors file"),
     ):
         third = tmp_path / "third"
         command = map(str, ("train", "digits", *options, "--out", third, "--start", *start))
@@ -426,7 +426,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
     command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
     refused = CliRunner().invoke(app, [*map(str, command)])  # on a coarse grid there is one stage
-    assert "fine_epochs is 2, but experiment burgers with sites 10 has no use" in refused.stderr
+    assert "fine_epochs is 2, but experiment burgers with sites 10 and fine_" in refused.stderr
 
 
 @pytest.mark.parametrize("where", ["first", "between", "second"])
@@ -480,6 +480,10 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("digits", "--fine-epochs", 3), "experiment digits has no use for it"),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0), "depth is 0, expected"),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
+        (
+            ("burgers", "--fine-lr", 0.1, "--sites", 12),
+            "fine_lr is 0.1, but experiment burgers with",
+        ),
         (("digits", "--seed", 2**32), "expected an integer >= 0 and < 4294967296"),
         (("digits", "--sites", 3), "experiment digits has no use for it"),
         (("digits", "--data", "x"), "experiment digits has no use for it"),

@@ -369,8 +369,10 @@ class Experiment:
         without_use = [(name, "") for name in self.unused]
         if config.depth == 0:
             without_use += [(name, " at depth 0") for name in self.layers_only]
-        if config.fine_epochs and self.stages is not None and self.stages(config) is None:
-            without_use.append(("fine_epochs", f" with sites {config.sites}"))
+        if self.stages is not None and self.stages(config) is None:
+            where = f" with sites {config.sites} and fine_epochs {config.fine_epochs}"
+            without_use += [("fine_epochs", where)] if config.fine_epochs else []
+            without_use.append(("fine_lr", where))
         for name, where in without_use:
             if given[name] != defaults[name]:
                 raise ValueError(

@@ -186,9 +186,9 @@ def stages(config: Config) -> tuple[Config, Config] | None:
     """Split a training with ``fine_epochs`` in two: on the coarse grid, and on the whole one."""
     if config.fine_epochs == 0 or _sites(config) <= COARSE:
         return None
-    coarse = replace(config, sites=COARSE, fine_epochs=0)
-    fine = replace(config, epochs=config.fine_epochs, lr=config.fine_lr, fine_epochs=0, start=None)
-    return coarse, fine
+    one = replace(config, fine_epochs=0, fine_lr=Config.fine_lr)
+    fine = replace(one, epochs=config.fine_epochs, lr=config.fine_lr, start=None)
+    return replace(one, sites=COARSE), fine
 
 
 def _kinds(model: Layer) -> str:

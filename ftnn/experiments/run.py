@@ -103,6 +103,11 @@ def started(experiment: Experiment, start: str | Path, built: Layer) -> Layer:
     path = Path(start)
     try:
         trained = load(path / "model.safetensors" if path.is_dir() else path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"start is {str(start)!r}, but there is no model") from None
+    except ValueError as error:
+        raise ValueError(f"start is {str(start)!r}: {error}") from None
+    try:
         if experiment.carry is not None:
             return experiment.carry(trained, built)
         arrays = trained.named_arrays()
@@ -110,8 +115,6 @@ def started(experiment: Experiment, start: str | Path, built: Layer) -> Layer:
         if missing:
             raise ValueError(f"it has no array {min(missing)!r}")
         built.set_arrays(arrays)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"start is {str(start)!r}, but there is no model") from None
     except ValueError as error:
         raise ValueError(
             f"start is {str(start)!r}, whose network does not fit: {error}; "
