@@ -125,20 +125,22 @@ def test_idx_round_trip(tmp_path, shape):
 GOOD = idx(np.arange(24).reshape(2, 3, 4))
 
 
+# The ids are given: those made of the bytes differ from one collection to the next (gzip writes
+# the time), which pytest-xdist refuses.
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", "not an idx file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(60), "not an idx file"),
-        (b"\0\0\x0d\x01" + bytes(8), "not an idx file"),  # floats
-        (b"\0\0\x08\0", "not an idx file"),  # no dimension
-        (GOOD[:9], "truncated in its header"),
-        (GOOD[:-1], "announces 24 entries"),
-        (GOOD + b"\0", "announces 24 entries"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "announces"),  # astronomic dimensions
-        (gzip.compress(GOOD)[:-9], "damaged gzip"),
-        (gzip.compress(GOOD)[:12] + b"garbage" * 3, "damaged gzip"),
-        (gzip.compress(b"hello"), "not an idx file"),
+        pytest.param(b"", "not an idx file", id="empty"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(60), "not an idx file", id="png"),
+        pytest.param(b"\0\0\x0d\x01" + bytes(8), "not an idx file", id="floats"),
+        pytest.param(b"\0\0\x08\0", "not an idx file", id="no-dimension"),
+        pytest.param(GOOD[:9], "truncated in its header", id="cut-header"),
+        pytest.param(GOOD[:-1], "announces 24 entries", id="too-short"),
+        pytest.param(GOOD + b"\0", "announces 24 entries", id="too-long"),
+        pytest.param(b"\0\0\x08\x03" + b"\xff" * 12, "announces", id="astronomic"),
+        pytest.param(gzip.compress(GOOD)[:-9], "damaged gzip", id="cut-gzip"),
+        pytest.param(gzip.compress(GOOD)[:12] + b"garbage" * 3, "damaged gzip", id="garbage-gzip"),
+        pytest.param(gzip.compress(b"hello"), "not an idx file", id="gzipped-text"),
     ],
 )
 def test_foreign_and_truncated_files_are_named(tmp_path, raw, words):
