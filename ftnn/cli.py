@@ -7,7 +7,7 @@ Whatever goes wrong is told in one line on standard error, ``ftnn: error: ...``,
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +67,8 @@ def _one_line(error: Exception) -> str:
         return _joined(error.format_message())
     if isinstance(error, (ValueError, TypeError, ImportError, OSError, RuntimeError)):
         return _joined(str(error)) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return f"out of memory: {_joined(str(error))}; use smaller bonds or batches"
     return f"internal, {type(error).__name__}: {_joined(str(error))} (FTNN_DEBUG=1 shows more)"
 
 
@@ -96,12 +98,32 @@ def _flag(name: str) -> Any:
         panel = "Model"
     elif name in _DATA_OPTIONS:
         panel = "Data"
-    kind = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: None}[spec["kind"]]
-    return typer.Option(help=text, rich_help_panel=panel, metavar=kind)
+    kind = spec["kind"]
+    metavar = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: None}[kind]
+    parser = _number(kind) if kind in (int, float) else None
+    return typer.Option(help=text, rich_help_panel=panel, metavar=metavar, parser=parser)
+
+
+def _number(kind: type) -> Callable[[str], Any]:
+    """Parser of a number; what is none is left to the checks of :class:`Config`, which name it."""
+
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+
+    return parse
 
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `ftnn train`.")]
 DataFolder = Annotated[str | None, typer.Option("--data", help="Folder with the data set.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INTEGER", parser=_number(int), help="CPU threads of torch; default as in training."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -303,9 +325,7 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")] = "torch",
     device: Annotated[str | None, typer.Option(help="Device of the backend, e.g. cuda:0.")] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of torch; default as in training.")
-    ] = None,
+    threads: Threads = None,
     data: DataFolder = None,
 ) -> None:
     """Accuracy, loss and speed of a trained model on a backend."""
@@ -321,7 +341,7 @@ def evaluate(
 
         device = resolve_device(TrainConfig(device=device).device)
     loaded = load_run(run)
-    threads = threads or loaded.config.threads
+    threads = resolve(loaded.config, None, {"threads": threads}).threads
     if backend == "torch" and threads:
         import torch
 
@@ -346,7 +366,7 @@ def inspect(
     speed: Annotated[
         bool, typer.Option("--speed", help="Measure training steps against their floor, too.")
     ] = False,
-    threads: Annotated[int | None, _flag("threads")] = None,
+    threads: Threads = None,
 ) -> None:
     """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement by class."""
     from .analysis import flops_per_sample
@@ -401,7 +421,7 @@ def _speed_text(run: "Run", data: Any, threads: int | None) -> str:
     from .training.speed import training_speed
 
     keep_freed_memory()
-    threads = threads or run.config.threads
+    threads = resolve(run.config, None, {"threads": threads}).threads
     if threads:
         import torch
 

@@ -102,6 +102,14 @@ def test_evaluate_finds_the_same_on_numpy_and_torch(finished):
     assert "135 images" in good("evaluate", folder, "--split", "val")
 
 
+@pytest.mark.parametrize("threads", ["-1", "two"])
+@pytest.mark.parametrize("command", [("evaluate",), ("inspect", "--speed")])
+def test_threads_are_a_number_of_them(finished, command, threads):
+    printed = refused(command[0], finished[0], *command[1:], "--threads", threads)
+    assert "threads is " in printed
+    assert "expected an integer >= 0" in printed
+
+
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 def test_evaluate_takes_the_path_of_cupy(finished):
     folder, _ = finished
@@ -216,7 +224,9 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train"], "missing EXPERIMENT; choose one of digits, fashion-mnist"),
         (["train", "mnist"], "no experiment 'mnist'"),
         (["train", "digits", "--epoch", "3"], "--epoch"),
-        (["train", "digits", "--epochs", "many"], "--epochs"),
+        (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
+        (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
+        (["train", "digits", "--max-bond", str(10**15)], "out of memory: "),
         (["train", "digits", "--epochs", "0"], "epochs is 0, expected an integer >= 1"),
         (["train", "digits", "--lr", "nan"], "lr is nan, expected a number > 0"),
         (["train", "digits", "--label-smoothing", "1"], "expected a number >= 0 and < 1"),
