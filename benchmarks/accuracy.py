@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import ftnn
-from ftnn.backend import to_numpy
+from ftnn.arrays.backend import to_numpy
 from ftnn.truncation import METHODS
 
 from .workloads import QUIMB_QR, Problem, quimb_cores, quimb_src, synthetic

@@ -3,8 +3,8 @@
 import numpy as np
 
 import ftnn
-from ftnn.backend import convert, synchronize
-from ftnn.interpolation import from_function
+from ftnn.arrays.backend import convert, synchronize
+from ftnn.encoding.functions import from_function
 from ftnn.nonlinear import KAN, Elementwise, Gated, LayerNorm, Pointwise, RMSNorm, SVDGauge
 
 from .workloads import PLACES, usable

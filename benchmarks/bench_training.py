@@ -7,11 +7,11 @@ their quick trials. What cannot run here is skipped.
 
 import torch
 
-from ftnn.backend import convert
+from ftnn.arrays.backend import convert
 from ftnn.experiments import EXPERIMENTS, get_experiment
 from ftnn.experiments.base import rows
+from ftnn.measure.memory import keep_freed_memory, peak_bytes
 from ftnn.training import TorchModule
-from ftnn.training.memory import keep_freed_memory, peak_bytes
 
 from .training import Work
 

@@ -5,7 +5,7 @@ What cannot run here is skipped (``NotImplementedError`` in ``setup``, as asv ha
 """
 
 import ftnn
-from ftnn.backend import synchronize, to_numpy
+from ftnn.arrays.backend import synchronize, to_numpy
 from ftnn.truncation import METHODS
 
 from .accuracy import exact_product, reference, relative_distance

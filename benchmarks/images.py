@@ -32,10 +32,10 @@ from ftnn.experiments import get_experiment
 from ftnn.experiments.base import Config
 from ftnn.experiments.data import load_fashion_mnist
 from ftnn.experiments.fashion_mnist import mirrored
+from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.checkpoint import write_json
-from ftnn.training.memory import keep_freed_memory, kept_bytes, peak_bytes
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)

@@ -26,10 +26,11 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
-from ftnn.calibration import update_grids
 from ftnn.encoding import AmplitudeEncoder, ProductEncoder
 from ftnn.experiments.data import load_digits, load_fashion_mnist
-from ftnn.layer import Layer
+from ftnn.layers.calibration import update_grids
+from ftnn.layers.layer import Layer
+from ftnn.measure.memory import keep_freed_memory
 from ftnn.nonlinear import (
     KAN,
     CoreNorm,
@@ -41,7 +42,6 @@ from ftnn.nonlinear import (
     SVDGauge,
 )
 from ftnn.plotting.style import COLORS, figure, save_figure, style
-from ftnn.training.memory import keep_freed_memory
 from ftnn.training.module import TorchModule
 
 ROOT = Path(__file__).parents[1]

@@ -25,12 +25,12 @@ from benchmarks.experiments import (
     write_readme,
     write_table,
 )
-from ftnn.distance import relative_squares
+from ftnn.chains.distance import relative_squares
 from ftnn.experiments import burgers, get_experiment, quantics
 from ftnn.experiments.base import Config
+from ftnn.measure.memory import keep_freed_memory
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
-from ftnn.training.memory import keep_freed_memory
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"

@@ -30,9 +30,9 @@ if not __package__:  # run as a script
 from benchmarks import accuracy, workloads
 from benchmarks.training import Work, dense, with_gradients
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
-from ftnn.backend import synchronize
-from ftnn.floor import Floor, flops, products
-from ftnn.training.memory import keep_freed_memory
+from ftnn.arrays.backend import synchronize
+from ftnn.measure.floor import Floor, flops, products
+from ftnn.measure.memory import keep_freed_memory
 
 SAMPLES = 4
 """Samples that quimb compresses in a round."""

@@ -25,11 +25,11 @@ if not __package__:  # run as a script
 import ftnn
 from benchmarks.experiments import DOCS, RUNS, write_table
 from benchmarks.training import Work, edges, training_step
+from ftnn.measure.memory import keep_freed_memory, peak_bytes
+from ftnn.measure.speed import median_seconds
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.checkpoint import write_json
-from ftnn.training.memory import keep_freed_memory, peak_bytes
-from ftnn.training.speed import median_seconds
 
 HOME = RUNS / "training"
 BASE = Work(L=10, phys_in=4, phys=4, D=4, chi=8, batch=64)

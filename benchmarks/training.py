@@ -22,9 +22,9 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
-from ftnn.floor import Floor, flops, products
+from ftnn.measure.floor import Floor, flops, products
+from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.training import TorchModule
-from ftnn.training.memory import keep_freed_memory, kept_bytes, peak_bytes
 
 Step = Callable[[], None]
 

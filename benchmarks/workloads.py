@@ -13,8 +13,8 @@ import numpy as np
 import quimb.tensor as qtn
 
 import ftnn
-from ftnn.backend import convert
-from ftnn.lazy import Lazy
+from ftnn.arrays.backend import convert
+from ftnn.chains.lazy import Lazy
 
 PLACES = ("numpy-cpu", "torch-cpu", "torch-cuda", "cupy-cuda")
 

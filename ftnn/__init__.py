@@ -10,15 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import analysis, encoding, nonlinear, plotting, training, truncation
-    from .calibration import calibrate
-    from .coarsening import Coarsen
-    from .layer import Layer
-    from .layers import Linear, Residual, Sequential
-    from .operators import MPO
-    from .readouts import Expectation, Readout
-    from .serialization import load, load_encoder, save
-    from .states import MPS
+    from . import encoding, interpret, layers, nonlinear, plotting, training, truncation
+    from .chains.operators import MPO
+    from .chains.states import MPS
+    from .layers.calibration import calibrate
+    from .layers.coarsen import Coarsen
+    from .layers.files import load, load_encoder, save
+    from .layers.layer import Layer
+    from .layers.linear import Linear
+    from .layers.readouts import Expectation, Readout
+    from .layers.residual import Residual
+    from .layers.sequential import Sequential
     from .truncation.compress import compress
 
 __version__ = "0.2.0"
@@ -32,10 +34,11 @@ __all__ = [
     "Readout",
     "Residual",
     "Sequential",
-    "analysis",
     "calibrate",
     "compress",
     "encoding",
+    "interpret",
+    "layers",
     "load",
     "load_encoder",
     "nonlinear",
@@ -45,27 +48,27 @@ __all__ = [
     "truncation",
 ]
 
-_MODULES = ("analysis", "encoding", "nonlinear", "plotting", "training", "truncation")
+_ROOMS = ("encoding", "interpret", "layers", "nonlinear", "plotting", "training", "truncation")
 _HOMES = {
-    "MPO": "operators",
-    "MPS": "states",
-    "Coarsen": "coarsening",
-    "Layer": "layer",
-    "Linear": "layers",
-    "Expectation": "readouts",
-    "Readout": "readouts",
-    "Residual": "layers",
-    "Sequential": "layers",
-    "calibrate": "calibration",
+    "MPO": "chains.operators",
+    "MPS": "chains.states",
+    "Coarsen": "layers.coarsen",
+    "Layer": "layers.layer",
+    "Linear": "layers.linear",
+    "Expectation": "layers.readouts",
+    "Readout": "layers.readouts",
+    "Residual": "layers.residual",
+    "Sequential": "layers.sequential",
+    "calibrate": "layers.calibration",
     "compress": "truncation",
-    "load": "serialization",
-    "load_encoder": "serialization",
-    "save": "serialization",
+    "load": "layers.files",
+    "load_encoder": "layers.files",
+    "save": "layers.files",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _ROOMS:
         return import_module(f".{name}", __name__)
     if name in _HOMES:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)

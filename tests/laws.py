@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import ftnn
-from ftnn.backend import convert, to_numpy
+from ftnn.arrays.backend import convert, to_numpy
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 

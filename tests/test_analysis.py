@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import ftnn
-from ftnn.analysis import (
+from ftnn.arrays.linalg import test_matrices as make_omegas
+from ftnn.chains.terms import Apply, Hadamard, State, Term
+from ftnn.interpret.report import entanglement_report, layer_report, log10_compression
+from ftnn.interpret.trace import (
     bond_spectra,
     entanglement_entropies,
     flops_per_sample,
@@ -16,9 +19,6 @@ from ftnn.analysis import (
     trace,
     truncation_errors,
 )
-from ftnn.chain import Apply, Hadamard, State, Term
-from ftnn.linalg import test_matrices as make_omegas
-from ftnn.report import entanglement_report, layer_report, log10_compression
 from ftnn.truncation.src import compress_src
 
 
@@ -100,7 +100,7 @@ def entropy(rho):
 def test_mutual_information_is_that_of_dense_density_matrices(dims, dtype):
     x = random_state(dims, batch=2, max_bond=3, seed=1, dtype=dtype)
     found = mutual_information((7.0 * x.cores[0], *x.cores[1:]))  # of a vector of any norm
-    dense = ftnn.backend.to_numpy(x.to_dense()).reshape(2, *dims)
+    dense = ftnn.arrays.backend.to_numpy(x.to_dense()).reshape(2, *dims)
     L = len(dims)
     expected = np.zeros((2, L, L))
     for n, psi in enumerate(dense):
@@ -126,7 +126,7 @@ def test_mutual_information_of_states_known_by_heart():
 
 
 def test_mutual_information_in_parts_is_that_of_the_whole(monkeypatch):
-    from ftnn import entanglement
+    from ftnn.interpret import entanglement
 
     x = random_state((2, 3, 2), batch=5)
     whole = mutual_information(x.cores)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from laws import KINDS, Chain, assert_close, chains, dense, insert_gauges, mps, pad_bonds
 
 import ftnn
-from ftnn.backend import convert
+from ftnn.arrays.backend import convert
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])

@@ -12,8 +12,8 @@ import torch._dynamo.testing
 from laws import Chain, assert_close, random_operator
 
 import ftnn
-from ftnn.backend import convert
-from ftnn.chain import Apply, Hadamard, State, Term
+from ftnn.arrays.backend import convert
+from ftnn.chains.terms import Apply, Hadamard, State, Term
 from ftnn.truncation import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself

@@ -9,7 +9,7 @@ from laws import Chain, assert_close, dense, random_operator
 from nonlinear_layers import LAYERS
 
 import ftnn
-from ftnn.backend import convert, to_numpy
+from ftnn.arrays.backend import convert, to_numpy
 from ftnn.truncation import METHODS, truncate
 
 REAL = importlib.util.find_spec("cupy") is not None

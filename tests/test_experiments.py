@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import ftnn
 from ftnn.cli import app
+from ftnn.encoding.functions import from_function
 from ftnn.experiments import EXPERIMENTS, get_experiment
 from ftnn.experiments import burgers as burgers_module
 from ftnn.experiments import quantum_phases as phases_module
@@ -32,7 +33,6 @@ from ftnn.experiments.quantics import (
     start_near_identity,
 )
 from ftnn.experiments.quantum_phases import boundary, counted, dress, grid_points, phases
-from ftnn.interpolation import from_function
 
 torch = pytest.importorskip("torch")
 from ftnn.training import StateRegression, Trainer  # noqa: E402
@@ -195,7 +195,7 @@ def test_dressing_is_what_it_says(backend):
     sites, batch = 5, 4
     rng = np.random.default_rng(0)
     x = ftnn.MPS.from_dense(rng.standard_normal((batch, 2**sites)), (2,) * sites)
-    cores = tuple(ftnn.backend.convert(core, backend) for core in x.cores)
+    cores = tuple(ftnn.arrays.backend.convert(core, backend) for core in x.cores)
     found = ftnn.MPS(dress(cores, np.random.default_rng(1))).to_dense()
     drawn = np.random.default_rng(1)
     tau = drawn.normal(0.0, phases_module.DRESSING, (2, batch))

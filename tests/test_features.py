@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from laws import Chain, assert_close, chains, dense, insert_gauges, mps
 
 import ftnn
-from ftnn.backend import convert, to_numpy
+from ftnn.arrays.backend import convert, to_numpy
 from ftnn.nonlinear import Dropout, FeatureMap
 from ftnn.nonlinear.feature_map import coordinates
 from ftnn.training.module import TorchModule
@@ -245,6 +245,6 @@ def test_bad_rates_are_named(rate):
 def test_dropout_without_a_generator_is_refused(monkeypatch):
     with pytest.raises(TypeError, match="rate is a str"):
         Dropout("0.5")
-    monkeypatch.setattr("ftnn.backend.infer_backend", lambda _: "jax")
+    monkeypatch.setattr("ftnn.arrays.backend.infer_backend", lambda _: "jax")
     with pytest.raises(NotImplementedError, match="not available on jax"):
         Dropout(0.5).train().apply((np.ones((1, 1, 2, 1)),))

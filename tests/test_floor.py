@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ftnn
-from ftnn.floor import Floor, Product, flops, products
-from ftnn.training.speed import training_speed
+from ftnn.measure.floor import Floor, Product, flops, products
+from ftnn.measure.speed import training_speed
 
 torch = pytest.importorskip("torch")
 
@@ -30,14 +30,14 @@ def test_products_are_counted_by_shape():
 
 @pytest.mark.parametrize("place", ["torch-cpu", "numpy-cpu"])
 def test_a_floor_is_timed_in_the_library_of_the_run(place, monkeypatch):
-    monkeypatch.setattr("ftnn.floor.SECONDS", 1e-4)
+    monkeypatch.setattr("ftnn.measure.floor.SECONDS", 1e-4)
     small = Floor(products(lambda: torch.ones(4, 2, 2) @ torch.ones(4, 2, 2)), place)
     large = Floor(products(lambda: torch.ones(4, 300, 300) @ torch.ones(4, 300, 300)), place)
     assert 0.0 < small.seconds() < large.seconds()
 
 
 def test_a_step_counts_forward_and_backward(monkeypatch):
-    monkeypatch.setattr("ftnn.training.speed.SECONDS", 1e-3)
+    monkeypatch.setattr("ftnn.measure.speed.SECONDS", 1e-3)
     dims = (4,) * 3
     layer = ftnn.Linear(dims, dims, 3, 4)
     x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), dims)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftnn.interpolation import chebyshev_nodes, from_function, lagrange, on_coarser_grid
+from ftnn.encoding.functions import chebyshev_nodes, from_function, lagrange, on_coarser_grid
 
 
 @given(st.integers(1, 11), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**16))

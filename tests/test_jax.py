@@ -5,8 +5,8 @@ import pytest
 import torch
 from laws import Chain, assert_close, random_operator
 
-from ftnn.backend import convert
-from ftnn.chain import Apply, State, Term
+from ftnn.arrays.backend import convert
+from ftnn.chains.terms import Apply, State, Term
 from ftnn.truncation import METHODS
 
 jax = pytest.importorskip("jax")

@@ -26,8 +26,8 @@ from laws import (
 
 import ftnn
 from ftnn.encoding import ProductEncoder
+from ftnn.measure.memory import kept_bytes, peak_bytes
 from ftnn.nonlinear import KAN, RMSNorm
-from ftnn.training.memory import kept_bytes, peak_bytes
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])

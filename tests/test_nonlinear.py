@@ -22,8 +22,8 @@ from laws import (
 from nonlinear_layers import LAYERS, trained
 
 import ftnn
-from ftnn.backend import convert, to_numpy
-from ftnn.calibration import update_grids
+from ftnn.arrays.backend import convert, to_numpy
+from ftnn.layers.calibration import update_grids
 from ftnn.nonlinear import (
     KAN,
     CoreNorm,

@@ -12,8 +12,8 @@ pytest.importorskip("torch")
 import torch
 
 import ftnn
-from ftnn.backend import convert
-from ftnn.distance import relative_squares
+from ftnn.arrays.backend import convert
+from ftnn.chains.distance import relative_squares
 from ftnn.training import StateRegression, TrainConfig, Trainer, TrainingData
 
 DIMS = (2, 3, 2)

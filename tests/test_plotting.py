@@ -10,6 +10,7 @@ from PIL import Image
 
 import ftnn
 from ftnn.experiments.data import FASHION_CLASSES
+from ftnn.interpret.report import entanglement_report, layer_report
 from ftnn.plotting import (
     plot_bonds,
     plot_confusion,
@@ -20,7 +21,6 @@ from ftnn.plotting import (
     plot_spectra,
 )
 from ftnn.plotting.network import _columns
-from ftnn.report import entanglement_report, layer_report
 
 
 def model(L, residual=True):

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftnn import product
-from ftnn._torch import absorb_torch, extend_torch
+from ftnn.arrays._torch import absorb_torch, extend_torch
+from ftnn.chains import product
 
 SIZES = st.fixed_dictionaries(
     {name: st.integers(1, 4) for name in ("batch", "s", "xl", "xr", "wl", "wr", "inn", "out", "r")}

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 pytest.importorskip("torch")
-from ftnn.score import ACCURACY
 from ftnn.training import progress
 from ftnn.training.progress import LiveDisplay, PlainDisplay, make_display
+from ftnn.training.score import ACCURACY
 
 RECORD = {
     "epoch": 1,

@@ -86,7 +86,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("ftnn.serialization.os.fsync", full_disk)
+    monkeypatch.setattr("ftnn.layers.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         ftnn.save(model(), path)
     assert path.read_bytes() == old

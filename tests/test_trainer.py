@@ -54,7 +54,9 @@ def make_trainer(path, config=CONFIG, model=None, quiet=True):
 
 
 def arrays(model):
-    return {name: ftnn.backend.to_numpy(a).copy() for name, a in model.named_arrays().items()}
+    return {
+        name: ftnn.arrays.backend.to_numpy(a).copy() for name, a in model.named_arrays().items()
+    }
 
 
 def same(first, second):

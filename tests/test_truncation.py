@@ -26,9 +26,9 @@ from laws import (
 )
 
 import ftnn
-from ftnn.backend import to_numpy
-from ftnn.chain import Apply, State, Term, extend_overlap
-from ftnn.linalg import orthonormalize, test_matrices
+from ftnn.arrays.backend import to_numpy
+from ftnn.arrays.linalg import orthonormalize, test_matrices
+from ftnn.chains.terms import Apply, State, Term, extend_overlap
 from ftnn.truncation import METHODS
 from ftnn.truncation.src import compress_src
 from ftnn.truncation.sweep import output_bonds

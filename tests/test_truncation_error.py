@@ -32,7 +32,7 @@ def test_rtol_is_kept_and_used(method, backend, rtol):
     lazy = w @ x + x
     vectors = lazy.to_dense()
     if backend == "torch":
-        from ftnn.backend import convert
+        from ftnn.arrays.backend import convert
 
         w = ftnn.MPO([convert(c, "torch") for c in w.cores])
         x = ftnn.MPS([convert(c, "torch") for c in x.cores])

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..score import ACCURACY, Score
+from ..training.score import ACCURACY, Score
 
 if TYPE_CHECKING:
-    from ..layer import Layer
+    from ..layers.layer import Layer
 
 
 def _option(

@@ -9,10 +9,10 @@ end at rounding.
 
 import numpy as np
 
-from ..layer import Layer
-from ..layers import Sequential
+from ..layers.layer import Layer
+from ..layers.sequential import Sequential
 from ..nonlinear import Gated
-from ..score import ERROR
+from ..training.score import ERROR
 from .base import Config, Data, Experiment
 from .quantics import (
     COARSE,

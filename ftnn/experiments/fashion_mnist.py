@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..encoding import Encoder, ProductEncoder
-from ..layer import Layer
+from ..encoding.images import Encoder, ProductEncoder
+from ..layers.layer import Layer
 from .base import FUNCTIONS_ONLY, LAYERS_ONLY, STATES_ONLY, Config, Data, Experiment
 from .data import load_fashion_mnist
 from .networks import patch_network

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..chain import Cores
-from ..encoding import AmplitudeEncoder, Encoder
-from ..layer import Layer
+from ..chains.terms import Cores
+from ..encoding.images import AmplitudeEncoder, Encoder
+from ..layers.layer import Layer
 from .base import FUNCTIONS_ONLY, LAYERS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
 from .fashion_mnist import load
 from .networks import image_network

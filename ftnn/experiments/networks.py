@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from ..calibration import calibrate
-from ..coarsening import Coarsen
-from ..encoding import Encoder
-from ..layer import Layer
-from ..layers import Linear, Sequential
+from ..encoding.images import Encoder
+from ..layers.calibration import calibrate
+from ..layers.coarsen import Coarsen
+from ..layers.layer import Layer
+from ..layers.linear import Linear
+from ..layers.readouts import Readout
+from ..layers.sequential import Sequential
 from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, RMSNorm
-from ..readouts import Readout
 from .base import Config
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_like, to_numpy
-from ..chain import Cores
-from ..distance import relative_squares
-from ..encoding import Encoder
-from ..layer import Layer
+from ..arrays.backend import as_like, to_numpy
+from ..chains.distance import relative_squares
+from ..chains.terms import Cores
+from ..encoding.images import Encoder
+from ..layers.layer import Layer
 from .base import rows
 
 _CHUNK = 256

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..bonds import MaxBond, largest_bond
-from ..chain import Cores
-from ..distance import relative_squares
-from ..interpolation import from_function, on_coarser_grid
-from ..layer import Layer, collect
-from ..layers import Linear, Sequential
+from ..chains.bonds import MaxBond, largest_bond
+from ..chains.distance import relative_squares
+from ..chains.terms import Cores
+from ..encoding.functions import from_function, on_coarser_grid
+from ..layers.files import load as load_model
+from ..layers.layer import Layer, collect
+from ..layers.linear import Linear
+from ..layers.sequential import Sequential
 from ..nonlinear import Gated
-from ..score import ERROR
-from ..serialization import load as load_model
+from ..training.score import ERROR
 from .base import PATCHES_ONLY, Config, Data, Experiment, rows
 
 SITES = 20

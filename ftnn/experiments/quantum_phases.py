@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..backend import as_like
-from ..chain import Cores
-from ..layer import Layer
-from ..layers import Linear, Sequential
+from ..arrays.backend import as_like
+from ..chains.states import MPS
+from ..chains.terms import Cores
+from ..layers.layer import Layer
+from ..layers.linear import Linear
+from ..layers.readouts import Expectation
+from ..layers.sequential import Sequential
 from ..nonlinear import RMSNorm
-from ..readouts import Expectation
-from ..states import MPS
 from ..truncation import compress
 from .base import FUNCTIONS_ONLY, LAYERS_ONLY, PATCHES_ONLY, Config, Data, Experiment, rows
 from .ground_states import Point, ground_states, string_order

@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import check_backend, convert
-from ..chain import Cores
-from ..encoding import Encoder
-from ..layer import Layer
-from ..layers import Sequential
+from ..arrays.backend import check_backend, convert
+from ..chains.terms import Cores
+from ..encoding.images import Encoder
+from ..interpret.report import (
+    LayerRow,
+    StateRow,
+    entanglement_report,
+    layer_report,
+    log10_compression,
+)
+from ..layers.files import load, load_encoder, save
+from ..layers.layer import Layer
+from ..layers.sequential import Sequential
 from ..nonlinear import KAN
-from ..report import LayerRow, StateRow, entanglement_report, layer_report, log10_compression
-from ..serialization import load, load_encoder, save
 from . import get_experiment
 from .base import Config, Data, Experiment, from_dict, rows
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from autoray import do
 
-from ..backend import Array, stack, stop_gradient
+from ..arrays.backend import Array, stack, stop_gradient
 
 BASES = ("chebyshev", "radial", "spline")
 

@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from autoray import do
 
-from ..backend import (
+from ..arrays.backend import (
     Array,
     as_dtype_of,
     as_index,
@@ -34,7 +34,7 @@ from ..backend import (
     tiny,
     transposed,
 )
-from ..chain import Cores
+from ..chains.terms import Cores
 
 PIVOT_FACTOR = 100.0
 """A pivot is null below this many times the rounding of the first one."""

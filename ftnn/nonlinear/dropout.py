@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_dtype_of, concat, random_uniform
-from ..chain import Cores
-from ..layer import Layer
+from ..arrays.backend import as_dtype_of, concat, random_uniform
+from ..chains.terms import Cores
+from ..layers.layer import Layer
 
 
 class Dropout(Layer):

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_index, to_numpy
-from ..bonds import check_tolerance
-from ..chain import Cores, State, Term
-from ..layer import Layer
-from ..states import MPS, check_positive
+from ..arrays.backend import as_index, to_numpy
+from ..chains.bonds import check_tolerance
+from ..chains.states import MPS, check_positive
+from ..chains.terms import Cores, State, Term
+from ..layers.layer import Layer
 from ..truncation.direct import compress_direct
 from .cross import entries, interpolate
 from .functions import Function, check_real, resolve

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..backend import Array, concat, stack, sum_over
-from ..chain import Cores
-from ..layer import Layer
-from ..linalg import safe_norm
-from ..states import check_both_dims, check_positive
+from ..arrays.backend import Array, concat, stack, sum_over
+from ..arrays.linalg import safe_norm
+from ..chains.states import check_both_dims, check_positive
+from ..chains.terms import Cores
+from ..layers.layer import Layer
 from .functions import check_real, resolve
 
 FAR = 1e-3

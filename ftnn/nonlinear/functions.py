@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from autoray import do
 
-from ..backend import Array, erf, is_complex
-from ..linalg import safe_norm
+from ..arrays.backend import Array, erf, is_complex
+from ..arrays.linalg import safe_norm
 
 Function = Callable[[Array], Array]
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..bonds import MaxBond, check_bonds, largest_bond
-from ..chain import Apply, Cores, Hadamard, State, Term
-from ..initialization import initial_weight, sketch_of_layer
-from ..layer import Layer, collect, named
-from ..states import check_both_dims, check_dims
+from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.states import check_both_dims, check_dims
+from ..chains.terms import Apply, Cores, Hadamard, State, Term
+from ..layers.initialization import initial_weight, sketch_of_layer
+from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
 
 

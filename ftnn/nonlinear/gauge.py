@@ -5,14 +5,14 @@ from typing import Any
 
 from autoray import do
 
-from ..backend import Array, as_dtype_of, log, sum_over, transposed
-from ..bonds import MaxBond, check_bonds, largest_bond
-from ..chain import Cores, State, Term
-from ..initialization import sketch_of_layer
-from ..layer import Layer, collect, named
-from ..linalg import abs2, safe_norm, spread
-from ..states import check_dims
-from ..svd import leading, left_singular
+from ..arrays.backend import Array, as_dtype_of, log, sum_over, transposed
+from ..arrays.linalg import abs2, safe_norm, spread
+from ..arrays.svd import leading, left_singular
+from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.states import check_dims
+from ..chains.terms import Cores, State, Term
+from ..layers.initialization import sketch_of_layer
+from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
 from ..truncation.sweep import left_canonical
 

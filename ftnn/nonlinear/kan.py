@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from autoray import do, infer_backend
 
-from ..backend import Array, as_like, permute, to_numpy, transposed
-from ..chain import Cores
-from ..layer import Layer
-from ..states import check_both_dims, check_positive
+from ..arrays.backend import Array, as_like, permute, to_numpy, transposed
+from ..chains.states import check_both_dims, check_positive
+from ..chains.terms import Cores
+from ..layers.layer import Layer
 from . import bases
 from .functions import check_real, scaled_entries
 
@@ -163,7 +163,8 @@ class KAN(Layer):
         Parameters
         ----------
         cores : tuple of array (batch, left, p, right)
-            Inputs of this layer; :func:`ftnn.calibration.update_grids` finds them in a network.
+            Inputs of this layer; :func:`ftnn.layers.calibration.update_grids` finds them in a
+            network.
         uniform : float
             Share of an even grid that is mixed in.
 

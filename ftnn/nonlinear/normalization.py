@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
-from ..bonds import MaxBond, check_bonds, largest_bond
-from ..chain import Cores, Hadamard, State, Term
-from ..initialization import sketch_of_layer
-from ..layer import Layer, collect, named
-from ..linalg import spread
-from ..states import check_dims, check_positive, overlap
+from ..arrays.backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
+from ..arrays.linalg import spread
+from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.states import check_dims, check_positive, overlap
+from ..chains.terms import Cores, Hadamard, State, Term
+from ..layers.initialization import sketch_of_layer
+from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
 from .functions import scaled_entries
 

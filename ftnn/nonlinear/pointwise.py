@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..chain import Cores
-from ..layer import Layer
+from ..chains.terms import Cores
+from ..layers.layer import Layer
 from .functions import Function, check_real, resolve, scaled_entries
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..report import StateRow
+from ..interpret.report import StateRow
 from .style import MARKERS, figure, save_figure, style
 
 _FLOOR = 1e-8  # smallest singular value drawn
@@ -25,7 +25,7 @@ def plot_entanglement(
     Parameters
     ----------
     rows : sequence of StateRow
-        From :func:`ftnn.report.entanglement_report`.
+        From :func:`ftnn.interpret.report.entanglement_report`.
     class_names : sequence of str
     path : path
         File to write; the format follows the name.

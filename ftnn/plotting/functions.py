@@ -5,7 +5,7 @@ import os
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from ..backend import as_like, to_numpy
+from ..arrays.backend import as_like, to_numpy
 from ..nonlinear import KAN
 from .style import COLORS, figure, save_figure, style
 

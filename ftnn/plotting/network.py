@@ -7,12 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 
-from ..bonds import largest_bond
-from ..coarsening import Coarsen
-from ..layer import Layer
-from ..layers import Linear, Residual, Sequential
+from ..chains.bonds import largest_bond
+from ..layers.coarsen import Coarsen
+from ..layers.layer import Layer
+from ..layers.linear import Linear
+from ..layers.readouts import Expectation, Head
+from ..layers.residual import Residual
+from ..layers.sequential import Sequential
 from ..nonlinear import Dropout, FeatureMap, Gated
-from ..readouts import Expectation, Head
 from .style import figure, save_figure, style
 
 INK = "#333333"

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from ..report import LayerRow
-from ..score import ACCURACY, Score
+from ..interpret.report import LayerRow
+from ..training.score import ACCURACY, Score
 from .style import COLORS, MARKERS, figure, save_figure, style
 
 _FLOOR = 1e-8  # smallest singular value drawn
@@ -151,7 +151,7 @@ def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None
     Parameters
     ----------
     report : sequence of LayerRow
-        From :func:`ftnn.report.layer_report`.
+        From :func:`ftnn.interpret.report.layer_report`.
     path : path
         File to write.
     """

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from ..report import LayerRow
+from ..interpret.report import LayerRow
 from .style import figure, save_figure, style
 
 _FLOOR = 1e-8  # smallest singular value drawn
@@ -19,8 +19,8 @@ def plot_spectra(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> No
     Parameters
     ----------
     report : sequence of LayerRow
-        From :func:`ftnn.report.layer_report`. The input is drawn, and layers with a weight; states
-        only where they have bonds.
+        From :func:`ftnn.interpret.layer_report`. The input is drawn, and layers with a weight;
+        states only where they have bonds.
     path : path
         File to write; the format follows the name.
     """

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..backend import to_numpy
-from ..serialization import read_tensors, write_tensors
+from ..arrays.backend import to_numpy
+from ..layers.files import read_tensors, write_tensors
 
 FORMAT = "ftnn-checkpoint-1"
 JSON_NAME = "checkpoint.json"

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
 )
 
-from ..layers import Linear
+from ..layers.linear import Linear
 from .module import TorchModule
 
 OPTIMIZERS = ("adamw", "adam", "sgd")

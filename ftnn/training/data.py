@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..backend import check_finite, check_floating, convert
-from ..chain import Cores
-from ..states import MPS, check_cores
+from ..arrays.backend import check_finite, check_floating, convert
+from ..chains.states import MPS, check_cores
+from ..chains.terms import Cores
 
 CHUNK = 2048
 """Images encoded at a time."""

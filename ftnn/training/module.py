@@ -6,12 +6,12 @@ from typing import Self
 
 import torch
 
-from .. import _torch  # noqa: F401  # for torch.compile, see there
-from ..backend import Array, convert
-from ..chain import Cores
-from ..layer import Layer
-from ..layers import Sequential
-from ..states import MPS
+from ..arrays import _torch  # noqa: F401  # for torch.compile, see there
+from ..arrays.backend import Array, convert
+from ..chains.states import MPS
+from ..chains.terms import Cores
+from ..layers.layer import Layer
+from ..layers.sequential import Sequential
 
 
 class TorchModule(torch.nn.Module):

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ..backend import convert, to_numpy
-from ..distance import relative_squares
-from ..score import ACCURACY, ERROR, Score
-from ..states import overlap
+from ..arrays.backend import convert, to_numpy
+from ..chains.distance import relative_squares
+from ..chains.states import overlap
 from .data import check_states
+from .score import ACCURACY, ERROR, Score
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -89,7 +89,8 @@ class StateRegression(Objective):
     r"""States close to given ones; the loss is computed without leaving the tensor network.
 
     The loss of a sample is :math:`\|y - t\|^2/\|t\|^2`, its score the square root of that, see
-    :func:`ftnn.distance.relative_squares`; train in float64 where less than 3e-4 is to be reached.
+    :func:`ftnn.chains.distance.relative_squares`; train in float64 where less than 3e-4 is to be
+    reached.
     """
 
     score = ERROR

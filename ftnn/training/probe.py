@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ..analysis import relative_error, trace
-from ..entanglement import entanglement_entropies
-from ..layer import Layer
+from ..interpret.entanglement import entanglement_entropies
+from ..interpret.trace import relative_error, trace
+from ..layers.layer import Layer
 
 PROBE_SIZE = 32
 

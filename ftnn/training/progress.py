@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..score import Score
+from .score import Score
 
 INTERVAL = 10.0
 """Seconds between plain lines within an epoch."""
@@ -44,7 +44,7 @@ def row(record: Mapping[str, Any], score: Score) -> str:
 
     Examples
     --------
-    >>> from ftnn.score import ACCURACY
+    >>> from ftnn.training.score import ACCURACY
     >>> row({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.925}, ACCURACY).split()
     ['3', '0.2500', '92.50%', '-', '-', '-', '-', '-', '-']
     """

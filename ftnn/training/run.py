@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..backend import to_numpy
-from ..serialization import read_tensors
+from ..arrays.backend import to_numpy
+from ..layers.files import read_tensors
 from .checkpoint import JSON_NAME, REMEDY, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .data import Augment, AugmentStates, Samples

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..score import Score
+from .score import Score
 from .update import Evaluation, StepStats
 
 

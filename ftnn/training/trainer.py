@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..encoding import Encoder
-from ..layer import Layer
-from ..serialization import save
+from ..encoding.images import Encoder
+from ..layers.files import save
+from ..layers.layer import Layer
 from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
 from .config import TrainConfig, resolve_device
 from .data import Augment, AugmentStates, Samples, batches, check_images, encode, taken
@@ -24,14 +24,7 @@ from .probe import probe
 from .progress import make_display
 from .run import MODEL_NAME, Run
 from .state import FitResult, Sums
-from .update import (
-    DivergenceError,
-    Evaluation,
-    StepStats,
-    Updater,
-    evaluate_samples,
-    set_arrays,
-)
+from .update import DivergenceError, Evaluation, StepStats, Updater, evaluate_samples, set_arrays
 from .world import current_world
 
 SUMMARY_NAME = "summary.json"

@@ -10,7 +10,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..layer import Layer
+from ..layers.layer import Layer
 from .config import TrainConfig, make_optimizer, make_scheduler
 from .data import Samples, batches
 from .module import TorchModule

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from autoray import infer_backend
 
-from ..bonds import MaxBond
-from ..lazy import BatchedVector
-from ..states import MPS
+from ..chains.bonds import MaxBond
+from ..chains.lazy import BatchedVector
+from ..chains.states import MPS
 from .compress import check
 from .methods import METHODS
 
@@ -44,7 +44,7 @@ def compiled(
     """
     import torch
 
-    from .. import _torch  # noqa: F401  # looks up beforehand what cannot be looked up on the way
+    from ..arrays import _torch  # noqa: F401  # looks up beforehand what cannot be looked up on the way
 
     def run(terms, bonds):
         return METHODS[method](terms, bonds, 0.0, seed)[0]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backend import to_numpy
-from ..bonds import MaxBond, check_rank
-from ..lazy import BatchedVector
-from ..states import MPS
+from ..arrays.backend import to_numpy
+from ..chains.bonds import MaxBond, check_rank
+from ..chains.lazy import BatchedVector
+from ..chains.states import MPS
 from .error import estimated_weights, ranks, relative_error
 from .methods import METHODS
 

@@ -6,10 +6,10 @@ values are those of the whole vector at that cut. The error is within :math:`\sq
 optimum. For a product of bonds D and chi the cost grows as :math:`(D\chi)^3`.
 """
 
-from ..backend import Array, transposed
-from ..bonds import MaxBond
-from ..chain import Term
-from ..svd import discarded_weight, leading, left_singular, smallest_bond
+from ..arrays.backend import Array, transposed
+from ..arrays.svd import discarded_weight, leading, left_singular, smallest_bond
+from ..chains.bonds import MaxBond
+from ..chains.terms import Term
 from .sweep import Blocks, Sum, isometry, join, merge, output_bonds, split, sweep, unit_blocks
 
 

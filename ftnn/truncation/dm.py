@@ -8,11 +8,11 @@ precision input is therefore worked on in double precision inside.
 
 from autoray import do
 
-from ..backend import Array, as_dtype_of, in_double, transposed
-from ..bonds import MaxBond
-from ..chain import Apply, Hadamard, Node, State, Term, extend_overlap
-from ..linalg import unit_scale
-from ..svd import discarded_weight, hermitian_vectors, leading, smallest_bond
+from ..arrays.backend import Array, as_dtype_of, in_double, transposed
+from ..arrays.linalg import unit_scale
+from ..arrays.svd import discarded_weight, hermitian_vectors, leading, smallest_bond
+from ..chains.bonds import MaxBond
+from ..chains.terms import Apply, Hadamard, Node, State, Term, extend_overlap
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 

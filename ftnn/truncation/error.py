@@ -13,9 +13,9 @@ Khatri-Rao rows, which the basis has not seen,
 import numpy as np
 from autoray import do
 
-from ..backend import Array, stop_gradient, to_numpy, transposed
-from ..chain import Term
-from ..linalg import abs2
+from ..arrays.backend import Array, stop_gradient, to_numpy, transposed
+from ..arrays.linalg import abs2
+from ..chains.terms import Term
 from .fit import rows
 from .src import seeded, sketch, sketched_rows
 from .sweep import Blocks, Sum, sweep

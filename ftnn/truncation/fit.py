@@ -7,10 +7,10 @@ every core in turn; the error never grows. It starts from successive randomized 
 
 from autoray import do
 
-from ..backend import Array, transposed
-from ..bonds import MaxBond
-from ..chain import Term
-from ..linalg import orthonormalize, safe_norm
+from ..arrays.backend import Array, transposed
+from ..arrays.linalg import orthonormalize, safe_norm
+from ..chains.bonds import MaxBond
+from ..chains.terms import Term
 from .oversample import compress_src_oversample
 from .src import compress_src, seeded
 from .sweep import Blocks, Sum, join, output_bonds, project, sweep, unit_blocks

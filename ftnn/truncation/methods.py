@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array
-from ..bonds import MaxBond
-from ..chain import Term
+from ..arrays.backend import Array
+from ..chains.bonds import MaxBond
+from ..chains.terms import Term
 from .direct import compress_direct
 from .dm import compress_dm
 from .fit import compress_fit

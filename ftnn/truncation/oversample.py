@@ -7,9 +7,9 @@ not needed to truncate it: the error is the optimum of direct compression at a f
 
 from math import ceil, sqrt
 
-from ..backend import Array
-from ..bonds import MaxBond
-from ..chain import State, Term
+from ..arrays.backend import Array
+from ..chains.bonds import MaxBond
+from ..chains.terms import State, Term
 from .direct import compress_direct
 from .src import compress_src, compress_src_adaptive, seeded
 from .sweep import output_bonds

@@ -9,10 +9,10 @@ optimum; it is exact if ``max_bond`` is as large as the joint bond of the operan
 
 from autoray import do
 
-from ..backend import Array, transposed
-from ..bonds import MaxBond, bond_at
-from ..chain import Term
-from ..linalg import orthonormalize
+from ..arrays.backend import Array, transposed
+from ..arrays.linalg import orthonormalize
+from ..chains.bonds import MaxBond, bond_at
+from ..chains.terms import Term
 from .direct import svd_basis
 from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_blocks
 

@@ -19,7 +19,7 @@ freely (Q does not see it).
 
 from autoray import do
 
-from ..backend import (
+from ..arrays.backend import (
     Array,
     as_dtype_of,
     as_like,
@@ -31,9 +31,9 @@ from ..backend import (
     tiny,
     to_numpy,
 )
-from ..bonds import MaxBond
-from ..chain import Term
-from ..linalg import gaussians, lq_positive, orthonormalize, test_matrices, unit_scale
+from ..arrays.linalg import gaussians, lq_positive, orthonormalize, test_matrices, unit_scale
+from ..chains.bonds import MaxBond
+from ..chains.terms import Term
 from .sweep import Blocks, Sum, output_bonds, sweep
 
 BLOCK = 8

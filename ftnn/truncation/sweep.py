@@ -34,7 +34,7 @@ from itertools import pairwise
 import numpy as np
 from autoray import do
 
-from ..backend import (
+from ..arrays.backend import (
     Array,
     as_dtype_of,
     concat,
@@ -47,9 +47,9 @@ from ..backend import (
     step_of_truncation,
     transposed,
 )
-from ..bonds import MaxBond, bond_at
-from ..chain import Apply, Hadamard, Node, State, Term
-from ..linalg import orthonormalize, safe_norm, spread, unit_scale
+from ..arrays.linalg import orthonormalize, safe_norm, spread, unit_scale
+from ..chains.bonds import MaxBond, bond_at
+from ..chains.terms import Apply, Hadamard, Node, State, Term
 
 Blocks = tuple[Array, ...]
 """An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
@@ -309,7 +309,7 @@ def isometry(y: Array) -> tuple[Array, Array]:
     """Orthonormal basis Q (batch, n, m') of the columns of ``y`` (batch, n, m), and Q^H Y.
 
     The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
-    columns, is then so in the last ones, where :func:`ftnn.linalg.orthonormalize` finds it.
+    columns, is then so in the last ones, where :func:`ftnn.arrays.linalg.orthonormalize` finds it.
     """
     n, m = y.shape[1:]
     (mixer,) = drawn(mixers, m, min(n, m), like=y)

@@ -6,9 +6,9 @@ plain re-compression; for a product it is neither optimal nor bounded by the opt
 only if ``max_bond`` is as large as the joint bond of the operands.
 """
 
-from ..backend import Array
-from ..bonds import MaxBond, bond_at
-from ..chain import State, Term
+from ..arrays.backend import Array
+from ..chains.bonds import MaxBond, bond_at
+from ..chains.terms import State, Term
 from .direct import compress_direct, svd_basis
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
 

@@ -1,0 +1,1 @@
+"""Arrays of any backend: names and conversion, orthogonal bases, SVDs, contraction, gradients."""

@@ -1,0 +1,250 @@
+"""MPO: a matrix product operator."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import quimb.tensor as qtn
+from autoray import do
+
+from ..arrays.backend import Array, check_alike, check_finite, check_floating, dims_product, permute
+from .bonds import MaxBond, bond_at, check_bonds, check_rank
+from .lazy import BatchedVector, Lazy
+from .states import check_dims
+from .terms import Apply, Term
+from .tt_svd import tt_svd
+
+
+class MPO(qtn.MatrixProductOperator):
+    """A matrix product operator: the tensor-train form of a matrix ``(prod out, prod in)``.
+
+    Parameters
+    ----------
+    cores : sequence of array (left, out, in, right)
+        One floating array a site, all on one backend; the bonds at both ends have size 1.
+
+    Raises
+    ------
+    TypeError
+        If a core is not a floating array.
+    ValueError
+        If neighbouring bonds do not match.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> W = ftnn.MPO.random(out_dims=(3, 3), in_dims=(2, 2), bond_dim=4, seed=0)
+    >>> x = ftnn.MPS.from_dense(np.eye(4), (2, 2))
+    >>> y = ftnn.compress(W @ x)
+    >>> bool(np.allclose(y.to_dense().T, W.to_dense()))
+    True
+    """
+
+    def __init__(self, cores, *, virtual=False):
+        if isinstance(cores, qtn.MatrixProductOperator):  # quimb's way to copy
+            super().__init__(cores, virtual=virtual)
+            return
+        cores = tuple(cores)
+        _check_cores(cores)
+        arrays = list(cores)
+        arrays[-1] = arrays[-1][..., 0]
+        arrays[0] = arrays[0][0]
+        super().__init__(arrays, shape="ludr")
+
+    @classmethod
+    def from_dense(
+        cls,
+        matrix: Array,
+        out_dims: Sequence[int],
+        in_dims: Sequence[int],
+        max_bond: MaxBond | None = None,
+        rtol: float = 0.0,
+    ) -> "MPO":
+        """TT-SVD of a dense matrix.
+
+        Parameters
+        ----------
+        matrix : array (prod(out_dims), prod(in_dims))
+            Floating and finite.
+        out_dims, in_dims : sequence of int
+            As many sites on both sides.
+        max_bond : int or sequence of int, optional
+            Largest bond dimension, of all cuts or of each.
+        rtol : float
+            Relative Frobenius error allowed.
+
+        Returns
+        -------
+        MPO
+        """
+        check_floating(matrix, "matrix")
+        out_dims, in_dims = _check_pair(out_dims, in_dims)
+        max_bond = check_rank(max_bond, rtol, len(out_dims))
+        expected = (dims_product(out_dims), dims_product(in_dims))
+        if tuple(matrix.shape) != expected:
+            raise ValueError(
+                f"matrix has shape {tuple(matrix.shape)}, but out_dims {out_dims} and in_dims "
+                f"{in_dims} multiply to {expected}"
+            )
+        check_finite(matrix, "matrix")
+        L = len(out_dims)
+        grid = do("reshape", matrix, (*out_dims, *in_dims))
+        grid = permute(grid, *(axis for k in range(L) for axis in (k, L + k)))
+        pairs = tuple(o * i for o, i in zip(out_dims, in_dims, strict=True))
+        cores = tt_svd(do("reshape", grid, (1, -1)), pairs, max_bond, rtol)
+        return cls(
+            do("reshape", c, (c.shape[1], o, i, c.shape[3]))
+            for c, o, i in zip(cores, out_dims, in_dims, strict=True)
+        )
+
+    @classmethod
+    def from_quimb(cls, operator: qtn.MatrixProductOperator) -> "MPO":
+        """Take over a quimb operator; its upper indices are the outputs.
+
+        Parameters
+        ----------
+        operator : quimb MatrixProductOperator
+            Open boundary conditions.
+
+        Returns
+        -------
+        MPO
+
+        Examples
+        --------
+        >>> import quimb.tensor as qtn
+        >>> MPO.from_quimb(qtn.MPO_ham_heis(4)).bond_dims
+        (5, 5, 5)
+        """
+        if not isinstance(operator, qtn.MatrixProductOperator):
+            raise TypeError(
+                f"operator is a {type(operator).__name__}, expected a MatrixProductOperator"
+            )
+        if operator.cyclic:
+            raise ValueError("operator is cyclic; only open boundaries are supported")
+        return cls(_layout(operator))
+
+    @classmethod
+    def random(
+        cls,
+        out_dims: Sequence[int],
+        in_dims: Sequence[int],
+        bond_dim: MaxBond,
+        seed: int | None = None,
+    ) -> "MPO":
+        """Gaussian cores whose matrix has entries of variance ``1 / prod(in_dims)``.
+
+        Parameters
+        ----------
+        out_dims, in_dims : sequence of int
+        bond_dim : int or sequence of int
+            Bond dimension, of all cuts or of each, cut to what the dimensions allow.
+        seed : int, optional
+
+        Returns
+        -------
+        MPO
+            float64, on NumPy.
+        """
+        out_dims, in_dims = _check_pair(out_dims, in_dims)
+        bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
+        bonds = weight_bonds(out_dims, in_dims, bond_dim)
+        rng = np.random.default_rng(seed)
+        return cls(
+            rng.standard_normal((left, o, i, right)) / np.sqrt(i * right)
+            for left, o, i, right in zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True)
+        )
+
+    @property
+    def cores(self) -> tuple[Array, ...]:
+        """Core arrays in the layout ``(left, out, in, right)``."""
+        return _layout(self)
+
+    @property
+    def out_dims(self) -> tuple[int, ...]:
+        """Output dimension of every site."""
+        return tuple(self.ind_size(self.upper_ind(k)) for k in range(self.L))
+
+    @property
+    def in_dims(self) -> tuple[int, ...]:
+        """Input dimension of every site."""
+        return tuple(self.ind_size(self.lower_ind(k)) for k in range(self.L))
+
+    @property
+    def bond_dims(self) -> tuple[int, ...]:
+        """Bond dimension between neighbouring sites, ``L - 1`` numbers."""
+        return tuple(core.shape[3] for core in self.cores[:-1])
+
+    def to_dense(self) -> Array:
+        """Dense matrix, array ``(prod(out_dims), prod(in_dims))``; site 0 is the slowest."""
+        size = dims_product(self.out_dims) * dims_product(self.in_dims)
+        if size > 2**26:
+            raise ValueError(f"to_dense would form {size:.3g} entries (limit 2**26)")
+        inds = (*map(self.upper_ind, range(self.L)), *map(self.lower_ind, range(self.L)))
+        data = self.contract(all, output_inds=inds, preserve_tensor=True).data
+        return do("reshape", data, (dims_product(self.out_dims), dims_product(self.in_dims)))
+
+    def __matmul__(self, other):
+        """Apply to an MPS or a lazy vector, lazily."""
+        if not isinstance(other, BatchedVector):
+            return super().__matmul__(other)
+        if other.phys_dims != self.in_dims:
+            raise ValueError(
+                f"the operator has in_dims {self.in_dims}, but the vector has phys_dims "
+                f"{other.phys_dims}"
+            )
+        cores = self.cores
+        return Lazy(tuple(Term(Apply(cores, t.node), t.scale) for t in other.terms))
+
+
+def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
+    L, cores = operator.L, []
+    for k in range(L):
+        inds = [operator.upper_ind(k), operator.lower_ind(k)]
+        if k > 0:
+            inds.insert(0, operator.bond(k - 1, k))
+        if k < L - 1:
+            inds.append(operator.bond(k, k + 1))
+        data = operator[k].transpose(*inds).data
+        data = data[None] if k == 0 else data
+        cores.append(data[..., None] if k == L - 1 else data)
+    return tuple(cores)
+
+
+def weight_bonds(
+    out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond
+) -> tuple[int, ...]:
+    """Bond left of every site and right of the last: ``bond_dim`` cut to the exact rank."""
+    L = len(out_dims)
+    sizes = [o * i for o, i in zip(out_dims, in_dims, strict=True)]
+    limits = [1, *(bond_at(bond_dim, k) or 1 for k in range(1, L)), 1]
+    return tuple(
+        min(limits[k], dims_product(sizes[:k]), dims_product(sizes[k:])) for k in range(L + 1)
+    )
+
+
+def _check_pair(
+    out_dims: Sequence[int], in_dims: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    out_dims, in_dims = check_dims(out_dims, "out_dims"), check_dims(in_dims, "in_dims")
+    if len(out_dims) != len(in_dims):
+        raise ValueError(
+            f"out_dims has {len(out_dims)} sites and in_dims {len(in_dims)}; both need the same"
+        )
+    return out_dims, in_dims
+
+
+def _check_cores(cores: tuple[Array, ...]) -> None:
+    if not cores:
+        raise ValueError("cores is empty; an MPO needs at least one site")
+    for k, core in enumerate(cores):
+        check_floating(core, f"cores[{k}]")
+        if core.ndim != 4:
+            raise ValueError(
+                f"cores[{k}] has shape {tuple(core.shape)}, expected (left, out, in, right)"
+            )
+        left = cores[k - 1].shape[3] if k else 1
+        if core.shape[0] != left:
+            raise ValueError(f"cores[{k}] has left bond {core.shape[0]}, expected {left}")
+    check_alike(cores, "cores")
+    if cores[-1].shape[3] != 1:
+        raise ValueError(f"the last core has right bond {cores[-1].shape[3]}, expected 1")

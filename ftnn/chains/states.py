@@ -1,0 +1,366 @@
+"""MPS: a batch of matrix product states."""
+
+import operator
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import quimb.tensor as qtn
+from autoray import do
+from quimb.tensor import Tensor, TensorNetwork
+from quimb.tensor.tn1d.core import TensorNetwork1DFlat
+from quimb.utils import oset
+
+from ..arrays.backend import (
+    Array,
+    as_dtype_of,
+    check_alike,
+    check_finite,
+    check_floating,
+    dims_product,
+    log,
+    permute,
+)
+from ..arrays.linalg import peak
+from .bonds import MaxBond, check_rank
+from .lazy import BATCH_IND, BatchedVector
+from .terms import State, Term
+from .tt_svd import tt_svd
+
+
+class MPS(BatchedVector, TensorNetwork1DFlat):
+    """A batch of matrix product states: one quimb network with a batch hyper-index.
+
+    Parameters
+    ----------
+    cores : sequence of array (batch, left, phys, right)
+        One floating array a site, all on one backend; the bonds at both ends have size 1.
+
+    Raises
+    ------
+    TypeError
+        If a core is not a floating array.
+    ValueError
+        If the batch is empty or differs between cores, or neighbouring bonds do not match.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS([np.ones((5, 1, 2, 3)), np.ones((5, 3, 2, 1))])
+    >>> x.batch_size, x.L, x.phys_dims, x.bond_dims
+    (5, 2, (2, 2), (3,))
+    >>> x.to_dense().shape, x[0].__class__.__name__
+    ((5, 4), 'MatrixProductState')
+    """
+
+    def __init__(self, cores, *, virtual=False):
+        if isinstance(cores, TensorNetwork):  # quimb's way to copy
+            super().__init__(cores, virtual=virtual)
+            return
+        cores = tuple(cores)
+        check_cores(cores)
+        self._L = L = len(cores)
+        self._site_ind_id = "k{}"
+        self._site_tag_id = "I{}"
+        self._batch_ind = BATCH_IND
+        bonds = [qtn.rand_uuid() for _ in range(L + 1)]
+        tensors = []
+        for k, core in enumerate(cores):
+            inds = [BATCH_IND, bonds[k], f"k{k}", bonds[k + 1]]
+            if k == L - 1:
+                core, _ = core[..., 0], inds.pop(3)
+            if k == 0:
+                core, _ = core[:, 0], inds.pop(1)
+            tensors.append(Tensor(core, inds, oset([f"I{k}"])))
+        super().__init__(tensors, virtual=True)
+
+    @classmethod
+    def from_dense(
+        cls,
+        array: Array,
+        phys_dims: Sequence[int],
+        max_bond: MaxBond | None = None,
+        rtol: float = 0.0,
+    ) -> "MPS":
+        """Batched TT-SVD of dense vectors.
+
+        Parameters
+        ----------
+        array : array (batch, prod(phys_dims))
+            Floating, finite; site 0 is the slowest index.
+        phys_dims : sequence of int
+        max_bond : int or sequence of int, optional
+            Largest bond dimension, of all cuts or of each.
+        rtol : float
+            Relative error allowed for each sample (0: exact to rounding).
+
+        Returns
+        -------
+        MPS
+            Left-canonical; its bonds are common to the batch, padded with zeros where a sample
+            needs less.
+
+        Raises
+        ------
+        TypeError
+            If ``array`` is not floating.
+        ValueError
+            If shapes do not match, the batch is empty, or entries are not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, ftnn
+        >>> dense = np.random.default_rng(0).standard_normal((3, 24))
+        >>> x = ftnn.MPS.from_dense(dense, (2, 3, 4))
+        >>> bool(np.allclose(x.to_dense(), dense))
+        True
+        """
+        check_floating(array, "array")
+        dims = check_dims(phys_dims, "phys_dims")
+        max_bond = check_rank(max_bond, rtol, len(dims))
+        if array.ndim != 2 or array.shape[0] == 0:
+            raise ValueError(
+                f"array has shape {tuple(array.shape)}, expected (batch, {dims_product(dims)}) "
+                "with at least one sample"
+            )
+        if array.shape[1] != dims_product(dims):
+            raise ValueError(
+                f"phys_dims {dims} multiply to {dims_product(dims)}, but array has "
+                f"{array.shape[1]} columns; pad it or choose dims whose product is "
+                f"{array.shape[1]}"
+            )
+        check_finite(array, "array")
+        return cls(tt_svd(array, dims, max_bond, rtol))
+
+    @classmethod
+    def from_quimb(
+        cls, states: "qtn.MatrixProductState | Iterable[qtn.MatrixProductState]"
+    ) -> "MPS":
+        """Batch of quimb states of equal physical dimensions; bonds are padded to the largest.
+
+        Parameters
+        ----------
+        states : quimb MatrixProductState or iterable of them
+            Open boundary conditions.
+
+        Returns
+        -------
+        MPS
+        """
+        if isinstance(states, qtn.MatrixProductState):
+            states = [states]
+        states = list(states)
+        if not states:
+            raise ValueError("states is empty; give at least one MatrixProductState")
+        for n, state in enumerate(states):
+            if not isinstance(state, qtn.MatrixProductState):
+                raise TypeError(
+                    f"states[{n}] is a {type(state).__name__}, expected a MatrixProductState"
+                )
+            if state.cyclic:
+                raise ValueError(f"states[{n}] is cyclic; only open boundaries are supported")
+        dims = tuple(states[0].phys_dim(k) for k in range(states[0].L))
+        chains = []
+        for n, state in enumerate(states):
+            found = tuple(state.phys_dim(k) for k in range(state.L))
+            if found != dims:
+                raise ValueError(f"states[{n}] has phys_dims {found}, but states[0] has {dims}")
+            chains.append(_quimb_cores(state))
+        cores = []
+        for k in range(len(dims)):
+            left = max(chain[k].shape[0] for chain in chains)
+            right = max(chain[k].shape[2] for chain in chains)
+            padded = [
+                do(
+                    "pad",
+                    c[k],
+                    ((0, left - c[k].shape[0]), (0, 0), (0, right - c[k].shape[2])),
+                )
+                for c in chains
+            ]
+            cores.append(do("stack", padded))
+        return cls(cores)
+
+    @property
+    def cores(self) -> tuple[Array, ...]:
+        """Core arrays in the layout ``(batch, left, phys, right)``."""
+        cores = []
+        for k in range(self.L):
+            tensor = self[self.site_tag(k)]
+            inds = [self._batch_ind]
+            if k > 0:
+                inds.append(self.bond(k - 1, k))
+            inds.append(self.site_ind(k))
+            if k < self.L - 1:
+                inds.append(self.bond(k, k + 1))
+            data = tensor.data
+            if tensor.inds != tuple(inds):
+                data = permute(data, *(tensor.inds.index(ind) for ind in inds))
+            data = data[:, None] if k == 0 else data
+            cores.append(data[..., None] if k == self.L - 1 else data)
+        return tuple(cores)
+
+    def bond(self, i: int, j: int) -> str:
+        """Name of the bond between neighbouring sites ``i`` and ``j``."""
+        first = self[self.site_tag(i)].inds
+        (ind,) = (
+            ind for ind in self[self.site_tag(j)].inds if ind in first and ind != self._batch_ind
+        )
+        return ind
+
+    @property
+    def bond_dims(self) -> tuple[int, ...]:
+        """Bond dimension between neighbouring sites, ``L - 1`` numbers."""
+        return tuple(self.ind_size(self.bond(k, k + 1)) for k in range(self.L - 1))
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The state as the one term of a lazy chain."""
+        return (Term(State(self.cores)),)
+
+    def __getitem__(self, key):
+        """Sample ``key`` as a plain quimb state; a slice as an MPS; tags as quimb does."""
+        if isinstance(key, (int, np.integer)):
+            if not -self.batch_size <= key < self.batch_size:
+                raise IndexError(f"sample {key} of a batch of {self.batch_size}")
+            cores = [core[key] for core in self.cores]
+            if self.L == 1:
+                return qtn.MatrixProductState([cores[0][0, :, 0]])
+            arrays = [cores[0][0], *cores[1:-1], cores[-1][..., 0]]
+            return qtn.MatrixProductState(arrays, shape="lpr")
+        if isinstance(key, slice):
+            return MPS([core[key] for core in self.cores])
+        return TensorNetwork.__getitem__(self, key)
+
+    def inner(self, other: "MPS") -> Array:
+        """Inner products, sample by sample, conjugate-linear in ``self``.
+
+        Parameters
+        ----------
+        other : MPS
+            Same sites; batch equal or 1.
+
+        Returns
+        -------
+        array (batch,)
+            May overflow for very long chains; :meth:`log_norm` does not.
+        """
+        if not isinstance(other, MPS):
+            raise TypeError(f"other is a {type(other).__name__}, expected an MPS")
+        check_alike((self.cores[0], other.cores[0]), "the two states")
+        if other.phys_dims != self.phys_dims:
+            raise ValueError(f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}")
+        value, log_scale = overlap(self.cores, other.cores)
+        return value * as_dtype_of(do("exp", log_scale), value)
+
+    def norm(self) -> Array:
+        """Euclidean norm of every vector, array ``(batch,)``."""
+        size = do("abs", self.cores[0][:1, 0, 0, 0])
+        return as_dtype_of(do("exp", self.log_norm()), size)
+
+    def log_norm(self) -> Array:
+        """Natural logarithm of every norm, array ``(batch,)``, in double precision."""
+        value, log_scale = overlap(self.cores, self.cores)
+        value = do("real", value) if "complex" in str(value.dtype) else value
+        with np.errstate(divide="ignore"):
+            return 0.5 * (log(value) + log_scale)
+
+
+def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Batched inner products of two chains in log scale.
+
+    Parameters
+    ----------
+    bra, ket : tuple of array (batch, left, phys, right)
+        The bra is conjugated.
+
+    Returns
+    -------
+    value, log_scale : array (batch,)
+        The inner products are ``value * exp(log_scale)``; ``log_scale`` carries no gradient,
+        and need not: its total with ``value`` has the right one.
+    """
+    batch = max(bra[0].shape[0], ket[0].shape[0])
+    env = do("ones", (batch, 1, 1), like=ket[0])  # (batch, bra bond, ket bond)
+    log_scale = 0.0
+    for a, b in zip(bra, ket, strict=True):
+        _, left, phys, right = b.shape
+        new = env @ do("reshape", b, (-1, left, phys * right))
+        new = do("reshape", new, (batch, -1, right))  # (batch, bra left * phys, right)
+        a = do("conj", do("reshape", a, (-1, a.shape[1] * phys, a.shape[3])))
+        env = permute(a, 0, 2, 1) @ new
+        scale = peak(env)
+        env = env / scale[:, None, None]
+        log_scale = log_scale + log(scale)
+    return env[:, 0, 0], log_scale
+
+
+def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
+    """Return ``dims`` as a tuple of positive integers or raise ``ValueError``."""
+    try:
+        dims = tuple(operator.index(d) for d in dims)
+    except TypeError:
+        raise TypeError(f"{argument} must be a sequence of integers, got {dims!r}") from None
+    if not dims or min(dims) < 1:
+        raise ValueError(f"{argument} is {dims}, expected at least one positive integer")
+    return dims
+
+
+def check_both_dims(
+    in_dims: Sequence[int], out_dims: Sequence[int], first: str = "in_dims"
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return both as tuples of integers, or raise unless they have as many sites."""
+    in_dims, out_dims = check_dims(in_dims, first), check_dims(out_dims, "out_dims")
+    if len(in_dims) != len(out_dims):
+        raise ValueError(
+            f"{first} has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
+        )
+    return in_dims, out_dims
+
+
+def check_positive(value: int, argument: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{argument} is {value!r}, expected a positive integer")
+
+
+def check_cores(cores: tuple[Array, ...]) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``cores`` are a batched open chain."""
+    if not cores:
+        raise ValueError("cores is empty; an MPS needs at least one site")
+    for k, core in enumerate(cores):
+        check_floating(core, f"cores[{k}]")
+        if core.ndim != 4:
+            raise ValueError(
+                f"cores[{k}] has shape {tuple(core.shape)}, expected (batch, left, phys, right)"
+            )
+        if core.shape[0] == 0:
+            raise ValueError("the batch is empty; an MPS needs at least one sample")
+        if core.shape[0] != cores[0].shape[0]:
+            raise ValueError(
+                f"cores[{k}] has batch {core.shape[0]}, but cores[0] has {cores[0].shape[0]}"
+            )
+        left = cores[k - 1].shape[3] if k else 1
+        if core.shape[1] != left:
+            raise ValueError(
+                f"cores[{k}] has left bond {core.shape[1]}, expected {left}"
+                + (f", the right bond of cores[{k - 1}]" if k else " at the left end")
+            )
+    check_alike(cores, "cores")
+    if cores[-1].shape[3] != 1:
+        raise ValueError(
+            f"cores[{len(cores) - 1}] has right bond {cores[-1].shape[3]}, expected 1 at the end"
+        )
+
+
+def _quimb_cores(state: qtn.MatrixProductState) -> list[Array]:
+    cores = []
+    for k in range(state.L):
+        inds = [state.site_ind(k)]
+        if k > 0:
+            inds.insert(0, state.bond(k - 1, k))
+        if k < state.L - 1:
+            inds.append(state.bond(k, k + 1))
+        data = state[k].transpose(*inds).data
+        data = data[None] if k == 0 else data
+        cores.append(data[..., None] if k == state.L - 1 else data)
+    return cores

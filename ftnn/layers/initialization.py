@@ -1,0 +1,64 @@
+"""Where weights and test matrices start; the reasons stand at :class:`ftnn.Linear`."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ..arrays.linalg import spread, test_matrices
+from ..chains.bonds import MaxBond
+from ..chains.operators import weight_bonds
+from ..chains.states import overlap
+
+
+def sketch_of_layer(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Test matrices (size, dim) of a layer's sketch, the first row along the constant channel."""
+    omegas = tuple(omega.copy() for omega in test_matrices(dims, size, seed))
+    for omega in omegas:
+        # the first row favours the constant channel, so that its sign does not flip
+        omega[0] *= 0.1
+        omega[0, 0] = 1.0
+    return omegas
+
+
+def initial_weight(
+    in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond, seed: int
+) -> tuple[np.ndarray, ...]:
+    """MPO cores (left, out, in, right): the identity on the bond plus noise, of set norm."""
+    rng = np.random.default_rng((seed, 1))
+    L = len(in_dims)
+    bonds = weight_bonds(out_dims, in_dims, bond_dim)
+    noise = min(1.0, 2.0 / L)
+    cores = []
+    for out, inn, (left, right) in zip(out_dims, in_dims, pairwise(bonds), strict=True):
+        core = noise * rng.standard_normal((left, out, inn, right)) / np.sqrt(inn * right)
+        bond = np.eye(left, right)
+        if left == 1 or right == 1:  # an end of the chain: every bond channel meets the edge
+            bond = np.full((left, right), 1.0 / np.sqrt(max(left, right)))
+        core += bond[:, None, None, :] * semi_orthogonal(rng, out, inn)[None, :, :, None]
+        cores.append(core)
+    flat = [core.reshape(1, core.shape[0], -1, core.shape[3]) for core in cores]
+    value, log_scale = overlap(tuple(flat), tuple(flat))
+    log_norm = 0.5 * (np.log(value) + log_scale)  # of the Frobenius norm
+    target = 0.5 * sum(np.log(d) for d in out_dims)
+    scaled = spread(flat, target - log_norm)
+    return tuple(s.reshape(c.shape) for s, c in zip(scaled, cores, strict=True))
+
+
+def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
+    """Matrix (out, in) with orthonormal rows or columns that keeps channel 0."""
+    matrix = np.zeros((out, inn))
+    matrix[0, 0] = 1.0
+    if out > 1 and inn > 1:
+        tall = np.linalg.qr(rng.standard_normal((max(out, inn) - 1, min(out, inn) - 1)))[0]
+        matrix[1:, 1:] = tall if out >= inn else tall.T
+    elif out > 1:
+        matrix[:, 0] = 1.0 / np.sqrt(out)
+    return matrix
+
+
+def initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
+    """Product state cores (1, 1, out, 1): zero, but alive, for only the last core is zero."""
+    rng = np.random.default_rng((seed, 2))
+    cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
+    cores[-1] = np.zeros_like(cores[-1])
+    return tuple(cores)

@@ -1,0 +1,113 @@
+"""Linear: MPO times MPS plus MPS, truncated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.states import check_both_dims
+from ..chains.terms import Apply, Cores, State, Term
+from ..truncation.methods import METHODS
+from ..truncation.src import compress_src
+from .initialization import initial_bias, initial_weight, sketch_of_layer
+from .layer import Layer, collect, named
+
+
+class Linear(Layer):
+    r"""``y = W x + b``: MPO times MPS plus MPS, truncated by a sketch the layer owns.
+
+    Parameters
+    ----------
+    in_dims, out_dims : sequence of int
+        Physical dimensions of the input and of the output; as many sites.
+    bond_dim : int or sequence of int
+        Bond dimension D of the weight, at every cut or at each of the L - 1.
+    max_bond : int or sequence of int
+        Bond dimension of the output, likewise.
+    bias : bool
+        Add a product-state bias, which starts at zero.
+    method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
+        Truncation method; see :func:`ftnn.compress`. After any but "src" the result is brought
+        to the gauge of the layer's sketch, without further loss.
+    seed : int
+        Seed of the weight and of the test matrices.
+
+    Notes
+    -----
+    *The gauge.* The layer keeps its test matrices as buffers. With a fixed sketch the output
+    cores are a function of the output tensor alone (see :mod:`ftnn.truncation.src`), so a
+    nonlinearity on cores that follows is well defined. The first row of every test matrix is
+    the constant channel: with features ``(1, phi)`` it keeps one sign.
+
+    *Initialization.* A chain of generic random cores is useless when it is long: its overlap
+    with a generic vector decays exponentially in L. The weight starts as
+
+    .. math:: W_k[l, o, i, r] = \delta_{lr}\, A_k[o, i] + \eta\, N_k[l, o, i, r],
+
+    the identity on the bond, with :math:`A_k` semi-orthogonal and keeping channel 0, plus
+    Gaussian noise whose weight :math:`\eta = \min(1, 2/L)` sums to a constant over the chain; the
+    whole is scaled, in log scale and evenly over the cores, to :math:`\|W\|_F^2 = \prod_k o_k`,
+    which keeps the mean square entry of an isotropic input.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
+    >>> layer = ftnn.Linear((4, 4, 4), (5, 5, 5), bond_dim=3, max_bond=8, seed=0)
+    >>> y = layer(x)
+    >>> y.phys_dims, y.bond_dims
+    ((5, 5, 5), (5, 5))
+    """
+
+    in_dims: tuple[int, ...]
+    out_dims: tuple[int, ...]
+    truncates = True
+
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        out_dims: Sequence[int],
+        bond_dim: MaxBond,
+        max_bond: MaxBond,
+        bias: bool = True,
+        method: str = "src",
+        seed: int = 0,
+    ):
+        in_dims, out_dims = check_both_dims(in_dims, out_dims)
+        bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
+        max_bond = check_bonds(max_bond, len(out_dims))
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
+        super().__init__(in_dims, out_dims)
+        self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
+        self.method, self.seed = method, seed
+        self.params |= named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
+        if bias:
+            self.params |= named("bias", initial_bias(out_dims, seed))
+        self.buffers |= named("omega", sketch_of_layer(out_dims, largest_bond(max_bond), seed))
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the exact output as a lazy chain, before truncation."""
+        product = Term(Apply(collect(self.params, "weight"), State(cores)))
+        if not self.bias:
+            return (product,)
+        return (product, Term(State(collect(self.params, "bias"))))
+
+    def apply(self, cores: Cores) -> Cores:
+        """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
+        omegas, terms = collect(self.buffers, "omega"), self.terms(cores)
+        if self.method != "src":
+            found, _ = METHODS[self.method](terms, self.max_bond, 0.0, self.seed)
+            terms = (Term(State(found)),)
+        return compress_src(terms, omegas, self.max_bond)
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {
+            "in_dims": list(self.in_dims),
+            "out_dims": list(self.out_dims),
+            "bond_dim": self.bond_dim,
+            "max_bond": self.max_bond,
+            "bias": self.bias,
+            "method": self.method,
+            "seed": self.seed,
+        }

@@ -1,0 +1,220 @@
+"""Layers that end a network: dense outputs of states."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from autoray import do
+
+from ..arrays.backend import Array, as_dtype_of, log, permute
+from ..arrays.linalg import abs2, unit_scale
+from ..chains.operators import weight_bonds
+from ..chains.states import check_dims, check_positive, overlap
+from ..chains.terms import Cores
+from .initialization import initial_weight
+from .layer import Layer, collect, named
+
+
+class Head(Layer):
+    """A layer with dense outputs (batch, num_outputs), whose index sits on the middle site.
+
+    Attributes
+    ----------
+    num_outputs, bond_dim, seed : int
+    """
+
+    in_dims: tuple[int, ...]
+
+    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int):
+        in_dims = check_dims(in_dims, "in_dims")
+        check_positive(bond_dim, "bond_dim")
+        check_positive(num_outputs, "num_outputs")
+        super().__init__(in_dims)
+        self.num_outputs, self.bond_dim, self.seed = num_outputs, bond_dim, seed
+
+    @property
+    def center(self) -> int:
+        """Site of the output index."""
+        return len(self.in_dims) // 2
+
+    @abstractmethod
+    def contract(self, cores: Cores) -> tuple[Array, Array]:
+        """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
+
+    def apply(self, cores: Cores) -> Array:
+        """Map cores ``(batch, left, in, right)`` to outputs ``(batch, num_outputs)``."""
+        out, log_scale = self.contract(cores)
+        return out * as_dtype_of(do("exp", log_scale), out)[:, None]
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {
+            "in_dims": list(self.in_dims),
+            "num_outputs": self.num_outputs,
+            "bond_dim": self.bond_dim,
+            "seed": self.seed,
+        }
+
+
+class Readout(Head):
+    """Dense outputs: overlaps of the state with an MPS that carries the output index.
+
+    Parameters
+    ----------
+    in_dims : sequence of int
+    num_outputs : int
+        The output index sits on the middle site.
+    bond_dim : int
+        Bond dimension of the readout MPS.
+    seed : int
+
+    Notes
+    -----
+    The output is linear in the state and is not truncated: both halves of the chain are
+    contracted towards the middle site, in log scale.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
+    >>> ftnn.Readout((4, 4, 4), num_outputs=10, bond_dim=5)(x).shape
+    (6, 10)
+    """
+
+    in_dims: tuple[int, ...]
+
+    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
+        super().__init__(in_dims, num_outputs, bond_dim, seed)
+        outs = [1] * len(self.in_dims)
+        outs[self.center] = num_outputs
+        # (left, out, in, right); out is 1 but on the middle site
+        cores = initial_weight(self.in_dims, tuple(outs), bond_dim, seed)
+        self.params |= named("weight", cores)
+
+    def contract(self, cores: Cores) -> tuple[Array, Array]:
+        """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
+        weights = collect(self.params, "weight")
+        center, batch = self.center, cores[0].shape[0]
+        left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
+        right = do("ones", (batch, 1, 1), like=cores[0])
+        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
+        for k in range(center):
+            w, x = weights[k][:, 0], cores[k]  # (wl, in, wr), (batch, xl, in, xr)
+            new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
+            new = do("reshape", new, (batch, w.shape[0] * w.shape[1], x.shape[3]))
+            flat = do("reshape", w, (-1, w.shape[2]))  # (wl*in, wr)
+            left = permute(permute(new, 0, 2, 1) @ flat, 0, 2, 1)  # (batch, wr, xr)
+            left, log_scale = _rescale(left, log_scale)
+        for k in range(len(cores) - 1, center, -1):
+            w, x = weights[k][:, 0], cores[k]
+            new = do("reshape", x, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
+            new = do("reshape", new, (batch, x.shape[1], -1))  # (batch, xl, in*wr)
+            flat = do("reshape", w, (w.shape[0], -1))  # (wl, in*wr)
+            right = permute(new @ permute(flat, 1, 0), 0, 2, 1)  # (batch, wl, xl)
+            right, log_scale = _rescale(right, log_scale)
+        w, x = weights[center], cores[center]
+        new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
+        new = do("reshape", new, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
+        flat = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
+        return do("reshape", new, (batch, -1)) @ flat, log_scale
+
+
+class Expectation(Head):
+    r"""Dense outputs: expectation values of trainable operators in the state.
+
+    .. math:: y_c = \frac{\Re \langle x | O_c | x \rangle}{\langle x | x \rangle}
+
+    with MPOs :math:`O_c` that share all cores but the middle one. It is what can be measured of a
+    quantum state: neither the sign, the phase nor the norm of x matters. Only the Hermitian part
+    of :math:`O_c` does.
+
+    Parameters
+    ----------
+    in_dims : sequence of int
+    num_outputs : int
+        The output index sits on the middle site.
+    bond_dim : int
+        Bond dimension D of the operators.
+    seed : int
+
+    Notes
+    -----
+    Nothing is truncated: both halves of the sandwich are contracted towards the middle site, in
+    log scale, at a cost of :math:`L D \chi^2 p (\chi + D p)` a sample. A zero vector gives zeros.
+
+    The operators start as identities, on the first bond channel, plus noise of weight
+    :math:`\min(1, 2/L)` a site: to first order a sum of operators on single sites, to second order
+    on pairs of neighbours, and so on.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
+    >>> layer = ftnn.Expectation((4, 4, 4), num_outputs=2, bond_dim=5)
+    >>> scaled = ftnn.MPS([-3.0 * x.cores[0], *x.cores[1:]])
+    >>> layer(x).shape, bool(np.allclose(layer(scaled), layer(x)))
+    ((6, 2), True)
+    """
+
+    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
+        super().__init__(in_dims, num_outputs, bond_dim, seed)
+        rng = np.random.default_rng((seed, 3))
+        bonds = weight_bonds(self.in_dims, self.in_dims, bond_dim)
+        noise = min(1.0, 2.0 / len(self.in_dims))
+        cores = []
+        for k, (p, left, right) in enumerate(zip(self.in_dims, bonds[:-1], bonds[1:], strict=True)):
+            copies = num_outputs if k == self.center else 1
+            core = rng.standard_normal((left, copies, p, p, right)) * noise / np.sqrt(p)
+            core += np.eye(left, right)[:, None, None, None, :] * np.eye(p)[:, :, None]
+            # (left, copies * out, in, right): the output index goes with the physical one
+            cores.append(core.reshape(left, copies * p, p, right))
+        self.params |= named("weight", cores)
+
+    def contract(self, cores: Cores) -> tuple[Array, Array]:
+        """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
+        weights, center = collect(self.params, "weight"), self.center
+        batch, copies = cores[0].shape[0], self.num_outputs
+        # (batch, weight bond, bra bond, ket bond)
+        left = right = do("ones", (batch, 1, 1, 1), like=cores[0])
+        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
+        for k in range(center):
+            left, scale = _sandwiched(left, weights[k], cores[k])
+            log_scale = log_scale + scale
+        for k in range(len(cores) - 1, center, -1):
+            mirrored = permute(weights[k], 3, 1, 2, 0), permute(cores[k], 0, 3, 2, 1)
+            right, scale = _sandwiched(right, *mirrored)
+            log_scale = log_scale + scale
+        l, _, p, r = weights[center].shape
+        weight = do("reshape", weights[center], (l, copies, p, p, r))
+        weight = do("reshape", permute(weight, 0, 2, 3, 1, 4), (l, p, p, copies * r))
+        left, scale = _sandwiched(left, weight, cores[center])  # (batch, copies*r, bra, ket)
+        log_scale = log_scale + scale
+        flat = do("reshape", left, (batch, copies, -1))
+        out = do("real", (flat @ do("reshape", right, (batch, -1, 1)))[..., 0])
+        norm, norm_scale = overlap(cores, cores)
+        norm = do("real", norm)
+        norm = do("where", norm > 0, norm, do("ones_like", norm))
+        return out / norm[:, None], log_scale - norm_scale
+
+
+def _sandwiched(env: Array, w: Array, x: Array) -> tuple[Array, Array]:
+    """Take one more site into an environment (batch, weight bond, bra bond, ket bond)."""
+    batch, a, i, j = env.shape
+    _, q, p, c = w.shape  # (left, out, in, right)
+    k = x.shape[3]
+    new = do("reshape", env, (batch, a * i, j)) @ do("reshape", x, (batch, j, p * k))
+    new = permute(do("reshape", new, (batch, a, i, p, k)), 0, 2, 4, 1, 3)  # (b, i, k, a, p)
+    flat = do("reshape", permute(w, 0, 2, 1, 3), (a * p, q * c))
+    new = do("reshape", new, (batch, i * k, a * p)) @ flat  # (b, i*k, q*c)
+    new = permute(do("reshape", new, (batch, i, k, q, c)), 0, 1, 3, 4, 2)  # (b, i, q, c, k)
+    bra = do("conj", do("reshape", x, (batch, i * q, -1)))  # (b, i*q, m)
+    new = permute(bra, 0, 2, 1) @ do("reshape", new, (batch, i * q, c * k))  # (b, m, c*k)
+    new = permute(do("reshape", new, (batch, -1, c, k)), 0, 2, 1, 3)  # (b, c, m, k)
+    scale = unit_scale(new, 1)
+    return new / scale[:, None, None, None], log(scale)
+
+
+def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
+    scale = unit_scale(env, 1)
+    return env / scale[:, None, None], log_scale + log(scale)

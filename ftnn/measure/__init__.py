@@ -1,0 +1,1 @@
+"""Time and memory of a network, and the floor below them."""
