@@ -3,9 +3,9 @@ A fixed sketch is a gauge
 =========================
 
 The cores of a matrix product state are not unique: :math:`X X^{-1}` on any bond changes the cores
-and not the vector. A nonlinearity on cores would see the difference. Behind a
-:class:`ftnn.Linear`, whose truncation uses test matrices that the layer keeps, it cannot: the output
-cores are a function of the vector alone.
+and not the vector. A nonlinearity on cores would see the difference. After a :class:`ftnn.Linear`,
+whose truncation uses test matrices that the layer keeps, it cannot: the output cores are a function
+of the vector alone.
 """
 
 import matplotlib.pyplot as plt

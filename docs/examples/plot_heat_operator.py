@@ -20,9 +20,8 @@ from ftnn.training import StateRegression, TorchModule
 SITES, MODES, STEPS = 20, 6, 300
 rng = np.random.default_rng(0)
 k = np.arange(MODES + 1)
-coefficients = (
-    rng.standard_normal((96, MODES + 1)) + 1j * rng.standard_normal((96, MODES + 1))
-) / (1 + k)
+normal = rng.standard_normal((2, 96, MODES + 1))
+coefficients = (normal[0] + 1j * normal[1]) / (1 + k)
 
 
 def waves(c):
@@ -48,7 +47,7 @@ schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
 x, t = ([torch.from_numpy(core) for core in state.cores] for state in (inputs, targets))
 objective = StateRegression()
 errors = []
-for step in range(STEPS):
+for _ in range(STEPS):
     rows = torch.from_numpy(rng.choice(80, 16, replace=False))
     output = module.apply_cores(tuple(core[rows] for core in x))
     loss = objective.losses(output, tuple(core[rows] for core in t)).mean()
@@ -70,10 +69,9 @@ left.semilogy(errors)
 left.set(xlabel="step", ylabel="relative error, training")
 grid = np.arange(2**9) / 2**9
 for n in range(3):
-    start, end = (
-        on_coarser_grid([c[80 + n, None] for c in s.cores], 9)[0] for s in (inputs, targets)
-    )
-    learned = on_coarser_grid([c[n, None].numpy() for c in held_out], 9)[0]
+    start, end = ([core[80 + n, None] for core in s.cores] for s in (inputs, targets))
+    learned = [core[n, None].numpy() for core in held_out]
+    start, end, learned = (on_coarser_grid(cores, 9)[0] for cores in (start, end, learned))
     right.plot(grid, start, color=f"C{n}", linestyle=":", linewidth=1)
     right.plot(grid, end, color=f"C{n}", linewidth=3, alpha=0.3)
     right.plot(grid, learned, color=f"C{n}", linewidth=1)

@@ -2,8 +2,8 @@
 Ground states from quimb, read as they are
 ==========================================
 
-Any list of quimb states is a batch: ground states of the transverse-field Ising chain, by DMRG. What
-can be measured of them, batched, tells where the transition is.
+Any list of quimb states is a batch, here ground states of the transverse-field Ising chain by DMRG.
+Entanglement and mutual information, computed for the whole batch, locate the transition.
 """
 
 import matplotlib.pyplot as plt

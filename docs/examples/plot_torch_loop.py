@@ -52,7 +52,7 @@ x_val, y_val = states(val), torch.from_numpy(val_labels)
 # A few epochs.
 torch.manual_seed(0)
 losses, accuracy = [], []
-for epoch in range(6):
+for _ in range(6):
     module.train()
     for rows in torch.randperm(len(y)).split(64):
         batch = ftnn.MPS([core[rows] for core in x.cores])

@@ -8,15 +8,13 @@ SVDs, the best that can be done site by site; the others cost a fraction of it.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 import ftnn
 from ftnn.truncation import METHODS, truncate
 
 # %%
 # Operators and states with rapidly decaying singular values: smooth functions of their indices.
-import numpy as np
-
-rng = np.random.default_rng(0)
 dims = (3,) * 10
 
 
@@ -38,8 +36,8 @@ x = ftnn.MPS([np.stack(sites) for sites in zip(*states, strict=True)])
 print(W.bond_dims, x.batch_size, x.bond_dims)
 
 # %%
-# :func:`ftnn.truncation.truncate` compresses and tells the relative error of every sample. ``W @ x``
-# is lazy: nothing of the size of the product is formed unless a method needs it.
+# :func:`ftnn.truncation.truncate` compresses and returns the relative error of every sample.
+# ``W @ x`` is lazy: nothing of the size of the product is formed unless a method needs it.
 bonds = [2, 4, 8, 12, 16, 24]
 errors = {
     name: [truncate(W @ x, max_bond=bond, method=name).error.mean() for bond in bonds]
