@@ -1,7 +1,9 @@
 """Data as states: images, and functions on quantics grids."""
 
+from .encoder import Encoder
 from .functions import from_function, on_coarser_grid
-from .images import AmplitudeEncoder, Encoder, ProductEncoder, site_order
+from .images import AmplitudeEncoder, ProductEncoder
+from .order import site_order
 
 __all__ = [
     "AmplitudeEncoder",

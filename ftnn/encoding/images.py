@@ -3,113 +3,79 @@
 An encoder is fitted once, on training images, and is saved with the model. Both encoders share
 the site orders: ``"row-major"``, ``"snake"`` (every other row reversed, so that neighbouring
 sites are neighbouring pixels) and ``"quantics"`` (Morton: coarse to fine, a 2 x 2 block at a
-time).
+time). Images are grey, ``(n, height, width)``, or have channels last, ``(n, height, width,
+channels)``, as Pillow and matplotlib read them.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import Any, Self
 
 import numpy as np
 
-from ..arrays.backend import Array, check_finite, check_floating, dims_product
+from ..arrays.backend import check_finite, check_floating, dims_product
 from ..chains.bonds import MaxBond, check_rank
 from ..chains.states import MPS, check_dims
 from ..chains.terms import Cores
 from ..chains.tt_svd import tt_svd
+from .encoder import Encoder, core_arrays, site_vectors
+from .order import site_order
 
-ORDERS = ("row-major", "snake", "quantics")
 STANDARDIZATIONS = ("none", "global", "pixel")
 FEATURES = ("linear", "trig")
 
 
-def site_order(height: int, width: int, order: str) -> np.ndarray:
-    """Row-major positions of a grid, in the order of sites.
-
-    Parameters
-    ----------
-    height, width : int
-        For "quantics" both must be one power of two.
-    order : {"row-major", "snake", "quantics"}
-
-    Returns
-    -------
-    int array (height * width,)
-
-    Examples
-    --------
-    >>> print(site_order(2, 3, "snake"), site_order(4, 4, "quantics")[:8])
-    [0 1 2 5 4 3] [0 1 4 5 2 3 6 7]
-    """
-    grid = np.arange(height * width).reshape(height, width)
-    if order == "row-major":
-        return grid.ravel()
-    if order == "snake":
-        grid[1::2] = grid[1::2, ::-1]
-        return grid.ravel()
-    if order == "quantics":
-        if height != width or height & (height - 1):
-            raise ValueError(
-                f"order 'quantics' needs a square grid whose side is a power of two, got "
-                f"{height} x {width}; pad it, or choose 'snake'"
-            )
-        n = height.bit_length() - 1
-        bits = grid.reshape((2,) * (2 * n))  # row bits, then column bits, coarse to fine
-        return bits.transpose([axis for k in range(n) for axis in (k, n + k)]).ravel()
-    raise ValueError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
-
-
-class Encoder(ABC):
-    """What both image encoders share: standardization, checks, and how they are saved.
+class ImageEncoder(Encoder):
+    """What the image encoders share: standardization and checks.
 
     Attributes
     ----------
     image_shape : tuple of int
-        Height and width.
+        (height, width) or (height, width, channels).
     buffers : dict of str to numpy.ndarray
-        Mean and scale of the training images; saved with the model.
-    phys_dims : tuple of int
-        Physical dimensions of the MPS.
+        Mean and scale of the training images, of shape ``image_shape``.
     """
 
     def __init__(self, image_shape: Sequence[int], standardize: str):
+        super().__init__()
         self.image_shape = check_dims(image_shape, "image_shape")
-        if len(self.image_shape) != 2:
-            raise ValueError(f"image_shape is {self.image_shape}, expected (height, width)")
+        if len(self.image_shape) not in (2, 3):
+            raise ValueError(
+                f"image_shape is {self.image_shape}, expected (height, width) or (height, width, "
+                "channels)"
+            )
         if standardize not in STANDARDIZATIONS:
             raise ValueError(
                 f"standardize is {standardize!r}; choose one of {', '.join(STANDARDIZATIONS)}"
             )
         self.standardize = standardize
-        self.phys_dims: tuple[int, ...] = ()
         self.buffers = {"mean": np.zeros(self.image_shape), "scale": np.ones(self.image_shape)}
 
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor, as JSON types."""
+    @property
+    def channels(self) -> int:
+        """Channels of a pixel; 1 for grey images."""
+        return self.image_shape[2] if len(self.image_shape) == 3 else 1
 
-    @abstractmethod
-    def _encode(self, images: np.ndarray) -> Cores:
-        """Cores of standardized images (batch, height, width)."""
-
-    @final
-    def fit(self, images: Array) -> Self:
+    def fit(self, data: Any) -> Self:
         """Take mean and scale from training images (none of them for standardize="none").
 
         Parameters
         ----------
-        images : array (batch, height, width)
-            Training images only: validation and test images must not leak in here.
+        data : array (n, height, width) or (n, height, width, channels)
+            Training images only: validation and test images must not leak in here. "global"
+            takes one mean and one scale for each channel.
 
         Returns
         -------
         Encoder
             This encoder.
         """
-        images = self._check(images).astype(np.float64)
+        images = self.check(data, "images").astype(np.float64)
         if self.standardize == "global":
-            self.buffers["mean"] = np.full(self.image_shape, images.mean())
-            self.buffers["scale"] = np.full(self.image_shape, 1.0 / max(images.std(), 1e-12))
+            axes = (0, 1, 2)  # of every channel
+            mean, deviation = images.mean(axis=axes), images.std(axis=axes)
+            self.buffers["mean"] = np.broadcast_to(mean, self.image_shape).copy()
+            scale = 1.0 / np.maximum(deviation, 1e-12)
+            self.buffers["scale"] = np.broadcast_to(scale, self.image_shape).copy()
         elif self.standardize == "pixel":
             # a pixel that hardly varies is not blown up: a tenth of the typical spread is added
             deviation = images.std(axis=0)
@@ -118,52 +84,43 @@ class Encoder(ABC):
             self.buffers["scale"] = 1.0 / (deviation + floor)
         return self
 
-    @final
-    def encode(self, images: Array) -> Cores:
-        """Cores of a batch of images, in their dtype, on NumPy.
-
-        Parameters
-        ----------
-        images : array (batch, height, width)
-            Floating and finite, scaled as those given to :meth:`fit`.
-
-        Returns
-        -------
-        tuple of array (batch, left, phys, right)
-        """
-        images = self._check(images)
-        mean, scale = (self.buffers[key].astype(images.dtype) for key in ("mean", "scale"))
-        return self._encode((images - mean) * scale)
-
-    @final
-    def __call__(self, images: Array) -> MPS:
-        """Encode a batch of images (batch, height, width) as an :class:`ftnn.MPS`."""
-        return MPS(self.encode(images))
-
-    def _check(self, images: Array) -> np.ndarray:
-        check_floating(images, "images")
-        images = np.asarray(images)
-        if images.ndim != 3 or images.shape[0] == 0 or images.shape[1:] != self.image_shape:
+    def check(self, data: Any, argument: str = "images") -> np.ndarray:
+        """Return images as an array, or raise ``TypeError`` or ``ValueError``."""
+        check_floating(data, argument)
+        images = np.asarray(data)
+        if images.ndim == 0 or len(images) == 0 or images.shape[1:] != self.image_shape:
             raise ValueError(
-                f"images has shape {images.shape}, expected (batch, "
-                f"{self.image_shape[0]}, {self.image_shape[1]}) with at least one image"
+                f"{argument} has shape {images.shape}, expected (batch, "
+                f"{', '.join(map(str, self.image_shape))}) with at least one image"
             )
-        check_finite(images, "images")
+        check_finite(images, argument)
         return images
 
+    def _standardized(self, data: Any) -> np.ndarray:
+        """Images (n, height, width, channels), standardized, in their dtype."""
+        images = self.check(data)
+        mean, scale = (self.buffers[key].astype(images.dtype) for key in ("mean", "scale"))
+        return ((images - mean) * scale).reshape(*images.shape[:3], self.channels)
 
-class AmplitudeEncoder(Encoder):
-    """The image as one vector, by batched TT-SVD.
+    def _original(self, images: np.ndarray) -> np.ndarray:
+        """Undo :meth:`_standardized`."""
+        images = images.reshape(len(images), *self.image_shape)
+        return images / self.buffers["scale"] + self.buffers["mean"]
+
+
+class AmplitudeEncoder(ImageEncoder):
+    """Encode an image as one vector, by batched TT-SVD.
 
     Parameters
     ----------
-    image_shape : (height, width)
+    image_shape : (height, width) or (height, width, channels)
     order : {"quantics", "row-major", "snake"}
         For "quantics" the image is padded with zeros on all sides to a square whose side is a
         power of two, and each site is a 2 x 2 block at one scale, coarse to fine.
     dims : sequence of int, optional
         Physical dimensions; by default (4, 4, ...) for "quantics" and the prime factors of
-        height and width otherwise.
+        height and width otherwise. The channels are the fastest index: by default a last site of
+        their own.
     max_bond : int, optional
     rtol : float
         Relative error allowed for each image.
@@ -176,6 +133,10 @@ class AmplitudeEncoder(Encoder):
     >>> x = encoder(np.random.default_rng(0).random((2, 28, 28)))
     >>> x.phys_dims, x.bond_dims
     ((4, 4, 4, 4, 4), (4, 8, 8, 4))
+    >>> colour = AmplitudeEncoder((32, 32, 3))
+    >>> images = np.random.default_rng(0).random((2, 32, 32, 3))
+    >>> colour.phys_dims, bool(np.allclose(colour.reconstruct(colour(images)), images))
+    ((4, 4, 4, 4, 4, 3), True)
     """
 
     def __init__(
@@ -188,7 +149,7 @@ class AmplitudeEncoder(Encoder):
         standardize: str = "none",
     ):
         super().__init__(image_shape, standardize)
-        height, width = self.image_shape
+        height, width = self.image_shape[:2]
         if order == "quantics":
             side = 1 << (max(height, width) - 1).bit_length()
             self.padded = (side, side)
@@ -202,46 +163,52 @@ class AmplitudeEncoder(Encoder):
                 [4] * (sides[0].bit_length() - 1)
                 if order == "quantics" and sides[0] > 1
                 else [f for side in sides for f in _prime_factors(side)] or [1]
-            )
-        self.phys_dims = check_dims(dims, "dims")
+            ) + [self.channels] * (self.channels > 1)
+        self.phys_dims = self.dims = check_dims(dims, "dims")
         self.max_bond = check_rank(max_bond, rtol, len(self.phys_dims))
-        if dims_product(self.phys_dims) != len(self._index):
+        entries = len(self._index) * self.channels
+        if dims_product(self.phys_dims) != entries:
             raise ValueError(
                 f"dims {self.phys_dims} multiply to {dims_product(self.phys_dims)}, but the "
-                f"image has {len(self._index)} pixels in order {order!r}"
+                f"image has {entries} {'pixels' if self.channels == 1 else 'entries'} in order "
+                f"{order!r}"
             )
 
-    def _encode(self, images: np.ndarray) -> Cores:
-        height, width = self.image_shape
-        more = (self.padded[0] - height, self.padded[1] - width)
-        pad = ((0, 0), *((m // 2, m - m // 2) for m in more))  # in the middle: mirrors stay images
-        flat = np.pad(images, pad).reshape(len(images), -1)[:, self._index]
-        return tt_svd(flat, self.phys_dims, self.max_bond, self.rtol)
+    def encode(self, data: Any) -> Cores:
+        """Map images to cores (n, left, phys, right), in their dtype, on NumPy."""
+        images = self._standardized(data)
+        flat = np.pad(images, ((0, 0), *self._margins(), (0, 0)))
+        flat = flat.reshape(len(images), -1, self.channels)[:, self._index]
+        return tt_svd(flat.reshape(len(images), -1), self.phys_dims, self.max_bond, self.rtol)
 
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "image_shape": list(self.image_shape),
-            "order": self.order,
-            "dims": list(self.phys_dims),
-            "max_bond": self.max_bond,
-            "rtol": self.rtol,
-            "standardize": self.standardize,
-        }
+    def reconstruct(self, x: MPS | Cores) -> np.ndarray:
+        """Return the images (n, height, width[, channels]) whose amplitudes a state holds."""
+        dense = MPS(core_arrays(x)).to_dense()  # (n, pixels * channels)
+        images = np.empty((len(dense), len(self._index), self.channels), dense.dtype)
+        images[:, self._index] = dense.reshape(images.shape)
+        (top, _), (left, _) = self._margins()
+        height, width = self.image_shape[:2]
+        images = images.reshape(len(dense), *self.padded, self.channels)
+        return self._original(images[:, top : top + height, left : left + width])
+
+    def _margins(self) -> list[tuple[int, int]]:
+        """Rows and columns of zeros before and after: mirrored images stay mirrored."""
+        more = [p - side for p, side in zip(self.padded, self.image_shape, strict=False)]
+        return [(m // 2, m - m // 2) for m in more]
 
 
-class ProductEncoder(Encoder):
-    r"""A product state: every site is a small vector made of one pixel or one patch, bond 1.
+class ProductEncoder(ImageEncoder):
+    r"""Encode an image as a product state: a small vector for every pixel or patch, bond 1.
 
     ``features="linear"``: :math:`(1, \phi)` with :math:`\phi` the standardized pixels of the
-    patch times ``scale / sqrt(pixels)``. The constant channel keeps the overlap of long chains
-    from decaying; :math:`\phi` should be small when there are many sites.
+    patch (all their channels) times ``scale / sqrt(entries)``. The constant channel keeps the
+    overlap of long chains from decaying; :math:`\phi` should be small when there are many sites.
     ``features="trig"``: :math:`(\cos\tfrac{\pi}{2}x, \sin\tfrac{\pi}{2}x)` of one pixel
     (Stoudenmire, Schwab, arXiv:1605.05775, equation 3).
 
     Parameters
     ----------
-    image_shape : (height, width)
+    image_shape : (height, width) or (height, width, channels)
     patch : (height, width)
         The sites are the patches.
     stride : (height, width), optional
@@ -262,8 +229,12 @@ class ProductEncoder(Encoder):
     >>> x = encoder.fit(np.random.default_rng(0).random((5, 28, 28)))(np.ones((2, 28, 28)))
     >>> x.L, x.phys_dims[0], x.bond_dims[0]
     (16, 50, 1)
+    >>> bool(np.allclose(encoder.reconstruct(x), 1.0))
+    True
     >>> ProductEncoder((28, 28), patch=(10, 10), stride=(6, 6)).grid
     (4, 4)
+    >>> ProductEncoder((32, 32, 3), patch=(4, 4)).phys_dims[:2]  # 1 + 4 * 4 * 3
+    (49, 49)
     """
 
     def __init__(
@@ -283,7 +254,7 @@ class ProductEncoder(Encoder):
             raise ValueError(
                 f"patch is {self.patch} and stride {self.stride}, expected (height, width) each"
             )
-        steps = list(zip(self.image_shape, self.patch, self.stride, strict=True))
+        steps = list(zip(self.image_shape[:2], self.patch, self.stride, strict=True))
         if any(side < p or (side - p) % step for side, p, step in steps):
             raise ValueError(
                 f"patches {self.patch} at strides {self.stride} do not end where an image of "
@@ -292,11 +263,11 @@ class ProductEncoder(Encoder):
             )
         if features not in FEATURES:
             raise ValueError(f"features is {features!r}; choose one of {', '.join(FEATURES)}")
-        pixels = dims_product(self.patch)
-        if features == "trig" and (pixels != 1 or standardize != "none"):
+        self._entries = dims_product(self.patch) * self.channels
+        if features == "trig" and (self._entries != 1 or standardize != "none"):
             raise ValueError(
-                "features 'trig' takes patch=(1, 1) and standardize='none' (pixels in [0, 1]); "
-                "use features='linear' for patches"
+                "features 'trig' takes grey images, patch=(1, 1) and standardize='none' (pixels "
+                "in [0, 1]); use features='linear' for patches and colours"
             )
         if not scale > 0.0:
             raise ValueError(f"scale is {scale!r}, expected a positive number")
@@ -304,31 +275,47 @@ class ProductEncoder(Encoder):
         rows, cols = ((side - p) // step + 1 for side, p, step in steps)
         self.grid = (rows, cols)
         self._index = site_order(*self.grid, order)
-        self.phys_dims = (pixels + 1,) * len(self._index)
+        self.phys_dims = (self._entries + 1,) * len(self._index)
 
-    def _encode(self, images: np.ndarray) -> Cores:
-        batch, (rows, cols), (ph, pw) = len(images), self.grid, self.patch
+    def encode(self, data: Any) -> Cores:
+        """Map images to cores (n, 1, phys, 1), in their dtype, on NumPy."""
+        images = self._standardized(data)
+        # (n, rows, cols, channels, patch height, patch width), a view
         windows = np.lib.stride_tricks.sliding_window_view(images, self.patch, axis=(1, 2))
-        tiles = windows[:, :: self.stride[0], :: self.stride[1]].transpose(1, 2, 0, 3, 4)
-        tiles = tiles.reshape(rows * cols, batch, ph * pw)[self._index]  # (sites, batch, pixels)
+        tiles = windows[:, :: self.stride[0], :: self.stride[1]].transpose(1, 2, 0, 4, 5, 3)
+        tiles = tiles.reshape(len(self._index), len(images), -1)  # (patches, n, entries)
+        tiles = tiles[self._index]  # (sites, n, entries)
         if self.features == "trig":
             parts = [np.cos(np.pi / 2 * tiles), np.sin(np.pi / 2 * tiles)]
         else:
-            parts = [np.ones_like(tiles[..., :1]), tiles * (self.scale / np.sqrt(ph * pw))]
+            parts = [np.ones_like(tiles[..., :1]), tiles * self._factor]
         sites = np.concatenate(parts, axis=2).astype(images.dtype)
-        return tuple(site[:, None, :, None] for site in sites)  # (batch, 1, phys, 1)
+        return tuple(site[:, None, :, None] for site in sites)  # (n, 1, phys, 1)
 
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "image_shape": list(self.image_shape),
-            "patch": list(self.patch),
-            "stride": list(self.stride),
-            "order": self.order,
-            "features": self.features,
-            "scale": self.scale,
-            "standardize": self.standardize,
-        }
+    def reconstruct(self, x: MPS | Cores) -> np.ndarray:
+        """Return the images (n, height, width[, channels]) that product states encode.
+
+        Where patches overlap, pixels are means over them; where patches leave pixels out, these
+        are the mean of the training images.
+        """
+        sites = np.stack(site_vectors(x, self.phys_dims))  # (sites, n, phys)
+        if self.features == "trig":
+            tiles = np.arctan2(sites[..., 1:], sites[..., :1]) * (2 / np.pi)
+        else:
+            tiles = sites[..., 1:] / sites[..., :1] / self._factor
+        (height, width), (ph, pw), n = self.image_shape[:2], self.patch, sites.shape[1]
+        total = np.zeros((n, height, width, self.channels))
+        count = np.zeros((height, width, 1))
+        for place, tile in zip(self._index, tiles, strict=True):
+            row, col = divmod(int(place), self.grid[1])
+            row, col = row * self.stride[0], col * self.stride[1]
+            total[:, row : row + ph, col : col + pw] += tile.reshape(n, ph, pw, self.channels)
+            count[row : row + ph, col : col + pw] += 1.0
+        return self._original(total / np.maximum(count, 1.0))
+
+    @property
+    def _factor(self) -> float:
+        return self.scale / np.sqrt(self._entries)
 
 
 def _prime_factors(number: int) -> list[int]:

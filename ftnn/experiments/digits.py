@@ -1,6 +1,6 @@
 """scikit-learn's digits: 8 x 8 images, in the package itself."""
 
-from ..encoding.images import Encoder, ProductEncoder
+from ..encoding import Encoder, ProductEncoder
 from ..layers.layer import Layer
 from .base import FUNCTIONS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
 from .data import load_digits

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..encoding.images import Encoder, ProductEncoder
+from ..encoding import Encoder, ProductEncoder
 from ..layers.layer import Layer
 from .base import FUNCTIONS_ONLY, LAYERS_ONLY, STATES_ONLY, Config, Data, Experiment
 from .data import load_fashion_mnist

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..chains.terms import Cores
-from ..encoding.images import AmplitudeEncoder, Encoder
+from ..encoding import AmplitudeEncoder, Encoder
 from ..layers.layer import Layer
 from .base import FUNCTIONS_ONLY, LAYERS_ONLY, PATCHES_ONLY, STATES_ONLY, Config, Data, Experiment
 from .fashion_mnist import load

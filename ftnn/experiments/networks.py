@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..encoding.images import Encoder
+from ..encoding import Encoder
 from ..layers.calibration import calibrate
 from ..layers.coarsen import Coarsen
 from ..layers.layer import Layer

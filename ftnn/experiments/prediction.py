@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays.backend import as_like, to_numpy
 from ..chains.distance import relative_squares
 from ..chains.terms import Cores
-from ..encoding.images import Encoder
+from ..encoding import Encoder
 from ..layers.layer import Layer
 from .base import rows
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..arrays.backend import check_backend, convert
 from ..chains.terms import Cores
-from ..encoding.images import Encoder
+from ..encoding import Encoder
 from ..interpret.report import (
     LayerRow,
     StateRow,

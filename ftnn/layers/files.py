@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from .. import nonlinear
 from ..arrays.backend import to_numpy
-from ..encoding.images import AmplitudeEncoder, Encoder, ProductEncoder
+from ..encoding import Encoder
 from .coarsen import Coarsen
 from .layer import Layer
 from .linear import Linear
@@ -24,9 +24,6 @@ FORMAT = "ftnn-model-1"
 _LAYERS: dict[str, Callable[..., Layer]] = {
     **{cls.__name__: cls for cls in (Linear, Coarsen, Residual, Sequential, Readout, Expectation)},
     **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
-}
-_ENCODERS: dict[str, type[Encoder]] = {
-    cls.__name__: cls for cls in (AmplitudeEncoder, ProductEncoder)
 }
 
 
@@ -141,15 +138,10 @@ def load_encoder(path: str | os.PathLike) -> Encoder | None:
     if about.get("encoder") is None:
         return None
     try:
-        kind = about["encoder"]["type"]
-        if kind not in _ENCODERS:
-            raise ValueError(f"unknown encoder type {kind!r}")
-        encoder = _ENCODERS[kind](**about["encoder"]["config"])
-        for name, old in encoder.buffers.items():
-            new = tensors[f"encoder.{name}"]
-            if new.shape != old.shape:
-                raise ValueError(f"encoder.{name} has shape {new.shape}, expected {old.shape}")
-            encoder.buffers[name] = new
+        kind = Encoder.named(about["encoder"]["type"])
+        encoder = kind(**about["encoder"]["config"])
+        stored = {k[len("encoder.") :]: v for k, v in tensors.items() if k.startswith("encoder.")}
+        encoder.set_buffers(stored)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold a complete encoder: {error}") from None
     return encoder

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..arrays.backend import check_finite, check_floating, convert
+from ..arrays.backend import check_finite, convert
 from ..chains.states import MPS, check_cores
 from ..chains.terms import Cores
 
 CHUNK = 2048
-"""Images encoded at a time."""
+"""Samples encoded at a time."""
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Random transformation of images (batch, height, width) to images of the same shape."""
@@ -27,8 +27,8 @@ class TrainingData:
 
     Attributes
     ----------
-    train_inputs : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
-        Images need an encoder; states are taken as they are.
+    train_inputs : array (n, ...), MPS, or tuple of array (n, left, phys, right)
+        What the encoder takes, such as images or a table; states are taken as they are.
     train_targets : int array (n,), or states
         What the objective of the trainer takes: labels, or an MPS or cores.
     val_inputs, val_targets : likewise, optional
@@ -97,18 +97,18 @@ def encode(
     augment: Augment | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """Cores of images, in chunks, or of states given as such.
+    """Encode arrays in chunks, or take the cores of states given as such.
 
     Parameters
     ----------
-    inputs : array (n, height, width), MPS or tuple of array (n, left, phys, right)
+    inputs : array (n, ...), MPS or tuple of array (n, left, phys, right)
     encoder : Encoder or None
-        Must be given for images, and fitted.
+        Must be given for arrays, and fitted.
     argument : str
         Name of ``inputs`` in errors.
     dtype, device : str
     augment : callable, optional
-        Applied to every chunk of images with ``rng``.
+        Applied to every chunk of inputs with ``rng``.
 
     Returns
     -------
@@ -118,34 +118,28 @@ def encode(
     if isinstance(inputs, (MPS, tuple, list)):
         cores = check_states(inputs, argument)
         return _settle(tuple(convert(core, "torch", dtype, "cpu") for core in cores), device)
-    check_images(inputs, encoder, argument)
+    check_inputs(inputs, encoder, argument)
     chunks = []
     for start in range(0, len(inputs), CHUNK):
-        images = inputs[start : start + CHUNK]
+        rows = inputs[start : start + CHUNK]
         if augment is not None:
-            images = _augmented(images, augment, rng)
-        chunks.append([convert(core, "torch", dtype) for core in encoder.encode(images)])
+            rows = _augmented(rows, augment, rng)
+        chunks.append([convert(core, "torch", dtype) for core in encoder.encode(rows)])
     return _settle(tuple(_concat(parts) for parts in zip(*chunks, strict=True)), device)
 
 
-def check_images(images: Any, encoder: Any, argument: str) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``images`` can be encoded."""
-    if not isinstance(images, np.ndarray):
+def check_inputs(inputs: Any, encoder: Any, argument: str) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``inputs`` can be encoded."""
+    if not isinstance(inputs, np.ndarray):
         raise TypeError(
-            f"{argument} is a {type(images).__name__}, expected a NumPy array (n, height, width) "
-            "of images, an ftnn.MPS, or a tuple of cores"
+            f"{argument} is a {type(inputs).__name__}, expected a NumPy array (n, ...) for an "
+            "encoder, an ftnn.MPS, or a tuple of cores"
         )
     if encoder is None:
         raise ValueError(
-            f"{argument} is an array of images, but the trainer has no encoder; "
-            "pass one, or pass an ftnn.MPS"
+            f"{argument} is an array, but the trainer has no encoder; pass one, or pass an ftnn.MPS"
         )
-    check_floating(images, argument)
-    if images.ndim != 3 or len(images) == 0:
-        raise ValueError(
-            f"{argument} has shape {images.shape}, expected (n, height, width) with n >= 1"
-        )
-    check_finite(images, argument)
+    encoder.check(inputs, argument)
 
 
 def check_states(inputs: Any, argument: str) -> Cores:

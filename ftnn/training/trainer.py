@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..encoding.images import Encoder
+from ..encoding import Encoder
 from ..layers.files import save
 from ..layers.layer import Layer
 from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
 from .config import TrainConfig, resolve_device
-from .data import Augment, AugmentStates, Samples, batches, check_images, encode, taken
+from .data import Augment, AugmentStates, Samples, batches, check_inputs, encode, taken
 from .interrupt import graceful_interrupt
 from .metrics import METRICS_NAME, append_metrics, json_safe, rewrite_metrics
 from .module import TorchModule
@@ -248,7 +248,7 @@ class Trainer:
         """Check, encode; with ``first_only`` encode one image, and leave the rest for later."""
         num_samples = None
         if first_only:
-            check_images(inputs, self.encoder, inputs_name)
+            check_inputs(inputs, self.encoder, inputs_name)
             inputs, num_samples = inputs[:1], len(inputs)
         cores = encode(inputs, self.encoder, inputs_name, self.config.dtype, self.device)
         dims = tuple(core.shape[2] for core in cores)
