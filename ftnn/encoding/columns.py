@@ -1,0 +1,233 @@
+"""Columns of a table: numbers or categories, with missing values."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+KINDS = ("numeric", "category")
+
+MISSING_WORDS = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+"""Texts that stand for a missing value, in lower case and without blanks around them."""
+
+MISSING, UNKNOWN = -1, -2
+"""Codes of missing values, and of categories that are not known."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What is known of the columns of a table after fitting.
+
+    Attributes
+    ----------
+    names : list of str, or None
+        Of a data frame.
+    kinds : list of str
+        "numeric" or "category", one a column.
+    categories : list of list of str
+        Those met, in alphabetical order; empty for numbers.
+    missing : list of bool
+        Whether the column has a channel for missing values.
+    """
+
+    names: list[str] | None = None
+    kinds: list[str] = field(default_factory=list)
+    categories: list[list[str]] = field(default_factory=list)
+    missing: list[bool] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> list[int]:
+        """Return the places of the columns of a kind."""
+        return [k for k, own in enumerate(self.kinds) if own == kind]
+
+    def to_array(self) -> np.ndarray:
+        """Return the schema as the bytes of a text, uint8 array (n,)."""
+        return np.frombuffer(json.dumps(asdict(self)).encode(), np.uint8)
+
+    @classmethod
+    def from_array(cls, array: np.ndarray) -> "Schema":
+        """Read what :meth:`to_array` returned, or raise ``ValueError``.
+
+        Examples
+        --------
+        >>> schema = Schema(["age"], ["numeric"], [[]], [False])
+        >>> Schema.from_array(schema.to_array()) == schema
+        True
+        """
+        try:
+            schema = cls(**json.loads(array.tobytes()))
+            counts = {len(schema.kinds), len(schema.categories), len(schema.missing)}
+            names = schema.names if schema.names is not None else schema.kinds
+            texts = all(isinstance(c, str) for known in (names, *schema.categories) for c in known)
+            flags = all(isinstance(flag, bool) for flag in schema.missing)
+            if counts != {len(names)} or not texts or not flags or set(schema.kinds) - set(KINDS):
+                raise ValueError("names, kinds and categories do not fit together")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"the description of the columns is damaged: {error}") from None
+        return schema
+
+
+def read_columns(data: Any, argument: str) -> tuple[list[np.ndarray], list[str] | None]:
+    """Split a table into its columns.
+
+    Parameters
+    ----------
+    data : array (n, columns) or data frame
+        An array of numbers, of text or of objects; or anything with ``columns`` whose columns have
+        ``to_numpy``, as data frames of pandas and polars.
+    argument : str
+        Name of ``data`` in errors.
+
+    Returns
+    -------
+    columns : list of array (n,)
+    names : list of str, or None for an array
+    """
+    if hasattr(data, "columns") and hasattr(data, "__getitem__"):
+        names = [str(name) for name in data.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{argument} has two columns called {twice[0]!r}; rename one")
+        columns = [np.asarray(data[name].to_numpy()) for name in data.columns]
+    else:
+        if not isinstance(data, np.ndarray):
+            raise TypeError(
+                f"{argument} is a {type(data).__name__}, expected an array (n, columns) or a data "
+                "frame"
+            )
+        if data.ndim != 2:
+            more = "; use array.reshape(-1, 1) for a single column" if data.ndim == 1 else ""
+            raise ValueError(f"{argument} has shape {data.shape}, expected (n, columns){more}")
+        columns, names = list(data.T), None
+    if not columns or len(columns[0]) == 0:
+        raise ValueError(
+            f"{argument} has {len(columns)} columns and {len(columns[0]) if columns else 0} rows; "
+            "expected at least one of both"
+        )
+    for k, column in enumerate(columns):
+        if column.dtype.kind not in "fiubOUST":
+            raise TypeError(
+                f"{title(argument, k, names)} has dtype {column.dtype}, expected numbers, text or "
+                "objects; turn dates into numbers first"
+            )
+    return columns, names
+
+
+def title(argument: str, k: int, names: Sequence[str] | None) -> str:
+    """Return what errors call column ``k``.
+
+    Examples
+    --------
+    >>> title("data", 1, ["age", "sex"]), title("data", 1, None)
+    ("data: column 1 ('sex')", 'data: column 1')
+    """
+    return f"{argument}: column {k}" + (f" ({names[k]!r})" if names else "")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether an entry of a table stands for a missing value.
+
+    Examples
+    --------
+    >>> [is_missing(value) for value in (None, float("nan"), " NA ", "", "?", 0, "no")]
+    [True, True, True, True, True, False, False]
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+        return True
+    if isinstance(value, (str, bytes)):
+        return as_text(value).lower() in MISSING_WORDS
+    return bool(value != value)
+
+
+def as_text(value: Any) -> str:
+    """Return the name of a category: 1, 1.0 and "1" are one, and so are " a" and "a".
+
+    Examples
+    --------
+    >>> as_text(1.0), as_text(np.int64(1)), as_text(" a "), as_text(True), as_text(0.5)
+    ('1', '1', 'a', 'True', '0.5')
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return str(value).strip()
+
+
+def guess_kind(column: np.ndarray) -> str:
+    """Return "numeric" where every entry that is not missing reads as a number.
+
+    Examples
+    --------
+    >>> guess_kind(np.array(["1.5", "?", "2"])), guess_kind(np.array([1, "red", None], object))
+    ('numeric', 'category')
+    """
+    if column.dtype.kind in "fiub":
+        return "numeric"
+    return "numeric" if all(_number(v) is not None for v in column) else "category"
+
+
+def numbers(column: np.ndarray, what: str) -> np.ndarray:
+    """Return a column as float64 array (n,) with NaN for missing values, or raise.
+
+    Parameters
+    ----------
+    column : array (n,)
+    what : str
+        What errors call the column.
+    """
+    if column.dtype.kind in "fiub":
+        values = column.astype(np.float64)
+    else:
+        parsed = [_number(value) for value in column]
+        if None in parsed:
+            row = parsed.index(None)
+            raise ValueError(
+                f"{what} holds {column.tolist()[row]!r} in row {row}, expected numbers; give its "
+                "kind as 'category', or clean it"
+            )
+        values = np.array(parsed, dtype=np.float64)
+    if np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        raise ValueError(
+            f"{what} is infinite in row {row}; clip it, or make it NaN where it is missing"
+        )
+    return values
+
+
+def categories(column: np.ndarray) -> list[str | None]:
+    """Return the name of the category in every row, None where it is missing."""
+    return [None if is_missing(value) else as_text(value) for value in column]
+
+
+def category_codes(column: np.ndarray, known: Sequence[str]) -> np.ndarray:
+    """Return places (n,) among the known categories, MISSING or UNKNOWN.
+
+    Examples
+    --------
+    >>> category_codes(np.array(["b", "", "c", "a"]), ["a", "b"]).tolist()
+    [1, -1, -2, 0]
+    """
+    places: dict[str | None, int] = {name: place for place, name in enumerate(known)}
+    places[None] = MISSING
+    return np.array([places.get(name, UNKNOWN) for name in categories(column)], dtype=np.int64)
+
+
+def most_frequent(column: np.ndarray, known: Sequence[str]) -> int:
+    """Return the place of the most frequent category; UNKNOWN where there is none at all."""
+    codes = category_codes(column, known)
+    counts = np.bincount(codes[codes >= 0], minlength=1)
+    return int(np.argmax(counts)) if counts.any() else UNKNOWN
+
+
+def _number(value: Any) -> float | None:
+    """Read a number, NaN for a missing one; None where it is not a number."""
+    if is_missing(value):
+        return np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

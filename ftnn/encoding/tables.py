@@ -1,0 +1,423 @@
+r"""Tables to MPS: a product state with a site for every column, or for a few of them.
+
+The vector of a site is :math:`(1, \phi)`: a constant channel, which keeps the overlap of long
+chains from decaying, and the features of its columns times ``scale``, over the root of their
+number. A number has one feature or several (:mod:`ftnn.encoding.features`), a category is one-hot.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ..chains.states import MPS, check_positive
+from ..chains.terms import Cores
+from .columns import (
+    KINDS,
+    MISSING,
+    UNKNOWN,
+    Schema,
+    categories,
+    category_codes,
+    guess_kind,
+    most_frequent,
+    numbers,
+    read_columns,
+    title,
+)
+from .encoder import Encoder, site_vectors
+from .features import check_features, count_features, expand, invert
+from .scaling import (
+    NORMALIZATIONS,
+    extent,
+    fit_statistics,
+    scale_columns,
+    statistics_shapes,
+    unscale_columns,
+)
+
+CHOICES = {
+    "normalize": NORMALIZATIONS,
+    "missing": ("channel", "impute", "error"),
+    "unknown": ("zeros", "channel", "error"),
+}
+
+
+class TableEncoder(Encoder):
+    r"""Encode rows of a table as product states: a site for every column, or group of columns.
+
+    Parameters
+    ----------
+    columns : sequence or mapping of {"numeric", "category"}, optional
+        The kind of every column. By default a column is numeric where all training entries read
+        as numbers. A mapping from names to kinds also chooses columns of a data frame, and their
+        order; for an array it names the columns there are.
+    features : {"linear", "trig", "fourier", "polynomial", "spline"}
+        Of the numbers; see :mod:`ftnn.encoding.features`. "trig" sites have no constant channel:
+        their vector :math:`(\cos\tfrac{\pi}{2}u, \sin\tfrac{\pi}{2}u)` has norm 1.
+    degree : int, optional
+        Of "fourier" (frequencies; by default 2), "polynomial" (2) and "spline" (intervals; 4).
+    normalize : {"standard", "quantile", "none"}
+        "standard" shifts and scales every column to mean 0 and variance 1. "quantile" maps it to
+        its ranks in the training data, evenly spread with mean 0 and variance 1. "none" takes
+        numbers as they are.
+    clip : float
+        Numbers beyond this many standard deviations are moved there. With "quantile" the ends
+        are the extremes of the training data instead.
+    scale : float
+        Size of the features beside the constant channel.
+    group : int
+        Columns a site.
+    missing : {"channel", "impute", "error"}
+        What a missing value (NaN, None, pandas.NA, or text such as "", "NA", "?") becomes: a
+        channel of its own, in columns where training data have any; the mean (the median with
+        "quantile", the most frequent category); or a ``ValueError``. Where there is no channel
+        for it, it is imputed.
+    unknown : {"zeros", "channel", "error"}
+        What a category becomes that is not in the training data: zeros beside the constant
+        channel, a channel of its own, or a ``ValueError``.
+
+    Attributes
+    ----------
+    schema : ftnn.encoding.columns.Schema
+        Names, kinds and categories of the columns, after fitting.
+    constant : tuple of int
+        Numeric columns that do not vary in the training data: their features are those of 0.
+
+    Notes
+    -----
+    Data are arrays (n, columns) of numbers or of objects, or data frames of pandas or polars.
+    Categories are compared as text: 1, 1.0 and "1" are the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = np.array([[1.0, 10.0], [3.0, np.nan], [5.0, 30.0]])
+    >>> encoder = TableEncoder().fit(table)
+    >>> x = encoder(table)
+    >>> x.phys_dims, encoder.reconstruct(x).tolist()
+    ((2, 3), [[1.0, 10.0], [3.0, nan], [5.0, 30.0]])
+    >>> people = np.array([[31, "red"], [47, "blue"], [25, "red"]], dtype=object)
+    >>> encoder = TableEncoder(["numeric", "category"], group=2).fit(people)
+    >>> encoder.phys_dims, encoder.schema.categories[1]
+    ((4,), ['blue', 'red'])
+    >>> print(encoder.encode(people)[0][:, 0, :, 0].round(2))  # 1, age, blue, red
+    [[ 1.   -0.25  0.    0.71]
+     [ 1.    0.96  0.71  0.  ]
+     [ 1.   -0.71  0.    0.71]]
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
+        features: str = "linear",
+        degree: int | None = None,
+        normalize: str = "standard",
+        clip: float = 3.0,
+        scale: float = 1.0,
+        group: int = 1,
+        missing: str = "channel",
+        unknown: str = "zeros",
+    ):
+        super().__init__()
+        self.columns = _check_columns(columns)
+        self._degree = check_features(features, degree)
+        self.normalize, self.missing, self.unknown = normalize, missing, unknown
+        for argument, choices in CHOICES.items():
+            if getattr(self, argument) not in choices:
+                raise ValueError(
+                    f"{argument} is {getattr(self, argument)!r}; choose one of {', '.join(choices)}"
+                )
+        for argument, number in (("clip", clip), ("scale", scale)):
+            if not 0.0 < number < np.inf:
+                raise ValueError(f"{argument} is {number!r}, expected a positive number")
+        check_positive(group, "group")
+        if features == "trig" and group > 1:
+            raise ValueError(
+                f"group is {group}, but features 'trig' fill a site; use group=1, or 'fourier'"
+            )
+        self.features, self.degree = features, degree
+        self.clip, self.scale, self.group = clip, scale, group
+        self.schema = Schema()
+
+    @property
+    def constant(self) -> tuple[int, ...]:
+        """Numeric columns that did not vary in the training data."""
+        if not self.phys_dims:
+            return ()
+        places = self.schema.of_kind("numeric")
+        return tuple(k for k, s in zip(places, self.buffers["scale"], strict=True) if s == 0.0)
+
+    def fit(self, data: Any) -> Self:
+        """Learn kinds, categories, centers and scales of the columns from training data.
+
+        Parameters
+        ----------
+        data : array (n, columns) or data frame
+            Training data only.
+
+        Returns
+        -------
+        TableEncoder
+            This encoder.
+
+        Raises
+        ------
+        TypeError
+            If data are no table of numbers, text or objects.
+        ValueError
+            If the table is empty, a number is infinite or not one, or columns do not fit.
+        """
+        self.schema = Schema()
+        columns, names = self._select(data, "data")
+        kinds = list(_kinds(self.columns) or map(guess_kind, columns))
+        known: list[list[str]] = []
+        missing, values, frequent = [], [], []
+        for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
+            if kind == "numeric":
+                known.append([])
+                values.append(numbers(column, title("data", k, names)))
+                missing.append(bool(np.isnan(values[-1]).any()))
+            else:
+                met = set(categories(column))
+                known.append(sorted(name for name in met if name is not None))
+                frequent.append(most_frequent(column, known[-1]))
+                missing.append(None in met)
+        if self.missing == "error" and any(missing):
+            raise _missing_value(title("data", missing.index(True), names))
+        own_channel = [have and self.missing == "channel" for have in missing]
+        self._set_schema(Schema(names, kinds, known, own_channel))
+        matrix = _join(values, len(columns[0]), np.float64)
+        self.buffers["frequent"] = np.array(frequent, dtype=np.int64)
+        self.buffers |= fit_statistics(matrix, self.normalize)
+        return self
+
+    def check(self, data: Any, argument: str = "data") -> Any:
+        """Return data unchanged, or raise unless they are a table like that of training."""
+        self._read(data, argument)
+        return data
+
+    def encode(self, data: Any) -> Cores:
+        """Map rows of a table to cores (n, 1, phys, 1): float32 for float32 arrays, else float64.
+
+        Parameters
+        ----------
+        data : array (n, columns) or data frame
+            With the columns of the training data.
+        """
+        blocks = self._blocks(*self._read(data, "data"))
+        dtype = np.float32 if getattr(data, "dtype", None) == np.float32 else np.float64
+        cores = []
+        for own in self._sites():
+            parts = [blocks[k] for k in own]
+            if not self._is_bare(own):
+                factor = self.scale / np.sqrt(len(own))
+                parts = [np.ones((len(parts[0]), 1)), *(factor * part for part in parts)]
+            site = np.concatenate(parts, axis=1).astype(dtype)  # (n, phys)
+            cores.append(site[:, None, :, None])
+        return tuple(cores)
+
+    def reconstruct(self, x: MPS | Cores) -> np.ndarray:
+        """Return the table that product states encode.
+
+        Parameters
+        ----------
+        x : MPS or tuple of array (n, 1, phys, 1)
+
+        Returns
+        -------
+        array (n, columns)
+            float64 with NaN for missing values; or, with categories, of objects: floats, the
+            names of categories, and None for those missing or unknown. Numbers that were clipped
+            come back as where they were moved.
+        """
+        blocks: list[np.ndarray] = []
+        for own, site in zip(self._sites(), site_vectors(x, self._fitted_dims()), strict=True):
+            if not self._is_bare(own):
+                site = site[:, 1:] / site[:, :1] * (np.sqrt(len(own)) / self.scale)
+            ends = np.cumsum([self._width(k) for k in own])
+            blocks += np.split(site, ends[:-1], axis=1)
+        n, numeric = len(blocks[0]), self.schema.of_kind("numeric")
+        z = [self._decode_number(blocks[k], self.schema.missing[k]) for k in numeric]
+        matrix = unscale_columns(_join(z, n, np.float64), self.buffers, self.normalize)
+        if len(numeric) == len(blocks):
+            return matrix
+        table = np.empty((n, len(blocks)), dtype=object)
+        table[:, numeric] = matrix
+        for k in self.schema.of_kind("category"):
+            table[:, k] = _decode_names(blocks[k], self.schema.categories[k])
+        return table
+
+    def reconstruction_error(self, data: Any) -> np.ndarray:
+        """Return what clipping changes in the numbers of every row.
+
+        Parameters
+        ----------
+        data : array (n, columns) or data frame
+
+        Returns
+        -------
+        float64 array (n,)
+            Root mean square over the numeric columns, in standard deviations of the training
+            data; missing values and constant columns count as 0.
+        """
+        matrix, _ = self._read(data, "data")
+        if matrix.shape[1] == 0:
+            return np.zeros(len(matrix))
+        numeric = self.schema.of_kind("numeric")
+        near = self.reconstruct(self.encode(data))[:, numeric].astype(np.float64)
+        gaps = np.nan_to_num((near - matrix) * self.buffers["scale"])
+        return np.sqrt(np.mean(gaps**2, axis=1))
+
+    def set_buffers(self, buffers: Mapping[str, np.ndarray]) -> None:
+        """Take fitted arrays, as read from a file, and the description of the columns in them."""
+        if not buffers:
+            return  # saved before it was fitted
+        if "schema" not in buffers:
+            raise ValueError("array encoder.schema is missing")
+        self._set_schema(Schema.from_array(buffers["schema"]))
+        numeric, other = (len(self.schema.of_kind(kind)) for kind in KINDS)
+        shapes = statistics_shapes(numeric, self.normalize) | {"frequent": (other,)}
+        self.buffers |= {name: np.empty(shape) for name, shape in shapes.items()}
+        super().set_buffers(buffers)
+
+    # ---- columns ---------------------------------------------------------------------------------
+
+    def _select(self, data: Any, argument: str) -> tuple[list[np.ndarray], list[str] | None]:
+        """Columns of a table in the order of the encoder, and their names."""
+        columns, names = read_columns(data, argument)
+        wanted = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
+        if names is not None and wanted is not None:
+            for name in wanted:
+                if name not in names:
+                    have = ", ".join(names[:20])
+                    raise ValueError(f"{argument} has no column {name!r}; it has {have}")
+            columns = [columns[names.index(name)] for name in wanted]
+        expected = len(self.schema.kinds or self.columns or columns)
+        if len(columns) != expected:
+            raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
+        return columns, wanted or names
+
+    def _read(self, data: Any, argument: str) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (n, numeric), NaN if missing, and codes (n, categorical) of a table."""
+        self._fitted_dims()
+        columns, names = self._select(data, argument)
+        matrix, codes = [], []
+        for k, column in enumerate(columns):
+            what = title(argument, k, names)
+            if self.schema.kinds[k] == "numeric":
+                matrix.append(numbers(column, what))
+                gaps = np.isnan(matrix[-1])
+            else:
+                codes.append(category_codes(column, self.schema.categories[k]))
+                gaps = codes[-1] == MISSING
+                new = codes[-1] == UNKNOWN
+                if self.unknown == "error" and new.any():
+                    row = int(np.argmax(new))
+                    raise ValueError(
+                        f"{what} holds {column.tolist()[row]!r} in row {row}, which is not in "
+                        "the training data; use unknown='zeros' or 'channel'"
+                    )
+            if self.missing == "error" and gaps.any():
+                raise _missing_value(f"{what}, row {int(np.argmax(gaps))},")
+        n = len(columns[0])
+        return _join(matrix, n, np.float64), _join(codes, n, np.int64)
+
+    def _fitted_dims(self) -> tuple[int, ...]:
+        if not self.phys_dims:
+            raise ValueError("the encoder is not fitted; call encoder.fit(training_data) first")
+        return self.phys_dims
+
+    # ---- channels --------------------------------------------------------------------------------
+
+    def _set_schema(self, schema: Schema) -> None:
+        self.schema = schema
+        self.buffers = {"schema": schema.to_array()}
+        self.phys_dims = tuple(
+            sum(map(self._width, own)) + (not self._is_bare(own)) for own in self._sites()
+        )
+
+    def _sites(self) -> list[range]:
+        """Columns of every site."""
+        count = len(self.schema.kinds)
+        return [range(k, min(k + self.group, count)) for k in range(0, count, self.group)]
+
+    def _is_bare(self, own: range) -> bool:
+        """Whether a site has no constant channel."""
+        return self.features == "trig" and self.schema.kinds[own[0]] == "numeric"
+
+    def _width(self, k: int) -> int:
+        """Channels of column ``k``: features, or categories and the unknown one; missing."""
+        if self.schema.kinds[k] == "numeric":
+            width = count_features(self.features, self._degree)
+        else:
+            width = len(self.schema.categories[k]) + (self.unknown == "channel")
+        return width + self.schema.missing[k]
+
+    def _blocks(self, matrix: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+        """Channels (n, width) of every column."""
+        gaps = np.isnan(matrix)
+        z = scale_columns(matrix, self.buffers, self.normalize, self.clip)
+        limit = extent(self.normalize, self.clip)
+        values = expand(np.where(gaps, 0.0, z), self.features, self._degree, limit)
+        blocks = [np.empty(0)] * len(self.schema.kinds)
+        for n, k in enumerate(self.schema.of_kind("numeric")):
+            blocks[k], gap = values[:, n], gaps[:, n, None]  # (n, features), (n, 1)
+            if self.schema.missing[k]:
+                blocks[k] = np.concatenate([np.where(gap, 0.0, blocks[k]), gap], axis=1)
+        for n, k in enumerate(self.schema.of_kind("category")):
+            width, code = self._width(k), codes[:, n]
+            last = width - 1 if self.schema.missing[k] else self.buffers["frequent"][n]
+            code = np.where(code == MISSING, last, code)
+            other = len(self.schema.categories[k]) if self.unknown == "channel" else width
+            blocks[k] = np.eye(width + 1)[np.where(code == UNKNOWN, other, code)][:, :width]
+        return blocks
+
+    def _decode_number(self, block: np.ndarray, has_channel: bool) -> np.ndarray:
+        """Scaled numbers (n,) from the channels of a column, NaN where missing."""
+        limit = extent(self.normalize, self.clip)
+        values = block[:, :-1] if has_channel else block
+        z = invert(values, self.features, self._degree, limit)
+        return np.where(block[:, -1] > 0.5, np.nan, z) if has_channel else z
+
+
+def _decode_names(block: np.ndarray, known: list[str]) -> list[str | None]:
+    """Names of categories from one-hot channels, None where none of them is set."""
+    if not known:
+        return [None] * len(block)
+    best, sure = np.argmax(block, axis=1), np.max(block, axis=1) > 0.5
+    return [known[b] if s and b < len(known) else None for b, s in zip(best, sure, strict=True)]
+
+
+def _join(columns: list[np.ndarray], n: int, dtype: Any) -> np.ndarray:
+    """Stack columns (n,) to a matrix; (n, 0) without any."""
+    return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype)
+
+
+def _missing_value(what: str) -> ValueError:
+    return ValueError(
+        f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
+    )
+
+
+def _kinds(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:
+    return tuple(columns.values()) if isinstance(columns, dict) else columns
+
+
+def _check_columns(columns: Any) -> tuple[str, ...] | dict[str, str] | None:
+    if columns is None:
+        return None
+    checked: tuple[str, ...] | dict[str, str]
+    if isinstance(columns, Mapping):
+        checked = {str(name): kind for name, kind in columns.items()}
+    elif isinstance(columns, Sequence) and not isinstance(columns, str):
+        checked = tuple(columns)
+    else:
+        raise TypeError(
+            f"columns is {columns!r}, expected a sequence of kinds, or a mapping of names to kinds"
+        )
+    wrong = [kind for kind in _kinds(checked) or () if kind not in KINDS]
+    if wrong or not checked:
+        got = f"holds {wrong[0]!r}" if wrong else "is empty"
+        raise ValueError(f"columns {got}; expected {' or '.join(map(repr, KINDS))} for each column")
+    return checked
