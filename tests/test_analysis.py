@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ftnn
-from ftnn.arrays.linalg import test_matrices as make_omegas
+from ftnn.arrays.sketches import test_matrices as make_omegas
 from ftnn.chains.terms import Apply, Hadamard, State, Term
 from ftnn.interpret.report import entanglement_report, layer_report, log10_compression
 from ftnn.interpret.trace import (

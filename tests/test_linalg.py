@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import EPS, assert_close, dense
 
-from ftnn.arrays.linalg import orthonormalize, test_matrices
+from ftnn.arrays.orthonormal import orthonormalize
+from ftnn.arrays.sketches import test_matrices
 from ftnn.chains.tt_svd import truncated_svd, tt_svd
 
 dtypes = st.sampled_from(["float32", "float64", "complex64", "complex128"])

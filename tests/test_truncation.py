@@ -27,7 +27,8 @@ from laws import (
 
 import ftnn
 from ftnn.arrays.backend import to_numpy
-from ftnn.arrays.linalg import orthonormalize, test_matrices
+from ftnn.arrays.orthonormal import orthonormalize
+from ftnn.arrays.sketches import test_matrices
 from ftnn.chains.terms import Apply, State, Term, extend_overlap
 from ftnn.truncation import METHODS
 from ftnn.truncation.src import compress_src

@@ -1,16 +1,22 @@
-"""Autograd rules for torch; imported only once a torch tensor is met."""
+"""What torch does in its own way; imported once the first torch tensor is met."""
 
+from functools import partial
 from importlib import import_module
 
 import numpy as np
 import torch
-from autoray import get_lib_fn
+from autoray import get_dtype_name, get_lib_fn
+from torch.utils.checkpoint import checkpoint
 
-from ..chains import product
-from .backend import convert
-from .contraction import pairs
-from .linalg import lq_positive, orthonormal_rows, orthonormalize_vjp
-from .svd import hermitian_vectors_vjp, left_singular_vjp
+from . import backend, functions
+from .backend import convert, real_name, to_numpy
+from .contraction import contract, contract_by_plan, pairs
+from .dispatch import implementation
+from .gradients import differentiable
+from .random import draw_arrays, random_uniform
+from .recompute import RECOMPUTING, recompute, step_of_truncation
+
+on_torch = partial(implementation, "torch")
 
 # torch.compile cannot follow autoray when it looks a function up, which it does once: do it now
 _USED = """abs all argmax astype broadcast_to complex64 complex128 concatenate conj copysign cumsum
@@ -21,13 +27,172 @@ for name in _USED.split():
     get_lib_fn("torch", name)
 
 
-def is_compiling():
-    """Whether torch.compile is tracing."""
-    return torch.compiler.is_compiling()
+# ---- gradients -----------------------------------------------------------------------------------
 
 
-def contract_compiled(arrays, inputs, output):
-    """Version of :func:`ftnn.arrays.contraction.contract` that torch.compile can trace."""
+@on_torch(differentiable)
+def _(rule, backend):
+    class Function(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*inputs):
+            return rule.forward(*inputs)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            if rule.save == "inputs":
+                ctx.save_for_backward(*inputs)
+            else:
+                ctx.mark_non_differentiable(*output[1:])
+                ctx.save_for_backward(*output)
+
+        @staticmethod
+        def backward(ctx, grad, *_):
+            return rule.vjp(grad, ctx.needs_input_grad, *ctx.saved_tensors)
+
+    def function(*inputs):
+        # a rule has its price: only where it is recorded
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+            return rule.visible(Function.apply(*inputs))
+        return rule.without_gradient(*inputs)
+
+    return function
+
+
+@on_torch(functions.stop_gradient)
+def _(x):
+    return x.detach()
+
+
+@on_torch(recompute)
+def _(function, cores):
+    return checkpoint(function, cores, use_reentrant=False)
+
+
+@on_torch(step_of_truncation)
+def _(function, arrays):
+    # the compiler cannot follow a context variable
+    if not torch.compiler.is_compiling() and RECOMPUTING.get():
+        return recompute(function, arrays)
+    return function(arrays)
+
+
+# ---- conversion ----------------------------------------------------------------------------------
+
+
+@on_torch(backend.to_numpy)
+def _(x):
+    return x.detach().cpu().resolve_conj().numpy()
+
+
+@on_torch(backend._convert)
+def _(x, backend, dtype, device):
+    if not isinstance(x, torch.Tensor):
+        x = torch.from_numpy(np.array(to_numpy(x)))
+    return x.detach().to(dtype=getattr(torch, dtype), device=device)
+
+
+@on_torch(backend.device_of)
+def _(x):
+    return x.device
+
+
+@on_torch(backend.as_index)
+def _(x, like):
+    return torch.from_numpy(x).to(like.device)
+
+
+@on_torch(backend.synchronize)
+def _(place):
+    if place == "torch-cuda":
+        torch.cuda.synchronize()
+
+
+# ---- functions -----------------------------------------------------------------------------------
+
+
+@on_torch(functions.diagonal)
+def _(x):
+    return x.diagonal(dim1=-2, dim2=-1)
+
+
+@on_torch(functions.add_diagonal)
+def _(x, values):
+    x.diagonal(dim1=-2, dim2=-1).add_(values)
+    return x
+
+
+@on_torch(functions.tril)
+def _(x, k=0):
+    return x.tril(k)
+
+
+@on_torch(functions.largest)
+def _(x, axis):
+    return x.amax(dim=axis, keepdim=True)
+
+
+@on_torch(functions.at_least)
+def _(x, bound):
+    return x.clamp(bound)
+
+
+@on_torch(functions.sum_over)
+def _(x, axes):
+    return x.sum(axes)
+
+
+@on_torch(functions.norm)
+def _(x, axes):
+    return torch.linalg.vector_norm(x, dim=axes)
+
+
+@on_torch(functions.erf)
+def _(x):
+    return x.erf()
+
+
+@on_torch(functions.cholesky)
+def _(x):
+    return torch.linalg.cholesky_ex(x).L
+
+
+@on_torch(functions.invert_lower)
+def _(x):
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(x.shape)
+    # LAPACK's solutions lie in memory by columns: this one by rows
+    return torch.linalg.solve_triangular(x.mT, eye, upper=True).mT
+
+
+@on_torch(functions.thin_svd)
+def _(x):
+    return torch.linalg.svd(x, full_matrices=False)
+
+
+@on_torch(functions.take_along)
+def _(x, index, axis):
+    return x.gather(axis, index)
+
+
+@on_torch(functions.concat)
+def _(arrays, axis):
+    return torch.cat(list(arrays), axis)
+
+
+@on_torch(functions.stack)
+def _(arrays, axis):
+    return torch.stack(list(arrays), axis)
+
+
+# ---- contraction under torch.compile -------------------------------------------------------------
+
+
+@on_torch(contract)
+def _(arrays, inputs, output):
+    if not torch.compiler.is_compiling():
+        return contract_by_plan(arrays, inputs, output)
+    # cotengra's own caches and locks cannot be traced
     shapes = tuple(tuple(array.shape) for array in arrays)
     for first, second, equation in _pairs(tuple(inputs), output, shapes):
         pair = arrays[first], arrays[second]
@@ -41,16 +206,25 @@ def contract_compiled(arrays, inputs, output):
 _pairs = torch.compiler.assume_constant_result(pairs)
 
 
-def drawn_torch(draw, arguments, dtype, device):
-    """Torch version of :func:`ftnn.arrays.backend.drawn`."""
-    if is_compiling():
-        name = draw.__name__
-        return tuple(_drawn(draw.__module__, name, list(arguments), getattr(torch, dtype), device))
-    return tuple(convert(x, "torch", dtype, device) for x in draw(*arguments))
+# ---- random numbers ------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("ftnn::drawn", mutates_args=())
-def _drawn(
+@on_torch(random_uniform)
+def _(shape, like, rng):
+    return torch.rand(shape, dtype=getattr(torch, real_name(like)), device=like.device)
+
+
+@on_torch(draw_arrays)
+def _(draw, *arguments, like):
+    if torch.compiler.is_compiling():
+        module, name = draw.__module__, draw.__name__
+        return tuple(_draw_arrays(module, name, list(arguments), like.dtype, like.device))
+    dtype = get_dtype_name(like)
+    return tuple(convert(x, "torch", dtype, like.device) for x in draw(*arguments))
+
+
+@torch.library.custom_op("ftnn::draw_arrays", mutates_args=())
+def _draw_arrays(
     module: str, name: str, arguments: list[int], dtype: torch.dtype, device: torch.device
 ) -> list[torch.Tensor]:
     # an operation of its own: torch.compile can neither trace NumPy's generator nor keep more
@@ -59,139 +233,7 @@ def _drawn(
     return [torch.from_numpy(np.array(x)).to(dtype=dtype, device=device) for x in arrays]
 
 
-@_drawn.register_fake
+@_draw_arrays.register_fake
 def _(module, name, arguments, dtype, device):
     arrays = getattr(import_module(module), name)(*arguments)
     return [torch.empty(x.shape, dtype=dtype, device=device) for x in arrays]
-
-
-class _Orthonormalize(torch.autograd.Function):
-    """Q of a positive-diagonal LQ; derived at :func:`ftnn.arrays.linalg.orthonormalize`."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y, magnitude):
-        return lq_positive(y, magnitude)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        q, low, null, scale = output
-        ctx.mark_non_differentiable(low, null, scale)
-        ctx.save_for_backward(q, low, null, scale)
-
-    @staticmethod
-    def backward(ctx, grad_q, _low, _null, _scale):
-        return orthonormalize_vjp(grad_q, *ctx.saved_tensors), None
-
-
-def orthonormalize_torch(y: torch.Tensor, magnitude: torch.Tensor | None) -> torch.Tensor:
-    """Torch version of :func:`ftnn.arrays.linalg.orthonormalize`, with its gradient."""
-    if not (torch.is_grad_enabled() and y.requires_grad):
-        return orthonormal_rows(y, magnitude)[0].to(y.dtype)
-    return _Orthonormalize.apply(y, magnitude)[0]
-
-
-class _KeepsInputs(torch.autograd.Function):
-    """What lies between inputs and output is computed again in the backward pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-
-class _Extend(_KeepsInputs):
-    """A step of the left sweep; see :func:`ftnn.chains.product.extend_vjp` for the derivation."""
-
-    @staticmethod
-    def forward(env, core, sketched):
-        return product.extend(env, core, sketched)
-
-    @staticmethod
-    def backward(ctx, grad):
-        env, core, sketched = ctx.saved_tensors
-        return product.extend_vjp(grad, env, core, sketched, ctx.needs_input_grad[1])
-
-
-class _Absorb(_KeepsInputs):
-    """A step of the right sweep; see :func:`ftnn.chains.product.absorb_vjp` for the derivation."""
-
-    @staticmethod
-    def forward(weight, core, env):
-        return product.absorb(weight, core, env)
-
-    @staticmethod
-    def backward(ctx, grad):
-        weight, core, env = ctx.saved_tensors
-        return product.absorb_vjp(grad, weight, core, env, ctx.needs_input_grad[1])
-
-
-def extend_torch(env, core, sketched):
-    """Torch version of :func:`ftnn.chains.product.extend`, with its gradient."""
-    return _applied(_Extend, product.extend, env, core, sketched)
-
-
-def absorb_torch(weight, core, env):
-    """Torch version of :func:`ftnn.chains.product.absorb`, with its gradient."""
-    return _applied(_Absorb, product.absorb, weight, core, env)
-
-
-def _applied(rule, function, *inputs):
-    """Apply a function by its autograd rule, which has its price, only where it is recorded."""
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        return rule.apply(*inputs)
-    return function(*inputs)
-
-
-class _LeftSingular(torch.autograd.Function):
-    """Left singular vectors; see :func:`ftnn.arrays.svd.left_singular` for the derivation."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y):
-        return torch.linalg.svd(y, full_matrices=False)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        u, s, vh = output
-        ctx.mark_non_differentiable(s, vh)
-        ctx.save_for_backward(u, s, vh)
-
-    @staticmethod
-    def backward(ctx, grad_u, _s, _vh):
-        return left_singular_vjp(grad_u, *ctx.saved_tensors)
-
-
-def left_singular_torch(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Torch version of :func:`ftnn.arrays.svd.left_singular`, with its gradient."""
-    u, s, _ = _LeftSingular.apply(y)
-    return u, s
-
-
-class _HermitianVectors(torch.autograd.Function):
-    """Eigenvectors of Hermitian matrices, eigenvalues descending."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(h):
-        values, vectors = torch.linalg.eigh(h)
-        return values.flip(-1), vectors.flip(-1)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[0])
-        ctx.save_for_backward(*output)
-
-    @staticmethod
-    def backward(ctx, _values, grad_u):
-        return hermitian_vectors_vjp(grad_u, *ctx.saved_tensors)
-
-
-def hermitian_vectors_torch(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Torch version of :func:`ftnn.arrays.svd.hermitian_vectors`, with its gradient."""
-    values, vectors = _HermitianVectors.apply(h)
-    return vectors, values

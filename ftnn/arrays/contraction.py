@@ -1,14 +1,15 @@
 """Contraction of a few arrays by a plan of cotengra, also under torch.compile."""
 
 import cotengra as ctg
-from autoray import infer_backend
 
 from .backend import Array
+from .dispatch import dispatched
 
 Roles = tuple[str, ...]
 """Names of the axes of an array."""
 
 
+@dispatched(key=lambda arrays, inputs, output: arrays[0])
 def contract(arrays: list[Array], inputs: list[Roles], output: Roles) -> Array:
     """Sum of products over all names that are not in ``output``, in the cheapest order.
 
@@ -20,12 +21,12 @@ def contract(arrays: list[Array], inputs: list[Roles], output: Roles) -> Array:
     output : tuple of str
         Names of the axes of the result.
     """
-    if infer_backend(arrays[0]) == "torch":
-        from ._torch import contract_compiled, is_compiling
+    return contract_by_plan(arrays, inputs, output)
 
-        if is_compiling():  # cotengra's own caches and locks cannot be traced
-            return contract_compiled(arrays, inputs, output)
-    # exact for the few tensors of one site; the plan is cached by shape
+
+def contract_by_plan(arrays: list[Array], inputs: list[Roles], output: Roles) -> Array:
+    """Contract as :func:`contract` by cotengra's own expression, cached by shape."""
+    # "auto" is exact for the few tensors of one site
     return ctg.array_contract(arrays, inputs, output, optimize="auto", cache_expression=True)
 
 

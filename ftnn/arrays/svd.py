@@ -1,20 +1,11 @@
 """Dominant subspaces of stacks of matrices, with safe gradients."""
 
-import numpy as np
-from autoray import do, infer_backend
+from autoray import do
 
-from .backend import (
-    Array,
-    as_dtype_of,
-    eps,
-    in_single,
-    largest,
-    stop_gradient,
-    take_along,
-    tiny,
-    transposed,
-)
-from .linalg import NULL_FACTOR
+from .backend import Array, as_dtype_of, eps, real_name, tiny
+from .functions import adjoint, largest, stop_gradient, take_along, thin_svd
+from .gradients import custom_vjp
+from .orthonormal import NULL_FACTOR
 
 
 def pivot_phase(u: Array) -> Array:
@@ -62,23 +53,7 @@ def left_singular(y: Array) -> tuple[Array, Array]:
     :math:`\epsilon^{4/3}/x^2` where they are not. Functions of the subspace alone, such as the
     truncated tensor, do not see the terms between two vectors that are both kept.
     """
-    backend = infer_backend(y)
-    if backend == "torch":
-        from ._torch import left_singular_torch
-
-        u, s = left_singular_torch(y)
-    elif backend == "jax":
-        from ._jax import left_singular_jax
-
-        u, s = left_singular_jax(y)
-    else:
-        try:
-            u, s, _ = do("linalg.svd", y, full_matrices=False)
-        except np.linalg.LinAlgError:
-            raise ValueError(
-                "the singular value decomposition does not converge: the vector holds NaN or "
-                "infinite entries; clean or mask them first"
-            ) from None
+    u, s = _left_singular(y)
     return u * do("conj", pivot_phase(u)), s
 
 
@@ -102,8 +77,8 @@ def left_singular_vjp(grad: Array, u: Array, s: Array, vh: Array) -> Array:
     # s_j / ((s_j - s_i)(s_j + s_i)), with every difference in units of the larger of the two
     gap = _broadened((second - first) / larger, u)
     factor = gap / ((second + first) / larger + tiny(u)) * (second / larger) / larger
-    w = _adjoint(u) @ grad
-    inner = as_dtype_of(factor, u) * (w - _adjoint(w))
+    w = adjoint(u) @ grad
+    inner = as_dtype_of(factor, u) * (w - adjoint(w))
     top = s[..., :1] + small
     inverse = _broadened(s / top, u) / top
     outer = (grad - u @ w) * as_dtype_of(inverse, u)[..., None, :]
@@ -128,18 +103,14 @@ def hermitian_vectors_vjp(grad: Array, values: Array, u: Array) -> Array:
     first, second = size[..., :, None], size[..., None, :]
     larger = do("where", first > second, first, second) + tiny(u) ** 0.5
     gap = _broadened((values[..., None, :] - values[..., :, None]) / larger, u)
-    inner = as_dtype_of(gap / larger, u) * (_adjoint(u) @ grad)
-    grad = u @ inner @ _adjoint(u)
-    return 0.5 * (grad + _adjoint(grad))
+    inner = as_dtype_of(gap / larger, u) * (adjoint(u) @ grad)
+    grad = u @ inner @ adjoint(u)
+    return 0.5 * (grad + adjoint(grad))
 
 
 def _broadened(x: Array, like: Array) -> Array:
     """``1 / x``, bounded where ``x`` is below the rounding of ``like`` to the power 2/3."""
     return x / (x * x + eps(like) ** (4 / 3))
-
-
-def _adjoint(x: Array) -> Array:
-    return do("conj", transposed(x))
 
 
 def leading(u: Array, s: Array, bond: int) -> Array:
@@ -179,11 +150,6 @@ def discarded_weight(s: Array) -> Array:
     return (rest - square) / do("where", total > 0, total, do("ones_like", total))
 
 
-def real_name(x: Array) -> str:
-    """Name of the real dtype of the precision of ``x``."""
-    return "float32" if in_single(x) else "float64"
-
-
 def hermitian_vectors(h: Array) -> tuple[Array, Array]:
     r"""Eigenvectors of a stack of Hermitian matrices, and eigenvalues in descending order.
 
@@ -203,16 +169,26 @@ def hermitian_vectors(h: Array) -> tuple[Array, Array]:
     The gradient, :math:`\bar H = U (F \circ U^\dagger\bar U) U^\dagger` made Hermitian, with
     :math:`F_{ij} = 1/(\lambda_j - \lambda_i)`, is broadened as that of :func:`left_singular`.
     """
-    backend = infer_backend(h)
-    if backend == "torch":
-        from ._torch import hermitian_vectors_torch
-
-        u, values = hermitian_vectors_torch(h)
-    elif backend == "jax":
-        from ._jax import hermitian_vectors_jax
-
-        u, values = hermitian_vectors_jax(h)
-    else:
-        values, u = do("linalg.eigh", h)
-        values, u = do("flip", values, (1,)), do("flip", u, (2,))
+    u, values = _hermitian_vectors(h)
     return u * do("conj", pivot_phase(u)), values
+
+
+def _eigh(h: Array) -> tuple[Array, Array]:
+    values, u = do("linalg.eigh", h)
+    return do("flip", u, (2,)), do("flip", values, (1,))
+
+
+def _left_singular_vjp(
+    grad: Array, needed: tuple[bool, ...], u: Array, s: Array, vh: Array
+) -> tuple[Array]:
+    return (left_singular_vjp(grad, u, s, vh),)
+
+
+def _hermitian_vectors_vjp(
+    grad: Array, needed: tuple[bool, ...], u: Array, values: Array
+) -> tuple[Array]:
+    return (hermitian_vectors_vjp(grad, values, u),)
+
+
+_left_singular = custom_vjp(thin_svd, _left_singular_vjp, save="outputs", outputs=2)
+_hermitian_vectors = custom_vjp(_eigh, _hermitian_vectors_vjp, save="outputs", outputs=2)

@@ -2,7 +2,8 @@
 
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, log
+from ..arrays.backend import Array, as_dtype_of
+from ..arrays.functions import log
 from .states import overlap
 from .terms import Cores
 

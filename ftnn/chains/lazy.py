@@ -12,7 +12,8 @@ from quimb.tensor import Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DVector
 from quimb.utils import oset
 
-from ..arrays.backend import Array, as_like, check_alike, concat, dims_product, is_complex
+from ..arrays.backend import Array, as_like, check_alike, is_complex
+from ..arrays.functions import concat, dims_product
 from .terms import Hadamard, Term
 
 BATCH_IND = "batch"

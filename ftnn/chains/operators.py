@@ -6,7 +6,8 @@ import numpy as np
 import quimb.tensor as qtn
 from autoray import do
 
-from ..arrays.backend import Array, check_alike, check_finite, check_floating, dims_product, permute
+from ..arrays.backend import Array, check_alike, check_finite, check_floating
+from ..arrays.functions import dims_product, permute
 from .bonds import MaxBond, bond_at, check_bonds, check_rank
 from .lazy import BatchedVector, Lazy
 from .states import check_dims

@@ -4,9 +4,11 @@ What lies between the two products of a step would be a third to a half of all t
 for its gradient. It costs a few per cent of the operations: the gradient computes it again.
 """
 
-from autoray import do, infer_backend
+from autoray import do
 
-from ..arrays.backend import Array, permute, sum_over, transposed
+from ..arrays.backend import Array
+from ..arrays.functions import adjoint, permute, sum_over
+from ..arrays.gradients import custom_vjp
 
 
 def extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Array:
@@ -27,20 +29,7 @@ def extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Arra
     wl, out, inn, wr = weight.shape
     flat = do("reshape", permute(weight, 1, 0, 2, 3), (out, wl * inn * wr))
     sketched = do("reshape", omega @ flat, (1, omega.shape[0], wl * inn, wr))
-    if infer_backend(env) == "torch":
-        from ..arrays._torch import extend_torch
-
-        return extend_torch(env, core, sketched)
     return extend(env, core, sketched)
-
-
-def absorb_product(weight: Array, core: Array, env: Array) -> Array:
-    """Absorb a site into a right environment; see :func:`absorb`."""
-    if infer_backend(env) == "torch":
-        from ..arrays._torch import absorb_torch
-
-        return absorb_torch(weight, core, env)
-    return absorb(weight, core, env)
 
 
 def open_product(env: Array, weight: Array, core: Array) -> Array:
@@ -68,7 +57,7 @@ def open_product(env: Array, weight: Array, core: Array) -> Array:
 # ---- the two that gradients pass through ---------------------------------------------------------
 
 
-def extend(env: Array, core: Array, sketched: Array) -> Array:
+def _extend(env: Array, core: Array, sketched: Array) -> Array:
     """Absorb a site of an MPO-MPS product into a sketched left environment.
 
     Parameters
@@ -88,8 +77,8 @@ def extend(env: Array, core: Array, sketched: Array) -> Array:
     return do("reshape", new, (batch, s, -1))
 
 
-def extend_vjp(
-    grad: Array, env: Array, core: Array, sketched: Array, to_core: bool = True
+def _extend_vjp(
+    grad: Array, needed: tuple[bool, ...], env: Array, core: Array, sketched: Array
 ) -> tuple[Array, Array | None, Array]:
     r"""Gradient of :func:`extend` with respect to all it takes.
 
@@ -104,9 +93,9 @@ def extend_vjp(
     ----------
     grad : array (batch, s, xr * wr)
         Upstream gradient, in torch's convention for complex numbers.
+    needed : tuple of bool
+        Of env, core and sketched; only that of the core is ever left out.
     env, core, sketched : array
-    to_core : bool
-        Whether the gradient of the core is wanted.
     """
     _, xl, inn, xr = core.shape
     batch, s, _ = env.shape
@@ -118,13 +107,13 @@ def extend_vjp(
     to_sketched = sum_over(do("conj", between) @ grad, (0,))[None]
     back = do("conj", sketched) @ permute(grad, 0, 1, 3, 2)  # (batch, s, wl*in, xr)
     back = do("reshape", back, (batch, s * wl, inn * xr))
-    to_env = do("reshape", back @ _adjoint(flat), (batch, s, wl, xl))
+    to_env = do("reshape", back @ adjoint(flat), (batch, s, wl, xl))
     to_env = do("reshape", permute(to_env, 0, 1, 3, 2), env.shape)
-    to_state = _summed(_adjoint(moved) @ back, core) if to_core else None
+    to_state = _summed(adjoint(moved) @ back, core) if needed[1] else None
     return to_env, to_state, to_sketched
 
 
-def absorb(weight: Array, core: Array, env: Array) -> Array:
+def _absorb(weight: Array, core: Array, env: Array) -> Array:
     """Absorb a site of an MPO-MPS product into a right environment.
 
     Parameters
@@ -144,8 +133,8 @@ def absorb(weight: Array, core: Array, env: Array) -> Array:
     return do("reshape", new, (len(env), -1, out, env.shape[2]))
 
 
-def absorb_vjp(
-    grad: Array, weight: Array, core: Array, env: Array, to_core: bool = True
+def _absorb_vjp(
+    grad: Array, needed: tuple[bool, ...], weight: Array, core: Array, env: Array
 ) -> tuple[Array, Array | None, Array]:
     r"""Gradient of :func:`absorb` with respect to all it takes.
 
@@ -157,9 +146,9 @@ def absorb_vjp(
     ----------
     grad : array (batch, xl * wl, out, r)
         Upstream gradient, in torch's convention for complex numbers.
+    needed : tuple of bool
+        Of weight, core and env; only that of the core is ever left out.
     weight, core, env : array
-    to_core : bool
-        Whether the gradient of the core is wanted.
     """
     wl, out, inn, wr = weight.shape
     _, xl, _, xr = core.shape
@@ -167,11 +156,11 @@ def absorb_vjp(
     flat = do("reshape", weight, (1, 1, wl * out, inn * wr))
     grad = do("reshape", grad, (batch, xl, wl * out, r))
     to_weight = _shared_gradient(grad, _between_right(weight, core, env))
-    back = _adjoint(flat) @ grad  # (batch, xl, in*wr, r)
+    back = adjoint(flat) @ grad  # (batch, xl, in*wr, r)
     back = do("reshape", back, (batch, xl * inn, wr * r))
     env = do("reshape", env, (batch, xr, wr * r))
-    to_env = _adjoint(do("reshape", core, (-1, xl * inn, xr))) @ back  # (batch, xr, wr*r)
-    to_state = _summed(back @ _adjoint(env), core) if to_core else None
+    to_env = adjoint(do("reshape", core, (-1, xl * inn, xr))) @ back  # (batch, xr, wr*r)
+    to_state = _summed(back @ adjoint(env), core) if needed[1] else None
     to_weight = do("reshape", to_weight, weight.shape)
     return to_weight, to_state, do("reshape", to_env, (batch, xr * wr, r))
 
@@ -193,9 +182,9 @@ def _shared_gradient(grad: Array, stack: Array) -> Array:
     """
     (m, n), k = grad.shape[-2:], stack.shape[-2]
     if m * k <= (m + k) * n:
-        return sum_over(grad @ _adjoint(stack), (0, 1))
+        return sum_over(grad @ adjoint(stack), (0, 1))
     grad, stack = (do("reshape", permute(x, 2, 0, 1, 3), (x.shape[2], -1)) for x in (grad, stack))
-    return grad @ _adjoint(stack)
+    return grad @ adjoint(stack)
 
 
 def _summed(grad: Array, core: Array) -> Array:
@@ -203,10 +192,6 @@ def _summed(grad: Array, core: Array) -> Array:
     if core.shape[0] != grad.shape[0]:
         grad = sum_over(grad, (0,))
     return do("reshape", grad, core.shape)
-
-
-def _adjoint(x: Array) -> Array:
-    return do("conj", transposed(x))
 
 
 def _through_state(env: Array, core: Array) -> Array:
@@ -220,3 +205,7 @@ def _weight_first(env: Array, xl: int) -> Array:
     batch, s, _ = env.shape
     env = permute(do("reshape", env, (batch, s, xl, -1)), 0, 1, 3, 2)
     return do("reshape", env, (batch, -1, xl))
+
+
+extend = custom_vjp(_extend, _extend_vjp)
+absorb = custom_vjp(_absorb, _absorb_vjp)

@@ -10,17 +10,9 @@ from quimb.tensor import Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DFlat
 from quimb.utils import oset
 
-from ..arrays.backend import (
-    Array,
-    as_dtype_of,
-    check_alike,
-    check_finite,
-    check_floating,
-    dims_product,
-    log,
-    permute,
-)
-from ..arrays.linalg import peak
+from ..arrays.backend import Array, as_dtype_of, check_alike, check_finite, check_floating
+from ..arrays.functions import dims_product, log, permute
+from ..arrays.scales import peak
 from .bonds import MaxBond, check_rank
 from .lazy import BATCH_IND, BatchedVector
 from .terms import State, Term

@@ -22,7 +22,7 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.contraction import contract
-from .product import absorb_product, extend_product, open_product
+from .product import absorb, extend_product, open_product
 
 Cores = tuple[Array, ...]
 
@@ -177,7 +177,7 @@ class Term:
             case State(cores):
                 return _absorb_state(cores[k], env)
             case Apply(weights, State(cores)):
-                return absorb_product(weights[k], cores[k], env)
+                return absorb(weights[k], cores[k], env)
         batch, _, r = env.shape
         env = do("reshape", env, (batch, *self.widths(k + 1), r))
         legs = self.legs(k)

@@ -4,9 +4,10 @@ import math
 
 from autoray import do
 
-from ..arrays.backend import Array, eps, permute
-from ..arrays.linalg import NULL_FACTOR, abs2
-from ..arrays.svd import pivot_phase, real_name
+from ..arrays.backend import Array, eps, real_name
+from ..arrays.functions import abs2, permute
+from ..arrays.orthonormal import NULL_FACTOR
+from ..arrays.svd import pivot_phase
 from .bonds import MaxBond, bond_at
 
 

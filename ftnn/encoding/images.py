@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..arrays.backend import check_finite, check_floating, dims_product
+from ..arrays.backend import check_finite, check_floating
+from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_rank
 from ..chains.states import MPS, check_dims
 from ..chains.terms import Cores

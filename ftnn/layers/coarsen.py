@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, dims_product, permute, stack
-from ..arrays.linalg import spread
+from ..arrays.backend import Array
+from ..arrays.functions import dims_product, permute, stack
+from ..arrays.scales import spread
 from ..chains.states import check_dims, check_positive, overlap
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..arrays.linalg import spread, test_matrices
+from ..arrays.scales import spread
+from ..arrays.sketches import test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.operators import weight_bonds
 from ..chains.states import overlap

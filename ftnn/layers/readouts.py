@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, log, permute
-from ..arrays.linalg import abs2, unit_scale
+from ..arrays.backend import Array, as_dtype_of
+from ..arrays.functions import abs2, log, permute
+from ..arrays.scales import unit_scale
 from ..chains.operators import weight_bonds
 from ..chains.states import check_dims, check_positive, overlap
 from ..chains.terms import Cores

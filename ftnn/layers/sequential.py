@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..arrays.backend import Array, recomputed, recomputing
+from ..arrays.backend import Array
+from ..arrays.recompute import recompute, recomputing
 from ..chains.terms import Cores
 from .layer import Layer
 from .readouts import Head
@@ -64,7 +65,7 @@ class Sequential(Layer):
         with recomputing():
             for layer in self.layers:
                 again = None if layer.truncates else _repeatable(layer)
-                cores = recomputed(again, cores) if again else layer.apply(cores)
+                cores = recompute(again, cores) if again else layer.apply(cores)
         return cores
 
     def config(self) -> dict[str, Any]:

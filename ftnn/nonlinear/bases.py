@@ -6,7 +6,8 @@ import math
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, stack, stop_gradient
+from ..arrays.backend import Array
+from ..arrays.functions import stack, stop_gradient
 
 BASES = ("chebyshev", "radial", "spline")
 

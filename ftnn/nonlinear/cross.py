@@ -23,17 +23,9 @@ from functools import lru_cache
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import (
-    Array,
-    as_dtype_of,
-    as_index,
-    drawn,
-    eps,
-    stop_gradient,
-    take_along,
-    tiny,
-    transposed,
-)
+from ..arrays.backend import Array, as_dtype_of, as_index, eps, tiny
+from ..arrays.functions import matrix_transpose, stop_gradient, take_along
+from ..arrays.random import draw_arrays
 from ..chains.terms import Cores
 
 PIVOT_FACTOR = 100.0
@@ -143,8 +135,8 @@ def _to_the_left(
     for k in range(len(cores) - 1, 0, -1):
         absorbed = _absorb_right(cores[k], right)  # (batch, chi, d*r')
         values = fn(lefts[k] @ absorbed)  # (batch, r, d*r')
-        column, _, _ = pivots(transposed(values), bonds[k])
-        right = transposed(_rows(transposed(absorbed), column))
+        column, _, _ = pivots(matrix_transpose(values), bonds[k])
+        right = matrix_transpose(_rows(matrix_transpose(absorbed), column))
         columns.insert(0, column)
     return columns
 
@@ -167,7 +159,7 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
         1, or 0 there.
     """
     batch, n, m = values.shape
-    (chance,) = drawn(_chances, n, m, like=do("abs", values))  # (n, m), in (0, 1)
+    (chance,) = draw_arrays(_chances, n, m, like=do("abs", values))  # (n, m), in (0, 1)
     chance = chance * (tiny(values) / eps(values))
     places = as_index(np.arange(n), values), as_index(np.arange(m), values)
     rest, free, first = values, None, None
@@ -181,11 +173,11 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
         size = do("abs", pivot)
         first = size if first is None else first
         good = size > PIVOT_FACTOR * eps(values) * first
-        down = _rows(transposed(rest), column)  # (batch, 1, n)
+        down = _rows(matrix_transpose(rest), column)  # (batch, 1, n)
         across = _rows(rest, row)  # (batch, 1, m)
         one = do("ones_like", pivot)
         factor = as_dtype_of(good, values) / do("where", good, pivot, one)  # (batch, 1)
-        rest = rest - transposed(down) * (across * factor[:, :, None])
+        rest = rest - matrix_transpose(down) * (across * factor[:, :, None])
         others = (places[0] != row)[:, :, None] & (places[1] != column)[:, None, :]
         others = as_dtype_of(others, size)
         free = others if free is None else free * others
@@ -214,7 +206,7 @@ def _quotient(values: Array, rows: Array, columns: Array, live: Array) -> Array:
     square = _rows(chosen, rows) * live[:, :, None]
     eye = do("eye", live.shape[1], like=values)
     square = square + (1.0 - live)[:, :, None] * eye
-    return transposed(do("linalg.solve", transposed(square), transposed(chosen)))
+    return matrix_transpose(do("linalg.solve", matrix_transpose(square), matrix_transpose(chosen)))
 
 
 # ---- vectors at index sets -----------------------------------------------------------------------

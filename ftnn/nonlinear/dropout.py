@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import as_dtype_of, concat, random_uniform
+from ..arrays.backend import as_dtype_of
+from ..arrays.functions import concat
+from ..arrays.random import random_uniform
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 
@@ -60,8 +62,8 @@ class Dropout(Layer):
         if not self.training or self.rate == 0.0:
             return cores
         free = [core.shape[2] - 1 for core in cores]
-        drawn = random_uniform((cores[0].shape[0], sum(free)), cores[0], self._rng)
-        factors = as_dtype_of(drawn >= self.rate, cores[0]) / (1.0 - self.rate)
+        uniform = random_uniform((cores[0].shape[0], sum(free)), cores[0], self._rng)
+        factors = as_dtype_of(uniform >= self.rate, cores[0]) / (1.0 - self.rate)
         out, start = [], 0
         for core, p in zip(cores, free, strict=True):
             factor = factors[:, None, start : start + p, None]

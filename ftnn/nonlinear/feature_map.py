@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, concat, stack, sum_over
-from ..arrays.linalg import safe_norm
+from ..arrays.backend import Array
+from ..arrays.functions import concat, stack, sum_over
+from ..arrays.scales import safe_norm
 from ..chains.states import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer

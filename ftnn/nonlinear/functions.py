@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, erf, is_complex
-from ..arrays.linalg import safe_norm
+from ..arrays.backend import Array, is_complex
+from ..arrays.functions import erf
+from ..arrays.scales import safe_norm
 
 Function = Callable[[Array], Array]
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, log, sum_over, transposed
-from ..arrays.linalg import abs2, safe_norm, spread
+from ..arrays.backend import Array, as_dtype_of
+from ..arrays.functions import abs2, adjoint, log, matrix_transpose, sum_over
+from ..arrays.scales import safe_norm, spread
 from ..arrays.svd import leading, left_singular
 from ..chains.bonds import MaxBond, check_bonds, largest_bond
 from ..chains.states import check_dims
@@ -93,9 +94,9 @@ class SVDGauge(Layer):
         for k in range(len(out) - 1, 0, -1):
             _, left, phys, right = out[k].shape
             flat = do("reshape", out[k], (batch, left, phys * right))
-            u, s = left_singular(transposed(flat))  # (batch, phys*right, p)
-            q = transposed(leading(u, s, s.shape[1]))  # right singular vectors, (batch, p, n)
-            carried = flat @ do("conj", transposed(q))  # U Lambda, (batch, left, p)
+            u, s = left_singular(matrix_transpose(flat))  # (batch, phys*right, p)
+            q = matrix_transpose(leading(u, s, s.shape[1]))  # right singular vectors, (batch, p, n)
+            carried = flat @ adjoint(q)  # U Lambda, (batch, left, p)
             root, inverse = _roots(carried)
             core = do("reshape", q, (batch, -1, phys, right)) * root[:, :, None, None]
             out[k] = core if after is None else core * after[:, None, None, :]

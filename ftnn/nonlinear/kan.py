@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from autoray import do, infer_backend
 
-from ..arrays.backend import Array, as_like, permute, to_numpy, transposed
+from ..arrays.backend import Array, as_like, to_numpy
+from ..arrays.functions import matrix_transpose, permute
 from ..chains.states import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
@@ -152,7 +153,7 @@ class KAN(Layer):
             u = do("reshape", permute(u, 2, 0, 1, 3), (p, -1))  # (p, batch left right)
             values = do("reshape", self.values(u, site), (-1, u.shape[1]))
             mixing = do("reshape", permute(curve, 2, 1, 0), (curve.shape[2], -1))
-            new = transposed(linear) @ u + mixing @ values  # (q, batch left right)
+            new = matrix_transpose(linear) @ u + mixing @ values  # (q, batch left right)
             new = do("reshape", new, (-1, batch, left, right))
             out.append(permute(new, 1, 2, 0, 3) * norm)
         return tuple(out)

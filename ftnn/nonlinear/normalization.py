@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, eps, is_complex, log, stop_gradient, sum_over
-from ..arrays.linalg import spread
+from ..arrays.backend import Array, as_dtype_of, eps, is_complex
+from ..arrays.functions import log, stop_gradient, sum_over
+from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds, largest_bond
 from ..chains.states import check_dims, check_positive, overlap
 from ..chains.terms import Cores, Hadamard, State, Term

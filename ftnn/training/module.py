@@ -6,7 +6,6 @@ from typing import Self
 
 import torch
 
-from ..arrays import _torch  # noqa: F401  # for torch.compile, see there
 from ..arrays.backend import Array, convert
 from ..chains.states import MPS
 from ..chains.terms import Cores

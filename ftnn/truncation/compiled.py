@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from autoray import infer_backend
 
+from ..arrays.dispatch import load_backend
 from ..chains.bonds import MaxBond
 from ..chains.lazy import BatchedVector
 from ..chains.states import MPS
@@ -44,7 +45,7 @@ def compiled(
     """
     import torch
 
-    from ..arrays import _torch  # noqa: F401  # looks up beforehand what cannot be looked up on the way
+    load_backend("torch")  # the compiler cannot follow imports
 
     def run(terms, bonds):
         return METHODS[method](terms, bonds, 0.0, seed)[0]

@@ -6,7 +6,8 @@ values are those of the whole vector at that cut. The error is within :math:`\sq
 optimum. For a product of bonds D and chi the cost grows as :math:`(D\chi)^3`.
 """
 
-from ..arrays.backend import Array, transposed
+from ..arrays.backend import Array
+from ..arrays.functions import matrix_transpose
 from ..arrays.svd import discarded_weight, leading, left_singular, smallest_bond
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
@@ -65,8 +66,8 @@ def svd_basis(y: Array, bond: int, rtol: float, cuts: int) -> tuple[Array, Array
         Of which ``y`` is nearly a combination.
     discarded : array (batch,)
     """
-    u, s = left_singular(transposed(y))
+    u, s = left_singular(matrix_transpose(y))
     bond = min(bond, s.shape[1])
     if rtol > 0.0:
         bond = smallest_bond(s, rtol, cuts, bond)
-    return transposed(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]
+    return matrix_transpose(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]

@@ -8,8 +8,9 @@ precision input is therefore worked on in double precision inside.
 
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, in_double, transposed
-from ..arrays.linalg import unit_scale
+from ..arrays.backend import Array, as_dtype_of, in_double
+from ..arrays.functions import adjoint, matrix_transpose
+from ..arrays.scales import unit_scale
 from ..arrays.svd import discarded_weight, hermitian_vectors, leading, smallest_bond
 from ..chains.bonds import MaxBond
 from ..chains.terms import Apply, Hadamard, Node, State, Term, extend_overlap
@@ -42,11 +43,11 @@ def compress_dm(
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         m = merge(sites, 1)  # (batch, W, out*r)
-        density = transposed(m) @ do("conj", grams[k]) @ do("conj", m)
+        density = matrix_transpose(m) @ do("conj", grams[k]) @ do("conj", m)
         u, values = hermitian_vectors(density)
         s = do("sqrt", do("where", values > 0, values, do("zeros_like", values)))
         bond = bonds[k] if rtol == 0.0 else smallest_bond(s, rtol, total.L - 1, bonds[k])
-        return transposed(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]
+        return matrix_transpose(leading(u, s, bond)), discarded_weight(s)[:, bond - 1]
 
     cores, discarded = sweep(total, basis)
     return tuple(as_dtype_of(core, like) for core in cores), discarded
@@ -73,7 +74,7 @@ def _grams(total: Sum) -> list[Array]:
 
 def _assembled(blocks: dict[tuple[int, int], Array], count: int) -> Array:
     rows = [
-        [blocks[t, u] if t <= u else do("conj", transposed(blocks[u, t])) for u in range(count)]
+        [blocks[t, u] if t <= u else adjoint(blocks[u, t]) for u in range(count)]
         for t in range(count)
     ]
     return merge(tuple(merge(tuple(row), 2) for row in rows), 1)

@@ -13,8 +13,8 @@ Khatri-Rao rows, which the basis has not seen,
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, stop_gradient, to_numpy, transposed
-from ..arrays.linalg import abs2
+from ..arrays.backend import Array, to_numpy
+from ..arrays.functions import abs2, adjoint, stop_gradient
 from ..chains.terms import Term
 from .fit import rows
 from .src import seeded, sketch, sketched_rows
@@ -47,7 +47,7 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         q = rows(cores[k])
         y, _, log = sketch(tests[k], sites, ROWS)  # (batch, s, out*r), (batch, s)
-        outside = y - (y @ do("conj", transposed(q))) @ q
+        outside = y - (y @ adjoint(q)) @ q
         weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))
         lost = do("sum", do("sum", abs2(outside), axis=2) * weight, axis=1)
         whole = do("sum", do("sum", abs2(y), axis=2) * weight, axis=1)

@@ -7,8 +7,10 @@ every core in turn; the error never grows. It starts from successive randomized 
 
 from autoray import do
 
-from ..arrays.backend import Array, transposed
-from ..arrays.linalg import orthonormalize, safe_norm
+from ..arrays.backend import Array
+from ..arrays.functions import matrix_transpose
+from ..arrays.orthonormal import orthonormalize
+from ..arrays.scales import safe_norm
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
 from .oversample import compress_src_oversample
@@ -61,9 +63,9 @@ def _to_the_right(total: Sum, cores: tuple[Array, ...]) -> list[Blocks]:
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        best = transposed(join(absorbed, rights[k + 1]))  # (batch, right, s*out)
-        adjoint = do("conj", orthonormalize(best))
-        left, _ = unit_blocks(tuple(adjoint @ block for block in absorbed))
+        best = matrix_transpose(join(absorbed, rights[k + 1]))  # (batch, right, s*out)
+        conjugate = do("conj", orthonormalize(best))
+        left, _ = unit_blocks(tuple(conjugate @ block for block in absorbed))
         lefts.append(left)
     return lefts
 

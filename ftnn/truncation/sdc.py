@@ -9,8 +9,9 @@ optimum; it is exact if ``max_bond`` is as large as the joint bond of the operan
 
 from autoray import do
 
-from ..arrays.backend import Array, transposed
-from ..arrays.linalg import orthonormalize
+from ..arrays.backend import Array
+from ..arrays.functions import matrix_transpose
+from ..arrays.orthonormal import orthonormalize
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.terms import Term
 from .direct import svd_basis
@@ -46,7 +47,9 @@ def compress_sdc(
     for k in range(cuts):
         absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
         (joint,), _ = unit_blocks((merge(absorbed, 2),))
-        q, _ = svd_basis(transposed(joint), max(limits[k:]), 0.5 * rtol, cuts)  # (batch, s', s*out)
+        q, _ = svd_basis(
+            matrix_transpose(joint), max(limits[k:]), 0.5 * rtol, cuts
+        )  # (batch, s', s*out)
         lefts.append(split(do("conj", q) @ joint, absorbed))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:

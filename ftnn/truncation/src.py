@@ -19,19 +19,12 @@ freely (Q does not see it).
 
 from autoray import do
 
-from ..arrays.backend import (
-    Array,
-    as_dtype_of,
-    as_like,
-    concat,
-    drawn,
-    invert_lower,
-    largest,
-    stop_gradient,
-    tiny,
-    to_numpy,
-)
-from ..arrays.linalg import gaussians, lq_positive, orthonormalize, test_matrices, unit_scale
+from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
+from ..arrays.functions import concat, invert_lower, largest, stop_gradient
+from ..arrays.orthonormal import lq_positive, orthonormalize
+from ..arrays.random import draw_arrays
+from ..arrays.scales import unit_scale
+from ..arrays.sketches import gaussians, test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
 from .sweep import Blocks, Sum, output_bonds, sweep
@@ -47,7 +40,7 @@ Rows = tuple[tuple[Array, Array], ...]
 def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
     """Test matrices for these bonds, on the backend of the terms."""
     dims = terms[0].phys_dims
-    return drawn(gaussians, max(bonds), seed, *dims, like=terms[0].like)
+    return draw_arrays(gaussians, max(bonds), seed, *dims, like=terms[0].like)
 
 
 def compress_src(

@@ -34,20 +34,12 @@ from itertools import pairwise
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import (
-    Array,
-    as_dtype_of,
-    concat,
-    drawn,
-    in_single,
-    is_complex,
-    log,
-    permute,
-    stack,
-    step_of_truncation,
-    transposed,
-)
-from ..arrays.linalg import orthonormalize, safe_norm, spread, unit_scale
+from ..arrays.backend import Array, as_dtype_of, in_single
+from ..arrays.functions import adjoint, concat, log, matrix_transpose, permute, stack
+from ..arrays.orthonormal import orthonormalize
+from ..arrays.random import draw_arrays
+from ..arrays.recompute import step_of_truncation
+from ..arrays.scales import safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.terms import Apply, Hadamard, Node, State, Term
 
@@ -211,8 +203,8 @@ def _step(
 
 def project(sites: Blocks, q: Array) -> Blocks:
     """``M Q^H``, block by block: (batch, w_t, s)."""
-    adjoint = do("conj", transposed(q)) if is_complex(q) else transposed(q)
-    return tuple(m @ adjoint for m in sites)
+    back = adjoint(q)
+    return tuple(m @ back for m in sites)
 
 
 def join(left: Blocks, right: Blocks) -> Array:
@@ -309,15 +301,15 @@ def isometry(y: Array) -> tuple[Array, Array]:
     """Orthonormal basis Q (batch, n, m') of the columns of ``y`` (batch, n, m), and Q^H Y.
 
     The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
-    columns, is then so in the last ones, where :func:`ftnn.arrays.linalg.orthonormalize` finds it.
+    columns, is then so in the last ones, where :func:`orthonormalize` finds it.
     """
     n, m = y.shape[1:]
-    (mixer,) = drawn(mixers, m, min(n, m), like=y)
+    (mixer,) = draw_arrays(mixers, m, min(n, m), like=y)
     # any basis will do here: where three rounds resolve them, directions near rounding stay
     share = 1.0 if in_single(y) else 1.0 / 64.0
     magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] * share, (y.shape[0], min(n, m)))
-    rows = orthonormalize(transposed(y @ mixer), magnitude)  # (batch, m', n)
-    return transposed(rows), do("conj", rows) @ y
+    rows = orthonormalize(matrix_transpose(y @ mixer), magnitude)  # (batch, m', n)
+    return matrix_transpose(rows), do("conj", rows) @ y
 
 
 @lru_cache(maxsize=64)

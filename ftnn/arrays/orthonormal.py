@@ -1,33 +1,19 @@
-"""Batched, gradient-safe orthogonalization, norms and test matrices.
+"""Orthonormal bases of stacks of matrices, unique, with safe gradients."""
 
-Everything acts on stacks of matrices, on whatever backend the arrays live on.
-"""
+from autoray import do
 
-from functools import lru_cache
-
-import numpy as np
-from autoray import do, infer_backend
-
-from .backend import (
-    Array,
+from .backend import Array, as_dtype_of, eps, in_single, tiny, widest
+from .functions import (
     add_diagonal,
-    as_dtype_of,
+    adjoint,
     at_least,
     cholesky,
     diagonal,
-    eps,
-    in_double,
-    in_single,
     invert_lower,
-    is_complex,
-    largest,
-    log,
     norm,
-    stop_gradient,
-    tiny,
-    transposed,
     tril,
 )
+from .gradients import custom_vjp
 
 NULL_FACTOR = 4.0
 """A row is null if its new part is below this many times the rounding error it carries."""
@@ -81,16 +67,7 @@ def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
      [-0.8  0.6  0. ]
      [ 0.   0.   0. ]]
     """
-    backend = infer_backend(y)
-    if backend == "torch":
-        from ._torch import orthonormalize_torch
-
-        return orthonormalize_torch(y, magnitude)
-    if backend == "jax":
-        from ._jax import orthonormalize_jax
-
-        return orthonormalize_jax(y, magnitude)
-    return as_dtype_of(orthonormal_rows(y, magnitude)[0], y)
+    return as_dtype_of(_orthonormal(y, magnitude), y)
 
 
 def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array]:
@@ -116,15 +93,15 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     whose new part is small is resolved as well as by Householder reflections. The shift keeps
     the factorization of a rank-deficient matrix going.
     """
-    single = in_single(y) and infer_backend(y) != "jax"  # JAX may have no double precision
-    q = in_double(y) if single else y
+    q = widest(y)  # JAX may have no double precision
+    single = in_single(y) and not in_single(q)
     rounds = 1 if single else 3
     shift = 4 * y.shape[-2] * eps(q)
     inverse: Array = None
     norms: Array = None
     zero: Array = None
     for n in range(rounds):
-        gram = q @ _adjoint(q)  # (..., s, s)
+        gram = q @ adjoint(q)  # (..., s, s)
         square = do("real", diagonal(gram))
         # below the floor a row is zero; twice, for some devices take subnormal numbers for zero
         floor = eps(q) ** 4 if n else 2 * tiny(q) / shift
@@ -170,7 +147,7 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
         Norm of each row of ``y``, kept off zero.
     """
     q, null, norms = orthonormal_rows(y, magnitude)
-    low = tril(as_dtype_of(y, q) @ _adjoint(q)) / as_dtype_of(norms, q)[..., None]
+    low = tril(as_dtype_of(y, q) @ adjoint(q)) / as_dtype_of(norms, q)[..., None]
     scale = as_dtype_of(norms + tiny(y) ** 0.5, do("real", y))
     return as_dtype_of(q, y), as_dtype_of(low, y), null, scale
 
@@ -178,10 +155,6 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
 def _squares(x: Array) -> Array:
     """Squared norms of rows."""
     return norm(x, (-1,)) ** 2
-
-
-def _adjoint(x: Array) -> Array:
-    return do("conj", transposed(x))
 
 
 def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Array) -> Array:
@@ -209,102 +182,18 @@ def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Ar
     eye = do("eye", low.shape[-1], like=low)
     low = low + as_dtype_of(damping, q)[..., None] * eye
 
-    m = grad @ do("conj", transposed(q))  # (..., s, s)
+    m = grad @ adjoint(q)  # (..., s, s)
     lower = tril(m, -1)
     middle = as_dtype_of(do("real", diagonal(m)), q)[..., None] * eye
-    sym = lower + do("conj", transposed(lower)) + middle
+    sym = lower + adjoint(lower) + middle
     inverse = invert_lower(low) / scale[..., None, :]
-    return do("conj", transposed(inverse)) @ (grad - sym @ q)
+    return adjoint(inverse) @ (grad - sym @ q)
 
 
-def abs2(x: Array) -> Array:
-    """Squared modulus, smooth at zero."""
-    if is_complex(x):
-        return do("real", x) ** 2 + do("imag", x) ** 2
-    return x * x
+def _vjp(grad: Array, needed: tuple[bool, ...], *factors: Array) -> tuple[Array | None, ...]:
+    return orthonormalize_vjp(grad, *factors), None
 
 
-def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
-    """Euclidean norm over ``axis`` whose gradient at zero is zero instead of NaN."""
-    if infer_backend(x) == "torch":
-        return norm(x, axis)  # torch takes the gradient at zero to be zero
-    square = do("sum", abs2(x), axis=axis)
-    positive = square > 0
-    one = do("ones_like", square)
-    root = do("sqrt", do("where", positive, square, one))
-    return do("where", positive, root, do("zeros_like", square))
-
-
-def unit_scale(x: Array, keep: int) -> Array:
-    """Norm of ``x`` over all but its first ``keep`` axes, as a constant, kept off zero.
-
-    Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
-    gradient may be dropped.
-    """
-    return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
-
-
-def peak(x: Array) -> Array:
-    """Largest modulus in ``x`` (batch, ...) as a constant (batch,), or 1 where all is zero.
-
-    Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
-    """
-    flat = do("reshape", do("abs", stop_gradient(x)), (x.shape[0], -1))
-    top = largest(flat, 1)[:, 0]
-    return do("where", top > 0, top, do("ones_like", top))
-
-
-def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
-    """Multiply a batched chain by ``exp(log_scale)``, spread evenly over its cores.
-
-    Parameters
-    ----------
-    cores : list of array (batch, left, phys, right)
-    log_scale : array (batch,)
-        Natural logarithm of the factor. Even spreading keeps a chain of a thousand sites
-        representable in float32 though its norm is not.
-    """
-    L = len(cores)
-    factor = as_dtype_of(do("exp", log_scale / L), cores[0])
-    # the rounding of the factor would be repeated L times: the first core makes up for it
-    rest = as_dtype_of(do("exp", log_scale - L * log(factor)), cores[0])
-    factor = factor[:, None, None, None]
-    return (cores[0] * (factor * rest[:, None, None, None]), *(c * factor for c in cores[1:]))
-
-
-def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
-    r"""Random test matrices :math:`\Omega_k` of successive randomized compression.
-
-    Parameters
-    ----------
-    dims : tuple of int
-        Physical dimension of every site of the chain to compress.
-    size : int
-        Number of columns of the sketch; the first ``s`` rows are the same for every
-        ``size >= s``.
-    seed : int
-
-    Returns
-    -------
-    tuple of array (size, dims[k]), float64, on NumPy; one for every site but the last.
-        Drawn once and kept: they are not writeable.
-
-    Examples
-    --------
-    >>> [omega.shape for omega in test_matrices((2, 3, 4), size=5, seed=0)]
-    [(5, 2), (5, 3)]
-    """
-    return gaussians(int(size), int(seed), *map(int, dims))
-
-
-@lru_cache(maxsize=64)
-def gaussians(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
-    """Draw :func:`test_matrices`; with plain arguments, for :func:`ftnn.arrays.backend.drawn`."""
-    drawn = []
-    for site, dim in enumerate(dims[:-1]):
-        drawn.append(np.random.default_rng((seed, site)).standard_normal((size, dim)))
-        drawn[-1].flags.writeable = False
-    return tuple(drawn)
-
-
-test_matrices.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+_orthonormal = custom_vjp(
+    lq_positive, _vjp, save="outputs", plain=lambda *inputs: orthonormal_rows(*inputs)[0]
+)

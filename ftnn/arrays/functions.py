@@ -1,0 +1,154 @@
+"""Functions of arrays that autoray lacks, or that torch computes better by its own names."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from autoray import do
+
+from .backend import Array, is_complex, widest
+from .dispatch import dispatched
+
+# autoray translates the names of keyword arguments at every call, which torch.compile cannot
+# follow; the functions of the hot path therefore call torch by its own names.
+
+
+def permute(x: Array, *axes: int) -> Array:
+    """Permute the axes of ``x``."""
+    return do("transpose", x, axes)
+
+
+def matrix_transpose(x: Array) -> Array:
+    """Swap the last two axes of ``x``."""
+    return do("swapaxes", x, -2, -1)
+
+
+def adjoint(x: Array) -> Array:
+    """Conjugate transposes of a stack of matrices."""
+    x = matrix_transpose(x)
+    return do("conj", x) if is_complex(x) else x
+
+
+@dispatched
+def stop_gradient(x: Array) -> Array:
+    """Return ``x`` as a constant of differentiation."""
+    return x
+
+
+@dispatched
+def diagonal(x: Array) -> Array:
+    """Diagonals of a stack of square matrices."""
+    return do("diagonal", x, axis1=-2, axis2=-1)
+
+
+@dispatched
+def add_diagonal(x: Array, values: Array) -> Array:
+    """Add ``values`` (..., n) to the diagonals of ``x`` (..., n, n), which may be overwritten."""
+    return x + values[..., None] * do("eye", x.shape[-1], like=x)
+
+
+@dispatched
+def tril(x: Array, k: int = 0) -> Array:
+    """Lower triangles of a stack of matrices, from the ``k``-th diagonal down."""
+    return do("tril", x, k)
+
+
+@dispatched
+def largest(x: Array, axis: int) -> Array:
+    """Largest entry along ``axis``, which stays with size 1."""
+    return do("max", x, axis=axis, keepdims=True)
+
+
+@dispatched
+def at_least(x: Array, bound: float) -> Array:
+    """Replace entries below ``bound`` by it."""
+    return do("maximum", x, bound)
+
+
+@dispatched
+def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over ``axes``."""
+    return do("sum", x, axis=axes)
+
+
+def abs2(x: Array) -> Array:
+    """Squared modulus, smooth at zero."""
+    if is_complex(x):
+        return do("real", x) ** 2 + do("imag", x) ** 2
+    return x * x
+
+
+@dispatched
+def norm(x: Array, axes: tuple[int, ...]) -> Array:
+    """Euclidean norm over ``axes``; its gradient at zero is not defined."""
+    return do("sqrt", do("sum", do("abs", x) ** 2, axis=axes))
+
+
+def log(x: Array) -> Array:
+    """Natural logarithm of positive numbers, in double precision where the backend has it.
+
+    Scales of a thousand sites add up to logarithms of thousands, whose rounding in single
+    precision would be an error of a per cent in the norm.
+    """
+    return do("log", widest(x))
+
+
+@dispatched
+def erf(x: Array) -> Array:
+    """Error function."""
+    from scipy.special import erf as function
+
+    return function(x)
+
+
+@dispatched
+def cholesky(x: Array) -> Array:
+    """Lower Cholesky factor of a stack of positive definite matrices.
+
+    Matrices with NaN or infinite entries give NaN; nothing is raised, and nothing waits for the
+    device.
+    """
+    good = do("all", do("isfinite", x), axis=(-2, -1))[..., None, None]
+    eye = do("eye", x.shape[-1], like=x)
+    return do("where", good, do("linalg.cholesky", do("where", good, x, eye)), math.nan)
+
+
+@dispatched
+def invert_lower(x: Array) -> Array:
+    """Invert a stack of lower triangular matrices."""
+    return tril(do("linalg.inv", x))  # a general inverse leaves rounding above the diagonal
+
+
+@dispatched
+def thin_svd(x: Array) -> tuple[Array, Array, Array]:
+    """Factors u, s, vh of a stack of matrices, without the null space."""
+    try:
+        return do("linalg.svd", x, full_matrices=False)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "the singular value decomposition does not converge: the vector holds NaN or "
+            "infinite entries; clean or mask them first"
+        ) from None
+
+
+@dispatched
+def take_along(x: Array, index: Array, axis: int) -> Array:
+    """Entries of ``x`` at ``index`` along ``axis``."""
+    return do("take_along_axis", x, index, axis)
+
+
+@dispatched(key=lambda arrays, axis: arrays[0])
+def concat(arrays: Sequence[Array], axis: int) -> Array:
+    """Concatenate ``arrays`` along ``axis``."""
+    return do("concatenate", arrays, axis=axis)
+
+
+@dispatched(key=lambda arrays, axis: arrays[0])
+def stack(arrays: Sequence[Array], axis: int) -> Array:
+    """Stack ``arrays`` along a new ``axis``."""
+    return do("stack", arrays, axis=axis)
+
+
+def dims_product(dims: Iterable[int]) -> int:
+    """Product of ``dims`` as an exact Python integer (4**100 does not overflow)."""
+    return math.prod(int(d) for d in dims)

@@ -1,0 +1,54 @@
+"""Norms and scales of arrays and chains."""
+
+from autoray import do, infer_backend
+
+from .backend import Array, as_dtype_of, tiny
+from .functions import abs2, largest, log, norm, stop_gradient
+
+
+def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
+    """Euclidean norm over ``axis`` whose gradient at zero is zero instead of NaN."""
+    if infer_backend(x) == "torch":
+        return norm(x, axis)  # torch takes the gradient at zero to be zero
+    square = do("sum", abs2(x), axis=axis)
+    positive = square > 0
+    one = do("ones_like", square)
+    root = do("sqrt", do("where", positive, square, one))
+    return do("where", positive, root, do("zeros_like", square))
+
+
+def unit_scale(x: Array, keep: int) -> Array:
+    """Norm of ``x`` over all but its first ``keep`` axes, as a constant, kept off zero.
+
+    Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
+    gradient may be dropped.
+    """
+    return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
+
+
+def peak(x: Array) -> Array:
+    """Largest modulus in ``x`` (batch, ...) as a constant (batch,), or 1 where all is zero.
+
+    Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
+    """
+    flat = do("reshape", do("abs", stop_gradient(x)), (x.shape[0], -1))
+    top = largest(flat, 1)[:, 0]
+    return do("where", top > 0, top, do("ones_like", top))
+
+
+def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
+    """Multiply a batched chain by ``exp(log_scale)``, spread evenly over its cores.
+
+    Parameters
+    ----------
+    cores : list of array (batch, left, phys, right)
+    log_scale : array (batch,)
+        Natural logarithm of the factor. Even spreading keeps a chain of a thousand sites
+        representable in float32 though its norm is not.
+    """
+    L = len(cores)
+    factor = as_dtype_of(do("exp", log_scale / L), cores[0])
+    # the rounding of the factor would be repeated L times: the first core makes up for it
+    rest = as_dtype_of(do("exp", log_scale - L * log(factor)), cores[0])
+    factor = factor[:, None, None, None]
+    return (cores[0] * (factor * rest[:, None, None, None]), *(c * factor for c in cores[1:]))
