@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import encoding, interpret, layers, nonlinear, plotting, training, truncation
+    from .chains.canonical import canonical
+    from .chains.environments import environments
     from .chains.operators import MPO
     from .chains.states import MPS
     from .layers.calibration import calibrate
@@ -35,8 +37,10 @@ __all__ = [
     "Residual",
     "Sequential",
     "calibrate",
+    "canonical",
     "compress",
     "encoding",
+    "environments",
     "interpret",
     "layers",
     "load",
@@ -60,7 +64,9 @@ _HOMES = {
     "Residual": "layers.residual",
     "Sequential": "layers.sequential",
     "calibrate": "layers.calibration",
+    "canonical": "chains.canonical",
     "compress": "truncation",
+    "environments": "chains.environments",
     "load": "layers.files",
     "load_encoder": "layers.files",
     "save": "layers.files",

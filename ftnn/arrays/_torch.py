@@ -171,6 +171,11 @@ def _(x):
     return torch.linalg.svd(x, full_matrices=False)
 
 
+@on_torch(functions.singular_values)
+def _(x):
+    return torch.linalg.svdvals(x)
+
+
 @on_torch(functions.take_along)
 def _(x, index, axis):
     return x.gather(axis, index)

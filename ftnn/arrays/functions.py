@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from autoray import do
@@ -54,8 +55,8 @@ def tril(x: Array, k: int = 0) -> Array:
 
 
 @dispatched
-def largest(x: Array, axis: int) -> Array:
-    """Largest entry along ``axis``, which stays with size 1."""
+def largest(x: Array, axis: int | tuple[int, ...]) -> Array:
+    """Largest entry along ``axis``, or several, which stay with size 1."""
     return do("max", x, axis=axis, keepdims=True)
 
 
@@ -122,8 +123,18 @@ def invert_lower(x: Array) -> Array:
 @dispatched
 def thin_svd(x: Array) -> tuple[Array, Array, Array]:
     """Factors u, s, vh of a stack of matrices, without the null space."""
+    return _converging("linalg.svd", x, full_matrices=False)
+
+
+@dispatched
+def singular_values(x: Array) -> Array:
+    """Singular values of a stack of matrices, descending."""
+    return _converging("linalg.svd", x, compute_uv=False)
+
+
+def _converging(function: str, x: Array, **options: bool) -> Any:
     try:
-        return do("linalg.svd", x, full_matrices=False)
+        return do(function, x, **options)
     except np.linalg.LinAlgError:
         raise ValueError(
             "the singular value decomposition does not converge: the vector holds NaN or "

@@ -27,13 +27,12 @@ def unit_scale(x: Array, keep: int) -> Array:
 
 
 def peak(x: Array) -> Array:
-    """Largest modulus in ``x`` (batch, ...) as a constant (batch,), or 1 where all is zero.
+    """Largest modulus in ``x`` (batch, ...) as a constant (batch, 1, ...), or 1 where all is zero.
 
     Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
     """
-    flat = do("reshape", do("abs", stop_gradient(x)), (x.shape[0], -1))
-    top = largest(flat, 1)[:, 0]
-    return do("where", top > 0, top, do("ones_like", top))
+    top = largest(do("abs", stop_gradient(x)), tuple(range(1, x.ndim)))
+    return top + (top == 0)
 
 
 def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:

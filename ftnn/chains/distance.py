@@ -4,7 +4,7 @@ from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import log
-from .states import overlap
+from .overlap import overlap
 from .terms import Cores
 
 

@@ -12,9 +12,9 @@ from quimb.utils import oset
 
 from ..arrays.backend import Array, as_dtype_of, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, log, permute
-from ..arrays.scales import peak
 from .bonds import MaxBond, check_rank
 from .lazy import BATCH_IND, BatchedVector
+from .overlap import overlap
 from .terms import State, Term
 from .tt_svd import tt_svd
 
@@ -255,35 +255,6 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         value = do("real", value) if "complex" in str(value.dtype) else value
         with np.errstate(divide="ignore"):
             return 0.5 * (log(value) + log_scale)
-
-
-def overlap(bra: tuple[Array, ...], ket: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Batched inner products of two chains in log scale.
-
-    Parameters
-    ----------
-    bra, ket : tuple of array (batch, left, phys, right)
-        The bra is conjugated.
-
-    Returns
-    -------
-    value, log_scale : array (batch,)
-        The inner products are ``value * exp(log_scale)``; ``log_scale`` carries no gradient,
-        and need not: its total with ``value`` has the right one.
-    """
-    batch = max(bra[0].shape[0], ket[0].shape[0])
-    env = do("ones", (batch, 1, 1), like=ket[0])  # (batch, bra bond, ket bond)
-    log_scale = 0.0
-    for a, b in zip(bra, ket, strict=True):
-        _, left, phys, right = b.shape
-        new = env @ do("reshape", b, (-1, left, phys * right))
-        new = do("reshape", new, (batch, -1, right))  # (batch, bra left * phys, right)
-        a = do("conj", do("reshape", a, (-1, a.shape[1] * phys, a.shape[3])))
-        env = permute(a, 0, 2, 1) @ new
-        scale = peak(env)
-        env = env / scale[:, None, None]
-        log_scale = log_scale + log(scale)
-    return env[:, 0, 0], log_scale
 
 
 def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:

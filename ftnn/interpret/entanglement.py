@@ -1,22 +1,33 @@
 """Entanglement of states: spectra and entropies across bonds, mutual information of sites.
 
-In double precision on NumPy, whatever backend the cores live on.
+In double precision, batched, on the backend of the cores; spectra and entropies have gradients.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from autoray import get_dtype_name
-from scipy.special import xlogy
+from autoray import do, get_dtype_name
 
-from ..arrays.backend import Array, to_numpy
+from ..arrays.backend import Array, to_numpy, widest
+from ..arrays.contraction import contract
+from ..arrays.functions import (
+    concat,
+    diagonal,
+    matrix_transpose,
+    permute,
+    singular_values,
+    stack,
+    sum_over,
+)
+from ..arrays.scales import safe_norm
+from ..chains.canonical import canonical_cores, cut_factors, isometry, mirrored
 from ..chains.terms import Cores
 
 _LARGEST = 2**24
 """Entries of the reduced density matrices that are held at a time."""
 
 
-def bond_spectra(cores: Cores) -> list[np.ndarray]:
+def bond_spectra(cores: Cores) -> list[Array]:
     """Compute the normalized singular values across every bond.
 
     Parameters
@@ -27,25 +38,36 @@ def bond_spectra(cores: Cores) -> list[np.ndarray]:
     Returns
     -------
     list of array (batch, bond)
-        One a bond, descending; the squares of a row sum to 1, to 0 for a zero vector.
+        One a bond, descending; the squares of a row sum to 1, to 0 for a zero vector. In double
+        precision where the backend has it.
+
+    Notes
+    -----
+    Differentiable, also where singular values are equal or zero. They are those of the product of
+    the triangular factors of both sides, see :func:`ftnn.chains.canonical.cut_factors`.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> bell = ftnn.MPS.from_dense(np.array([[1.0, 0.0, 0.0, 1.0]]), (2, 2))
+    >>> print(bond_spectra(bell.cores)[0].round(4))
+    [[0.7071 0.7071]]
     """
-    bonds = [core.shape[3] for core in cores[:-1]]
-    chain = _right_canonical(cores)
-    # left to right: the SVD of a core is that of the vector
+    chain = tuple(widest(core) for core in cores)
+    lefts = cut_factors(chain)
+    rights = cut_factors(mirrored(chain))[::-1]
     spectra = []
-    for k, bond in enumerate(bonds):
-        batch, left, phys, right = chain[k].shape
-        _, s, vh = np.linalg.svd(chain[k].reshape(batch, left * phys, right), full_matrices=False)
-        norm = np.linalg.norm(s, axis=1, keepdims=True)
-        s = s / np.where(norm > 0, norm, 1.0)
-        spectra.append(np.pad(s, ((0, 0), (0, bond - s.shape[1]))))
-        after = chain[k + 1]
-        carried = (s[:, :, None] * vh) @ after.reshape(batch, right, -1)
-        chain[k + 1] = carried.reshape(batch, -1, *after.shape[2:])
+    for core, left, right in zip(cores[:-1], lefts, rights, strict=True):
+        s = singular_values(left @ matrix_transpose(right))
+        norm = safe_norm(s, (1,))[:, None]
+        s = s / do("where", norm > 0, norm, do("ones_like", norm))
+        missing = core.shape[3] - s.shape[1]
+        none = do("zeros", (s.shape[0], missing), like=s)
+        spectra.append(concat([s, none], 1) if missing else s)
     return spectra
 
 
-def entanglement_entropies(cores: Cores) -> np.ndarray:
+def entanglement_entropies(cores: Cores) -> Array:
     r"""Von Neumann entropy :math:`-\sum_i p_i \log p_i` across every bond, in nats.
 
     Parameters
@@ -65,15 +87,14 @@ def entanglement_entropies(cores: Cores) -> np.ndarray:
     >>> bool(np.isclose(entanglement_entropies(bell.cores)[0, 0], np.log(2)))
     True
     """
-    return spectral_entropies(bond_spectra(cores), int(cores[0].shape[0]))
+    return spectral_entropies(bond_spectra(cores), cores)
 
 
-def spectral_entropies(spectra: list[np.ndarray], batch: int) -> np.ndarray:
-    """Entropies (batch, L - 1) of the spectra that :func:`bond_spectra` returns."""
+def spectral_entropies(spectra: list[Array], cores: Cores) -> Array:
+    """Entropies (batch, L - 1) of the spectra that :func:`bond_spectra` returns for ``cores``."""
     if not spectra:
-        return np.zeros((batch, 0))
-    squares = [s**2 for s in spectra]
-    return np.stack([-np.sum(xlogy(p, p), axis=1) + 0.0 for p in squares], axis=1)
+        return do("zeros", (cores[0].shape[0], 0), like=do("real", widest(cores[0])))
+    return stack([_entropy(s * s) for s in spectra], 1)
 
 
 def operator_cores(weights: Sequence[Array]) -> tuple[np.ndarray, ...]:
@@ -83,7 +104,7 @@ def operator_cores(weights: Sequence[Array]) -> tuple[np.ndarray, ...]:
     )
 
 
-def mutual_information(cores: Cores) -> np.ndarray:
+def mutual_information(cores: Cores) -> Array:
     r"""Mutual information :math:`S_i + S_j - S_{ij}` of every two sites, in nats.
 
     S are von Neumann entropies of reduced density matrices: the information that sites i and j
@@ -110,39 +131,46 @@ def mutual_information(cores: Cores) -> np.ndarray:
     largest = max((min(c.shape[2], c.shape[1] * c.shape[3]) for c in cores), default=1)
     rows = max(1, _LARGEST // largest**4)
     batch = int(cores[0].shape[0])
-    return np.concatenate(
-        [
-            _mutual_information(tuple(core[n : n + rows] for core in cores))
-            for n in range(0, batch, rows)
-        ]
+    parts = (
+        _mutual_information(tuple(core[n : n + rows] for core in cores))
+        for n in range(0, batch, rows)
     )
+    return concat(list(parts), 0)
 
 
-def _mutual_information(cores: Cores) -> np.ndarray:
-    chain = [_narrowed(core) for core in _right_canonical(cores)]
-    chain[0] = _unit(chain[0].reshape(len(chain[0]), -1, 1)).reshape(chain[0].shape)
-    batch, L = len(chain[0]), len(chain)
-    single, joint = np.zeros((batch, L)), np.zeros((batch, L, L))
+def _mutual_information(cores: Cores) -> Array:
+    chain, _ = canonical_cores(tuple(widest(core) for core in cores), 0)
+    chain = tuple(_narrowed(core) for core in chain)
+    batch, L = chain[0].shape[0], len(chain)
+    center, single, joint = chain[0], [], {}
     for i in range(L):
-        # all right of site i is an isometry, and all left of it
-        pair = np.einsum("blpr,blqs->bpqrs", chain[i], chain[i].conj(), optimize=True)
-        single[:, i] = _von_neumann(np.einsum("bpqrr->bpq", pair))
+        # all right of site i is an isometry, and all left of it: their environments are identities
+        pair = _einsum("blpr,blqs->bpqrs", center, do("conj", center))
+        single.append(_von_neumann(sum_over(diagonal(pair), (-1,))))
         for j in range(i + 1, L):
-            site = chain[j]
-            half = np.einsum("bpqrs,brxt->bpqsxt", pair, site, optimize=True)
-            both = np.einsum("bpqsxt,bsyt->bpxqy", half, site.conj(), optimize=True)
+            site, bra = chain[j], do("conj", chain[j])
+            half = _einsum("bpqrs,brxt->bpqsxt", pair, site)
+            both = _einsum("bpqsxt,bsyt->bpxqy", half, bra)
             size = both.shape[1] * both.shape[2]
-            joint[:, i, j] = _von_neumann(both.reshape(batch, size, size))
-            pair = np.einsum("bpqsxt,bsxu->bpqtu", half, site.conj(), optimize=True)
+            joint[i, j] = _von_neumann(do("reshape", both, (batch, size, size)))
+            pair = _einsum("bpqsxt,bsxu->bpqtu", half, bra)
         if i < L - 1:
-            _, left, phys, right = chain[i].shape
-            r = np.linalg.qr(chain[i].reshape(batch, left * phys, right), mode="r")
-            chain[i + 1] = np.einsum("bnl,blpr->bnpr", r, chain[i + 1])
-    upper = np.triu(single[:, :, None] + single[:, None, :] - joint, 1)
-    return upper + np.swapaxes(upper, 1, 2)
+            after = chain[i + 1]
+            _, r = isometry(do("reshape", center, (batch, -1, center.shape[3])))
+            center = r @ do("reshape", after, (batch, after.shape[1], -1))
+            center = do("reshape", center, (batch, -1, *after.shape[2:]))
+    information = {(i, j): single[i] + single[j] - joint[i, j] for i, j in joint}
+    zero = do("zeros_like", single[0])  # (batch,)
+    rows = ([information.get((min(i, j), max(i, j)), zero) for j in range(L)] for i in range(L))
+    return stack([stack(row, 1) for row in rows], 1)
 
 
-def _narrowed(core: np.ndarray) -> np.ndarray:
+def _einsum(equation: str, *arrays: Array) -> Array:
+    inputs, output = equation.split("->")
+    return contract(list(arrays), [tuple(names) for names in inputs.split(",")], tuple(output))
+
+
+def _narrowed(core: Array) -> Array:
     """Core (batch, left, phys, right) with at most left * right physical entries.
 
     As a matrix (phys, left * right) it is Q R; without the isometry Q on the physical index the
@@ -151,35 +179,23 @@ def _narrowed(core: np.ndarray) -> np.ndarray:
     batch, left, phys, right = core.shape
     if phys <= left * right:
         return core
-    flat = core.transpose(0, 2, 1, 3).reshape(batch, phys, left * right)
-    _, r = np.linalg.qr(flat)  # (batch, left*right, left*right)
-    return r.reshape(batch, left * right, left, right).transpose(0, 2, 1, 3)
+    flat = do("reshape", permute(core, 0, 2, 1, 3), (batch, phys, left * right))
+    _, r = isometry(flat)  # (batch, left*right, left*right)
+    return permute(do("reshape", r, (batch, left * right, left, right)), 0, 2, 1, 3)
 
 
-def _von_neumann(rho: np.ndarray) -> np.ndarray:
+def _von_neumann(rho: Array) -> Array:
     """Entropies (batch,) of Hermitian matrices (batch, n, n) of trace 1, or 0."""
-    p = np.clip(np.linalg.eigvalsh(rho), 0.0, None)
-    return -np.sum(xlogy(p, p), axis=1)
+    return _entropy(do("linalg.eigvalsh", rho))
+
+
+def _entropy(p: Array) -> Array:
+    """Entropies (batch,) of probabilities (batch, n); what is not positive counts as zero."""
+    none = p <= 0
+    p, q = (do("where", none, one, p) for one in (do("zeros_like", p), do("ones_like", p)))
+    return sum_over(-p * do("log", q), (1,)) + 0.0
 
 
 def double(x: Array) -> np.ndarray:
     """Copy of an array of any backend in double precision on NumPy."""
     return to_numpy(x).astype("complex128" if "complex" in get_dtype_name(x) else "float64")
-
-
-def _right_canonical(cores: Cores) -> list[np.ndarray]:
-    """Cores in double precision, isometries to the right of the first but for its scale."""
-    chain = [double(core) for core in cores]
-    for k in range(len(chain) - 1, 0, -1):
-        batch, left, phys, right = chain[k].shape
-        flat = chain[k].reshape(batch, left, phys * right)
-        q, r = np.linalg.qr(np.swapaxes(flat, 1, 2))  # (batch, phys*right, n), (batch, n, left)
-        chain[k] = np.swapaxes(q, 1, 2).reshape(batch, -1, phys, right)
-        carried = np.swapaxes(_unit(r), 1, 2)  # (batch, left, n)
-        chain[k - 1] = chain[k - 1] @ carried[:, None]
-    return chain
-
-
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(matrix, axis=(1, 2), keepdims=True)
-    return matrix / np.where(norm > 0, norm, 1.0)

@@ -133,7 +133,7 @@ def entanglement_report(
     before = np.zeros((0, 0))
     for name, state in states:
         spectra = bond_spectra(state)
-        entropies = spectral_entropies(spectra, state[0].shape[0])
+        entropies = spectral_entropies(spectra, state)
         if entropies.shape == before.shape and np.allclose(entropies, before, atol=1e-9):
             continue
         before = entropies
@@ -223,5 +223,5 @@ def _entanglement(chain: Cores) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     if not chain:
         return np.zeros(0), ()
     spectra = bond_spectra(chain)
-    entropies = spectral_entropies(spectra, chain[0].shape[0])
+    entropies = spectral_entropies(spectra, chain)
     return entropies.mean(axis=0), tuple(np.sqrt(np.mean(s**2, axis=0)) for s in spectra)

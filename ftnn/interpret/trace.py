@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import check_backend, convert
-from ..chains.states import overlap
-from ..chains.terms import Cores, Term, extend_overlap
+from ..chains.overlap import overlap, squared_norm
+from ..chains.terms import Cores, Term
 from ..layers.layer import Layer
 from .entanglement import (
     bond_spectra,
@@ -132,41 +132,11 @@ def relative_error(terms: tuple[Term, ...], output: Cores) -> np.ndarray:
     array (batch,)
         0 for samples that are zero.
     """
-    value, log_scale = _squared_norm(terms)
+    value, log_scale = squared_norm(terms)
     kept, kept_log_scale = overlap(output, output)
     alive = value > 0
     ratio = np.real(kept) / np.where(alive, value, 1.0) * np.exp(kept_log_scale - log_scale)
     return np.where(alive, np.sqrt(np.clip(1.0 - ratio, 0.0, None)), 0.0)
-
-
-def _squared_norm(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Squared norms (batch,) of a sum of terms as ``value * exp(log_scale)``, exactly.
-
-    Pairs of terms are contracted tensor by tensor, with both bonds of an operator and of its
-    state open: for bonds D and chi that takes a fraction of the work and of the memory of the
-    merged chain, whose bond is their product.
-    """
-    batch = max(term.batch_size for term in terms)
-    parts = []
-    for n, ket in enumerate(terms):
-        for m, bra in enumerate(terms[: n + 1]):
-            value, log_scale = _overlap_of_terms(bra, ket, batch)
-            value = np.real(value * np.conj(bra.scale) * ket.scale)
-            parts.append((value if m == n else 2.0 * value, log_scale))
-    peak = np.max([log_scale for _, log_scale in parts], axis=0)
-    return sum(value * np.exp(log_scale - peak) for value, log_scale in parts), peak
-
-
-def _overlap_of_terms(bra: Term, ket: Term, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    env = np.ones((batch, 1, 1))
-    log_scale = np.zeros(batch)
-    for k in range(ket.L):
-        env = extend_overlap(bra, ket, env, k)
-        norm = np.sqrt(np.sum(np.abs(env) ** 2, axis=(1, 2)))
-        norm = np.where(norm > 0, norm, 1.0)
-        env = env / norm[:, None, None]
-        log_scale += np.log(norm)
-    return env.reshape(batch), log_scale
 
 
 def flops_per_sample(model: Layer, cores: Cores) -> float:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..arrays.backend import to_numpy
-from ..chains.states import overlap
+from ..chains.overlap import overlap
 from ..chains.terms import Cores
 from ..nonlinear import KAN, Gated
 from .coarsen import Coarsen

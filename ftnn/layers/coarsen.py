@@ -10,7 +10,8 @@ from autoray import do
 from ..arrays.backend import Array
 from ..arrays.functions import dims_product, permute, stack
 from ..arrays.scales import spread
-from ..chains.states import check_dims, check_positive, overlap
+from ..chains.overlap import overlap
+from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal
 from .layer import Layer, collect, named

@@ -8,7 +8,7 @@ from ..arrays.scales import spread
 from ..arrays.sketches import test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.operators import weight_bonds
-from ..chains.states import overlap
+from ..chains.overlap import overlap
 
 
 def sketch_of_layer(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:

@@ -8,10 +8,18 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
-from ..arrays.functions import abs2, log, permute
-from ..arrays.scales import unit_scale
+from ..arrays.functions import matrix_transpose, permute
 from ..chains.operators import weight_bonds
-from ..chains.states import check_dims, check_positive, overlap
+from ..chains.overlap import (
+    absorb_sandwich,
+    absorb_sandwich_right,
+    absorb_sites,
+    absorb_weight,
+    absorb_weight_right,
+    conjugated,
+    overlap,
+)
+from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import initial_weight
 from .layer import Layer, collect, named
@@ -95,30 +103,24 @@ class Readout(Head):
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
-        weights = collect(self.params, "weight")
-        center, batch = self.center, cores[0].shape[0]
-        left = do("ones", (batch, 1, 1), like=cores[0])  # (batch, weight bond, state bond)
-        right = do("ones", (batch, 1, 1), like=cores[0])
-        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
-        for k in range(center):
-            w, x = weights[k][:, 0], cores[k]  # (wl, in, wr), (batch, xl, in, xr)
-            new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
-            new = do("reshape", new, (batch, w.shape[0] * w.shape[1], x.shape[3]))
-            flat = do("reshape", w, (-1, w.shape[2]))  # (wl*in, wr)
-            left = permute(permute(new, 0, 2, 1) @ flat, 0, 2, 1)  # (batch, wr, xr)
-            left, log_scale = _rescale(left, log_scale)
-        for k in range(len(cores) - 1, center, -1):
-            w, x = weights[k][:, 0], cores[k]
-            new = do("reshape", x, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
-            new = do("reshape", new, (batch, x.shape[1], -1))  # (batch, xl, in*wr)
-            flat = do("reshape", w, (w.shape[0], -1))  # (wl, in*wr)
-            right = permute(new @ permute(flat, 1, 0), 0, 2, 1)  # (batch, wl, xl)
-            right, log_scale = _rescale(right, log_scale)
-        w, x = weights[center], cores[center]
+        weights, center = collect(self.params, "weight"), self.center
+        batch, L = cores[0].shape[0], len(cores)
+        # (wl, in, wr), but for the middle site with its output index
+        shared = [do("reshape", w, (w.shape[0], -1, w.shape[3])) for w in weights]
+        edge = do("ones", (batch, 1, 1), like=cores[0])
+        left, log_scale = absorb_sites(
+            lambda env, k: absorb_weight(env, shared[k], cores[k]), edge, range(center)
+        )
+        right, other_scale = absorb_sites(
+            lambda env, k: absorb_weight_right(env, shared[k], cores[k]),
+            edge,
+            range(L - 1, center, -1),
+        )
+        w, x = weights[center], cores[center]  # (wl, out, in, wr), (batch, xl, in, xr)
         new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
-        new = do("reshape", new, (batch, -1, x.shape[3])) @ permute(right, 0, 2, 1)
-        flat = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
-        return do("reshape", new, (batch, -1)) @ flat, log_scale
+        new = do("reshape", new, (batch, -1, x.shape[3])) @ matrix_transpose(right)
+        w = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
+        return do("reshape", new, (batch, -1)) @ w, log_scale + other_scale
 
 
 class Expectation(Head):
@@ -175,47 +177,30 @@ class Expectation(Head):
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
         weights, center = collect(self.params, "weight"), self.center
-        batch, copies = cores[0].shape[0], self.num_outputs
-        # (batch, weight bond, bra bond, ket bond)
-        left = right = do("ones", (batch, 1, 1, 1), like=cores[0])
-        log_scale = do("zeros_like", log(abs2(cores[0][:, 0, 0, 0]) + 1.0))
-        for k in range(center):
-            left, scale = _sandwiched(left, weights[k], cores[k])
-            log_scale = log_scale + scale
-        for k in range(len(cores) - 1, center, -1):
-            mirrored = permute(weights[k], 3, 1, 2, 0), permute(cores[k], 0, 3, 2, 1)
-            right, scale = _sandwiched(right, *mirrored)
-            log_scale = log_scale + scale
+        batch, copies, L = cores[0].shape[0], self.num_outputs, len(cores)
+        bra = conjugated(cores)
         l, _, p, r = weights[center].shape
-        weight = do("reshape", weights[center], (l, copies, p, p, r))
-        weight = do("reshape", permute(weight, 0, 2, 3, 1, 4), (l, p, p, copies * r))
-        left, scale = _sandwiched(left, weight, cores[center])  # (batch, copies*r, bra, ket)
-        log_scale = log_scale + scale
-        flat = do("reshape", left, (batch, copies, -1))
-        out = do("real", (flat @ do("reshape", right, (batch, -1, 1)))[..., 0])
+        # the output index travels with the right bond
+        middle = do("reshape", weights[center], (l, copies, p, p, r))
+        middle = do("reshape", permute(middle, 0, 2, 3, 1, 4), (l, p, p, copies * r))
+        operators = [*weights[:center], middle, *weights[center + 1 :]]
+        edge = do("ones", (batch, 1, 1, 1), like=cores[0])  # (batch, bra bond, D, ket bond)
+        left, log_scale = absorb_sites(
+            lambda env, k: absorb_sandwich(env, bra[k], operators[k], cores[k]),
+            edge,
+            range(center + 1),
+        )
+        right, other_scale = absorb_sites(
+            lambda env, k: absorb_sandwich_right(env, bra[k], operators[k], cores[k]),
+            edge,
+            range(L - 1, center, -1),
+        )
+        bonds = left.shape[1], left.shape[3]
+        left = permute(do("reshape", left, (batch, bonds[0], copies, r, bonds[1])), 0, 2, 1, 3, 4)
+        left = do("reshape", left, (batch, copies, -1))  # (batch, out, bra bond * D * ket bond)
+        out = left @ do("reshape", right, (batch, -1, 1))
+        out = do("real", do("reshape", out, (batch, copies)))
         norm, norm_scale = overlap(cores, cores)
         norm = do("real", norm)
         norm = do("where", norm > 0, norm, do("ones_like", norm))
-        return out / norm[:, None], log_scale - norm_scale
-
-
-def _sandwiched(env: Array, w: Array, x: Array) -> tuple[Array, Array]:
-    """Take one more site into an environment (batch, weight bond, bra bond, ket bond)."""
-    batch, a, i, j = env.shape
-    _, q, p, c = w.shape  # (left, out, in, right)
-    k = x.shape[3]
-    new = do("reshape", env, (batch, a * i, j)) @ do("reshape", x, (batch, j, p * k))
-    new = permute(do("reshape", new, (batch, a, i, p, k)), 0, 2, 4, 1, 3)  # (b, i, k, a, p)
-    flat = do("reshape", permute(w, 0, 2, 1, 3), (a * p, q * c))
-    new = do("reshape", new, (batch, i * k, a * p)) @ flat  # (b, i*k, q*c)
-    new = permute(do("reshape", new, (batch, i, k, q, c)), 0, 1, 3, 4, 2)  # (b, i, q, c, k)
-    bra = do("conj", do("reshape", x, (batch, i * q, -1)))  # (b, i*q, m)
-    new = permute(bra, 0, 2, 1) @ do("reshape", new, (batch, i * q, c * k))  # (b, m, c*k)
-    new = permute(do("reshape", new, (batch, -1, c, k)), 0, 2, 1, 3)  # (b, c, m, k)
-    scale = unit_scale(new, 1)
-    return new / scale[:, None, None, None], log(scale)
-
-
-def _rescale(env: Array, log_scale: Any) -> tuple[Array, Any]:
-    scale = unit_scale(env, 1)
-    return env / scale[:, None, None], log_scale + log(scale)
+        return out / norm[:, None], log_scale + other_scale - norm_scale

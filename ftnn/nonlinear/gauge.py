@@ -6,16 +6,16 @@ from typing import Any
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
-from ..arrays.functions import abs2, adjoint, log, matrix_transpose, sum_over
-from ..arrays.scales import safe_norm, spread
+from ..arrays.functions import abs2, adjoint, matrix_transpose, sum_over
+from ..arrays.scales import spread
 from ..arrays.svd import leading, left_singular
 from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.canonical import canonical_cores
 from ..chains.states import check_dims
 from ..chains.terms import Cores, State, Term
 from ..layers.initialization import sketch_of_layer
 from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
-from ..truncation.sweep import left_canonical
 
 
 class SketchGauge(Layer):
@@ -83,13 +83,8 @@ class SVDGauge(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of at most their bonds."""
-        rest, log_scale = left_canonical(cores)  # isometries, and a last core of norm 1
+        rest, log_scale = canonical_cores(cores, len(cores) - 1)
         out, batch = list(rest), rest[0].shape[0]
-        # once more with a gradient: how the norm is shared out does not commute with scaling
-        norm = safe_norm(out[-1], (1, 2, 3))
-        norm = do("where", norm > 0, norm, do("ones_like", norm))
-        out[-1] = out[-1] / norm[:, None, None, None]
-        log_scale = log_scale + log(norm)
         after = None  # inverse square roots of the singular values right of the core, (batch, r)
         for k in range(len(out) - 1, 0, -1):
             _, left, phys, right = out[k].shape

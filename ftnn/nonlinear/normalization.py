@@ -12,7 +12,8 @@ from ..arrays.backend import Array, as_dtype_of, eps, is_complex
 from ..arrays.functions import log, stop_gradient, sum_over
 from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds, largest_bond
-from ..chains.states import check_dims, check_positive, overlap
+from ..chains.overlap import overlap
+from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer
 from ..layers.layer import Layer, collect, named

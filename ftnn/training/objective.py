@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ..arrays.backend import convert, to_numpy
 from ..chains.distance import relative_squares
-from ..chains.states import overlap
+from ..chains.overlap import overlap
 from .data import check_states
 from .score import ACCURACY, ERROR, Score
 

@@ -10,8 +10,9 @@ from ..arrays.backend import Array
 from ..arrays.functions import matrix_transpose
 from ..arrays.svd import discarded_weight, leading, left_singular, smallest_bond
 from ..chains.bonds import MaxBond
+from ..chains.canonical import isometry
 from ..chains.terms import Term
-from .sweep import Blocks, Sum, isometry, join, merge, output_bonds, split, sweep, unit_blocks
+from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_blocks
 
 
 def compress_direct(

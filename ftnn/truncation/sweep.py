@@ -28,19 +28,18 @@ the direct sum of theirs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, in_single
-from ..arrays.functions import adjoint, concat, log, matrix_transpose, permute, stack
-from ..arrays.orthonormal import orthonormalize
-from ..arrays.random import draw_arrays
+from ..arrays.backend import Array, as_dtype_of
+from ..arrays.functions import adjoint, concat, log, stack
 from ..arrays.recompute import step_of_truncation
 from ..arrays.scales import safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
+from ..chains.canonical import canonical_cores, site_of
 from ..chains.terms import Apply, Hadamard, Node, State, Term
 
 Blocks = tuple[Array, ...]
@@ -261,61 +260,11 @@ def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
 def _prepare_cores(
     cores: tuple[Array, ...], canonical: str | None
 ) -> tuple[tuple[Array, ...], Array]:
-    if canonical == "left":
-        return left_canonical(cores)
-    if canonical == "right":
-        mirrored, own = left_canonical(tuple(permute(c, 0, 3, 2, 1) for c in cores[::-1]))
-        return tuple(permute(c, 0, 3, 2, 1) for c in mirrored[::-1]), own
+    if canonical:
+        return canonical_cores(cores, site_of(canonical, len(cores)))
     scales = [unit_scale(core, 1) for core in cores]
     scaled = (c / s[:, None, None, None] for c, s in zip(cores, scales, strict=True))
     return tuple(scaled), sum(log(scale) for scale in scales)
-
-
-def left_canonical(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
-    """Bring a chain to left-canonical form with its last core of norm 1.
-
-    Returns
-    -------
-    cores : tuple of array (batch, left, phys, right)
-    log_scale : array (batch,)
-        Logarithm of the norm.
-    """
-    batch = cores[0].shape[0]
-    carried, log_scale, out = None, 0.0, []
-    for k, core in enumerate(cores):
-        if carried is not None:
-            flat = carried @ do("reshape", core, (batch, core.shape[1], -1))
-            core = do("reshape", flat, (batch, -1, *core.shape[2:]))
-        (core,), scale = unit_blocks((do("reshape", core, (batch, -1, core.shape[3])),))
-        log_scale = log_scale + log(scale)
-        phys = cores[k].shape[2]
-        if k == len(cores) - 1:
-            out.append(do("reshape", core, (batch, -1, phys, 1)))
-            break
-        q, carried = isometry(core)
-        out.append(do("reshape", q, (batch, -1, phys, q.shape[2])))
-    return tuple(out), log_scale
-
-
-def isometry(y: Array) -> tuple[Array, Array]:
-    """Orthonormal basis Q (batch, n, m') of the columns of ``y`` (batch, n, m), and Q^H Y.
-
-    The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
-    columns, is then so in the last ones, where :func:`orthonormalize` finds it.
-    """
-    n, m = y.shape[1:]
-    (mixer,) = draw_arrays(mixers, m, min(n, m), like=y)
-    # any basis will do here: where three rounds resolve them, directions near rounding stay
-    share = 1.0 if in_single(y) else 1.0 / 64.0
-    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] * share, (y.shape[0], min(n, m)))
-    rows = orthonormalize(matrix_transpose(y @ mixer), magnitude)  # (batch, m', n)
-    return matrix_transpose(rows), do("conj", rows) @ y
-
-
-@lru_cache(maxsize=64)
-def mixers(rows: int, columns: int) -> tuple[np.ndarray]:
-    """Draw the fixed random matrix (rows, columns) of :func:`isometry`."""
-    return (np.random.default_rng(rows).standard_normal((rows, columns)) / rows**0.5,)
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
