@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from laws import EPS, Chain, assert_close, chains, dense, mpo, random_operator
 
 import ftnn
+from ftnn.chains.bonds import check_memory, cut_bonds
 from ftnn.nonlinear import Gated, LayerNorm, Polynomial, SketchGauge
 from ftnn.truncation import METHODS, truncate
 from ftnn.truncation.sweep import output_bonds
@@ -149,3 +150,41 @@ def test_wrong_bonds_are_named(bonds, words):
             call()
     with pytest.raises(ValueError, match=words):
         ftnn.MPS.from_dense(x.to_dense(), DIMS, bonds)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(1, 40))
+def test_bonds_are_cut_to_what_dims_allow(dims, bond):
+    exact = [min(np.prod(dims[:k]), np.prod(dims[k:])) for k in range(len(dims) + 1)]
+    assert cut_bonds(dims, None) == tuple(exact)
+    assert cut_bonds(dims, bond)[1:-1] == tuple(np.minimum(exact, bond))[1:-1]
+    assert ftnn.MPO.random(dims, [1] * len(dims), bond).bond_dims == cut_bonds(dims, bond)[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda x: ftnn.MPO.random((4,) * 40, (4,) * 40, 10**9), "bond_dim"),
+        (lambda x: ftnn.MPO.random((10**6,) * 3, (10**6,) * 3, 4), "bond_dim"),
+        (lambda x: ftnn.compress(wide(x)), "max_bond"),
+        (lambda x: ftnn.compress(wide(x), 10**9, "direct"), "max_bond"),
+        (lambda x: truncate(wide(x)), "max_bond"),
+    ],
+)
+def test_what_cannot_fit_into_memory_is_told_before(call, argument):
+    x = Chain(2, (4,) * 40, (2,) * 39, "generic", 0).mps()
+    with pytest.raises(ValueError, match=rf"{argument} asks for .* (TB|PB|EB) of arrays, the larg"):
+        call(x)
+
+
+def wide(x):
+    for n in range(13):
+        x = ftnn.MPO.random(x.phys_dims, x.phys_dims, 16, seed=n) @ x
+    return x
+
+
+def test_a_huge_bond_is_no_matter_where_dims_are_small():
+    x = Chain(2, (2,) * 6, (3,) * 5, "generic", 0).mps()
+    np.testing.assert_array_equal(dense(ftnn.compress(x, 10**9)), dense(ftnn.compress(x)))
+    assert ftnn.MPO.random((2,) * 3, (2,) * 3, 10**9).bond_dims == (4, 4)
+    assert max(ftnn.MPS.from_dense(x.to_dense(), x.phys_dims, 10**9).bond_dims) <= 8
+    check_memory([], "bond_dim")

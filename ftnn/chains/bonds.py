@@ -1,6 +1,8 @@
-"""Largest bond dimensions: one for every cut of a chain, or one for each."""
+"""Largest bond dimensions: one for every cut of a chain, or one for each, and what fits."""
 
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -63,6 +65,83 @@ def bond_at(max_bond: MaxBond | None, cut: int) -> int | None:
 def largest_bond(max_bond: MaxBond) -> int:
     """Return the largest of all cuts; 1 for a chain without any."""
     return max_bond if isinstance(max_bond, int) else max(max_bond, default=1)
+
+
+def cut_bonds(dims: Sequence[int], max_bond: MaxBond | None) -> tuple[int, ...]:
+    """Cut ``max_bond`` to what dims allow: bonds left of every site and right of the last.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Dimension of every site; for an operator the product of its two.
+    max_bond : int or tuple of int, optional
+
+    Examples
+    --------
+    >>> cut_bonds((2, 3, 4, 2), 5), cut_bonds((2, 3, 4, 2), None)
+    ((1, 2, 5, 2, 1), (1, 2, 6, 2, 1))
+    """
+    L = len(dims)
+    left, right = [1], [1]
+    for k in range(L):
+        left.append(left[-1] * int(dims[k]))
+        right.append(right[-1] * int(dims[L - 1 - k]))
+    exact = [min(a, b) for a, b in zip(left, reversed(right), strict=True)]
+    limits = [None, *(bond_at(max_bond, k) for k in range(1, L)), None]
+    return tuple(b if most is None else min(b, most) for b, most in zip(exact, limits, strict=True))
+
+
+def check_memory(shapes: Iterable[Sequence[int]], argument: str, dtype_bytes: int = 8) -> None:
+    """Raise ``ValueError`` if arrays could never be held: if they exceed the machine's memory.
+
+    Parameters
+    ----------
+    shapes : iterable of sequence of int
+        Of all arrays that are about to be made.
+    argument : str
+        What has to be chosen smaller.
+    dtype_bytes : int
+        Bytes of an entry.
+
+    Examples
+    --------
+    >>> check_memory([(4, 4), (4, 4)], "bond_dim")
+    >>> check_memory([(10**6, 4, 10**6)] * 40, "bond_dim")
+    Traceback (most recent call last):
+        ...
+    ValueError: bond_dim asks for 1.28 PB of arrays, the largest of shape (1000000, 4, 1000000), ...
+    """
+    shapes = [tuple(int(d) for d in shape) for shape in shapes]
+    entries = [math.prod(shape) for shape in shapes]
+    total, limit = dtype_bytes * sum(entries), _memory()
+    if total > limit:
+        worst = shapes[entries.index(max(entries))]
+        raise ValueError(
+            f"{argument} asks for {format_bytes(total)} of arrays, the largest of shape {worst}, "
+            f"and this machine has {format_bytes(limit)} of memory; choose a smaller {argument}, "
+            "or smaller dimensions"
+        )
+
+
+def format_bytes(size: int) -> str:
+    """Return a size in decimal units of three digits.
+
+    Examples
+    --------
+    >>> format_bytes(512), format_bytes(1_280_000_000), format_bytes(10**30)
+    ('512 B', '1.28 GB', '1e+12 EB')
+    """
+    units = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(int(size))) - 1) // 3, len(units) - 1)
+    return f"{size / 1000**power:.3g} {units[power]}"
+
+
+def _memory() -> int:
+    """Bytes of physical memory; where the system does not tell, more than any has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**50
 
 
 def _positive(value: object) -> bool:

@@ -8,7 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
-from .bonds import MaxBond, bond_at, check_bonds, check_rank
+from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
 from .lazy import BatchedVector, Lazy
 from .states import check_dims
 from .terms import Apply, Term
@@ -145,15 +145,19 @@ class MPO(qtn.MatrixProductOperator):
         -------
         MPO
             float64, on NumPy.
+
+        Raises
+        ------
+        ValueError
+            If dims and bonds do not fit together, or the cores would not fit into memory.
         """
         out_dims, in_dims = _check_pair(out_dims, in_dims)
         bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
+        shapes = list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
+        check_memory(shapes, "bond_dim")
         rng = np.random.default_rng(seed)
-        return cls(
-            rng.standard_normal((left, o, i, right)) / np.sqrt(i * right)
-            for left, o, i, right in zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True)
-        )
+        return cls(rng.standard_normal(shape) / np.sqrt(shape[2] * shape[3]) for shape in shapes)
 
     @property
     def cores(self) -> tuple[Array, ...]:
@@ -214,13 +218,9 @@ def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
 def weight_bonds(
     out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond
 ) -> tuple[int, ...]:
-    """Bond left of every site and right of the last: ``bond_dim`` cut to the exact rank."""
-    L = len(out_dims)
+    """Return the bond left of every site and right of the last, cut to the exact rank."""
     sizes = [o * i for o, i in zip(out_dims, in_dims, strict=True)]
-    limits = [1, *(bond_at(bond_dim, k) or 1 for k in range(1, L)), 1]
-    return tuple(
-        min(limits[k], dims_product(sizes[:k]), dims_product(sizes[k:])) for k in range(L + 1)
-    )
+    return cut_bonds(sizes, bond_dim)
 
 
 def _check_pair(

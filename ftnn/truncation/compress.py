@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays.backend import to_numpy
-from ..chains.bonds import MaxBond, check_rank
+from ..chains.bonds import MaxBond, check_memory, check_rank
 from ..chains.lazy import BatchedVector
 from ..chains.states import MPS
+from ..chains.terms import Term
 from .error import estimated_weights, ranks, relative_error
 from .methods import METHODS
+from .sweep import output_bonds
 
 
 def compress(
@@ -60,7 +62,10 @@ def compress(
     (True, (2, 4, 2))
     """
     max_bond = check(lazy, max_bond, method, rtol, seed)
-    cores, _ = METHODS[method](lazy.terms, max_bond, rtol, seed)
+    terms = lazy.terms
+    if rtol == 0.0:
+        _check_size(terms, max_bond)
+    cores, _ = METHODS[method](terms, max_bond, rtol, seed)
     return MPS(cores)
 
 
@@ -120,6 +125,8 @@ def truncate(
     """
     max_bond = check(lazy, max_bond, method, rtol, seed)
     chosen = METHODS[method]
+    if rtol == 0.0:
+        _check_size(lazy.terms, max_bond)
     cores, discarded = chosen(lazy.terms, max_bond, rtol, seed)
     if lazy.L == 1:
         discarded = np.zeros((cores[0].shape[0], 0))
@@ -146,3 +153,14 @@ def check(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}, expected an integer >= 0")
     return max_bond
+
+
+def _check_size(terms: tuple[Term, ...], max_bond: MaxBond | None) -> None:
+    """Raise ``ValueError`` if the result alone would not fit into the memory of the host."""
+    like, bonds = terms[0].like, output_bonds(terms, max_bond)
+    if "cuda" in str(getattr(like, "device", "")):
+        return  # the device may have more, and says itself when it has not
+    batch = max(term.batch_size for term in terms)
+    dims = terms[0].phys_dims
+    shapes = [(batch, *shape) for shape in zip(bonds[:-1], dims, bonds[1:], strict=True)]
+    check_memory(shapes, "max_bond", like.itemsize)
