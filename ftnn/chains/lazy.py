@@ -5,15 +5,18 @@ several tensors a site. :func:`ftnn.compress` turns it back into an :class:`ftnn
 """
 
 from collections.abc import Iterable
+from html import escape
 
 import numpy as np
 from autoray import do
-from quimb.tensor import Tensor, TensorNetwork
+from quimb.tensor import MatrixProductOperator, Tensor, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DVector
 from quimb.utils import oset
 
-from ..arrays.backend import Array, as_like, check_alike, is_complex
+from ..arrays.backend import Array, as_like, check_alike
 from ..arrays.functions import concat, dims_product
+from .display import format_chain, format_terms
+from .placement import Factor, as_factor
 from .terms import Hadamard, Term
 
 BATCH_IND = "batch"
@@ -94,15 +97,29 @@ class BatchedVector(TensorNetwork1DVector):
             return NotImplemented
         return Lazy(self.terms + other.terms)
 
+    def __radd__(self, other):
+        """Add to 0, with which ``sum`` begins."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
     def __sub__(self, other):
         if not isinstance(other, BatchedVector):
             return NotImplemented
         return self + (-1.0) * other
 
+    __iadd__ = __add__
+    __isub__ = __sub__
+
     def __neg__(self):
         return (-1.0) * self
 
     def __mul__(self, other):
+        """Multiply by a vector entry by entry, by a number, or by one number for each sample.
+
+        Parameters
+        ----------
+        other : MPS or Lazy, number, or array () or (batch,)
+            A gradient flows through arrays of the backend of the cores.
+        """
         if isinstance(other, BatchedVector):
             return Lazy(
                 tuple(
@@ -111,23 +128,50 @@ class BatchedVector(TensorNetwork1DVector):
                     for b in other.terms
                 )
             )
-        if isinstance(other, (int, float, complex, np.number)):
-            if isinstance(other, (complex, np.complexfloating)) and not is_complex(
-                self.terms[0].like
-            ):
-                raise TypeError(
-                    f"cannot multiply real cores by the complex number {other}; "
-                    "convert the cores to complex64 or complex128 first"
-                )
-            return Lazy(tuple(Term(t.node, t.scale * other) for t in self.terms))
-        return NotImplemented
+        factor = self._factor(other)
+        return NotImplemented if factor is None else self._scaled(factor)
 
     __rmul__ = __mul__
+    __imul__ = __mul__
 
     def __truediv__(self, other):
-        if isinstance(other, (int, float, complex, np.number)):
-            return self * (1.0 / other)
-        return NotImplemented
+        """Divide by a number, or by one for each sample."""
+        if isinstance(other, BatchedVector):
+            return NotImplemented
+        factor = self._factor(other)
+        return NotImplemented if factor is None else self._scaled(1.0 / factor)
+
+    __itruediv__ = __truediv__
+
+    def _factor(self, value: object) -> Factor | None:
+        terms = self.terms
+        return as_factor(value, terms[0].like, max(term.batch_size for term in terms))
+
+    def _scaled(self, factor: Factor) -> "Lazy":
+        return Lazy(tuple(Term(t.node, t.scale * factor) for t in self.terms))
+
+    def __matmul__(self, other):
+        """Contract with another network as quimb does; operators act from the left."""
+        if isinstance(other, MatrixProductOperator):
+            raise TypeError(
+                f"cannot form {type(self).__name__} @ {type(other).__name__}: operators act from "
+                "the left, as in W @ x"
+            )
+        if isinstance(other, BatchedVector):
+            raise TypeError(
+                "cannot form x @ y of two batches: use x.inner(y) for the inner product of every "
+                "sample, or x * y for the elementwise product"
+            )
+        return super().__matmul__(other)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether this has all its sites and its batch: a selection of quimb's may not."""
+        inds = {self._batch_ind, *map(self.site_ind, range(self._L))}
+        return inds <= set(self.ind_map)
+
+    def __str__(self):
+        return repr(self)
 
 
 class Lazy(BatchedVector):
@@ -169,6 +213,23 @@ class Lazy(BatchedVector):
     def terms(self) -> tuple[Term, ...]:
         """The sum of terms that truncation methods read."""
         return self._terms
+
+    @property
+    def bond_dims(self) -> tuple[int, ...]:
+        """Bond dimension of the exact sum between neighbouring sites, ``L - 1`` numbers."""
+        return tuple(sum(t.width(k) for t in self._terms) for k in range(1, self.L))
+
+    def __repr__(self):
+        sizes = {
+            "batch": self.batch_size,
+            "L": self.L,
+            "phys_dims": self._terms[0].phys_dims,
+            "bond_dims": self.bond_dims,
+        }
+        return format_chain("Lazy", sizes, self._terms[0].like, format_terms(self._terms))
+
+    def _repr_html_(self):
+        return f"<samp>{escape(repr(self))}</samp>"
 
 
 def check_terms(terms: tuple[Term, ...]) -> None:
@@ -218,8 +279,8 @@ def _tensors(terms: tuple[Term, ...]) -> Iterable[Tensor]:
                 array, inds = leg.array, []
                 if leg.roles[0] == "batch" and array.shape[0] != batch:
                     array = concat([array] * batch, 0)
-                if k == n == 0 and term.scale != 1.0:
-                    array = array * term.scale
+                if k == n == 0:  # the first leg is that of a state, with the batch
+                    array = _scaled(array, term.scale)
                 if len(terms) > 1:
                     array = _take_turns(array, leg.roles, t, len(terms))
                     inds.append("term")
@@ -237,6 +298,12 @@ def _tensors(terms: tuple[Term, ...]) -> Iterable[Tensor]:
                             or (bond[role[0]] if role[0] in "lr" else f"{role},{t},{k}")
                         )
                 yield Tensor(array[tuple(keep)], inds, oset([f"I{k}", f"TERM{t}", f"LAYER{n}"]))
+
+
+def _scaled(array: Array, factor: Factor) -> Array:
+    if isinstance(factor, (int, float, complex)):
+        return array if factor == 1.0 else array * factor
+    return array * do("reshape", factor, (-1, 1, 1, 1))
 
 
 def _take_turns(array: Array, roles: tuple[str, ...], t: int, count: int) -> Array:

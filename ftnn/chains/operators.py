@@ -9,7 +9,9 @@ from autoray import do
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
+from .display import chain_html, format_chain
 from .lazy import BatchedVector, Lazy
+from .placement import as_factor, move
 from .states import check_dims
 from .terms import Apply, Term
 from .tt_svd import tt_svd
@@ -39,6 +41,8 @@ class MPO(qtn.MatrixProductOperator):
     >>> bool(np.allclose(y.to_dense().T, W.to_dense()))
     True
     """
+
+    __array_ufunc__ = None  # numpy scalars leave arithmetic to the methods below
 
     def __init__(self, cores, *, virtual=False):
         if isinstance(cores, qtn.MatrixProductOperator):  # quimb's way to copy
@@ -88,6 +92,9 @@ class MPO(qtn.MatrixProductOperator):
             )
         check_finite(matrix, "matrix")
         L = len(out_dims)
+        bonds = weight_bonds(out_dims, in_dims, max_bond)
+        shapes = zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True)
+        check_memory(shapes, "max_bond", matrix.itemsize)
         grid = do("reshape", matrix, (*out_dims, *in_dims))
         grid = permute(grid, *(axis for k in range(L) for axis in (k, L + k)))
         pairs = tuple(o * i for o, i in zip(out_dims, in_dims, strict=True))
@@ -188,6 +195,66 @@ class MPO(qtn.MatrixProductOperator):
         data = self.contract(all, output_inds=inds, preserve_tensor=True).data
         return do("reshape", data, (dims_product(self.out_dims), dims_product(self.in_dims)))
 
+    def to(self, backend: str, dtype: str | None = None, device: str | None = None) -> "MPO":
+        """Return the operator on a backend, dtype and device.
+
+        Parameters
+        ----------
+        backend : {"numpy", "torch", "cupy", "jax"}
+        dtype : str, optional
+            "float32", "float64", "complex64" or "complex128".
+        device : str, optional
+            Device string of the backend, e.g. "cuda".
+
+        Returns
+        -------
+        MPO
+            A new one, with the names of indices and tags that this one has. Where the backend
+            stays, a gradient flows through.
+        """
+        new = self.copy()
+        new.apply_to_arrays(lambda array: move(array, backend, dtype, device))
+        return new
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether this has all its sites: a selection of quimb's may not."""
+        inds = {*map(self.upper_ind, range(self.L)), *map(self.lower_ind, range(self.L))}
+        return inds <= set(self.ind_map)
+
+    def __repr__(self):
+        if not self._is_whole:
+            return super().__repr__()
+        sizes = {
+            "L": self.L,
+            "out_dims": self.out_dims,
+            "in_dims": self.in_dims,
+            "bond_dims": self.bond_dims,
+        }
+        return format_chain("MPO", sizes, self.arrays[0])
+
+    def __str__(self):
+        return repr(self)
+
+    def _repr_html_(self):
+        if not self._is_whole:
+            return super()._repr_html_()
+        return chain_html(repr(self), self.bond_dims, self.in_dims, self.out_dims)
+
+    def __mul__(self, other):
+        """Multiply by a number, or by an array () whose gradient flows through."""
+        if isinstance(other, (int, float, complex)):
+            return super().__mul__(other)
+        factor = as_factor(other, self.arrays[0], 1)
+        if factor is None:
+            return NotImplemented
+        new = self.copy()
+        first = new[new.site_tag(0)]
+        first.modify(data=first.data * factor)
+        return new
+
+    __rmul__ = __mul__
+
     def __matmul__(self, other):
         """Apply to an MPS or a lazy vector, lazily."""
         if not isinstance(other, BatchedVector):
@@ -216,7 +283,7 @@ def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
 
 
 def weight_bonds(
-    out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond
+    out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond | None
 ) -> tuple[int, ...]:
     """Return the bond left of every site and right of the last, cut to the exact rank."""
     sizes = [o * i for o, i in zip(out_dims, in_dims, strict=True)]

@@ -1,7 +1,7 @@
 """MPS: a batch of matrix product states."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import quimb.tensor as qtn
@@ -12,9 +12,11 @@ from quimb.utils import oset
 
 from ..arrays.backend import Array, as_dtype_of, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, log, permute
-from .bonds import MaxBond, check_rank
+from .bonds import MaxBond, check_memory, check_rank, cut_bonds
+from .display import chain_html, format_chain
 from .lazy import BATCH_IND, BatchedVector
 from .overlap import overlap
+from .placement import move
 from .terms import State, Term
 from .tt_svd import tt_svd
 
@@ -121,6 +123,9 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
                 f"{array.shape[1]}"
             )
         check_finite(array, "array")
+        bonds = cut_bonds(dims, max_bond)
+        shapes = [(len(array), *shape) for shape in zip(bonds[:-1], dims, bonds[1:], strict=True)]
+        check_memory(shapes, "max_bond", array.itemsize)
         return cls(tt_svd(array, dims, max_bond, rtol))
 
     @classmethod
@@ -153,9 +158,9 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         dims = tuple(states[0].phys_dim(k) for k in range(states[0].L))
         chains = []
         for n, state in enumerate(states):
-            found = tuple(state.phys_dim(k) for k in range(state.L))
-            if found != dims:
-                raise ValueError(f"states[{n}] has phys_dims {found}, but states[0] has {dims}")
+            own = tuple(state.phys_dim(k) for k in range(state.L))
+            if own != dims:
+                raise ValueError(f"states[{n}] has phys_dims {own}, but states[0] has {dims}")
             chains.append(_quimb_cores(state))
         cores = []
         for k in range(len(dims)):
@@ -222,6 +227,73 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         if isinstance(key, slice):
             return MPS([core[key] for core in self.cores])
         return TensorNetwork.__getitem__(self, key)
+
+    def __len__(self) -> int:
+        """Return the number of samples, those of ``x[i]``."""
+        if self._batch_ind not in self.ind_map:  # of a selection
+            raise TypeError("this network has no batch index, and so no length")
+        return self.batch_size
+
+    def __bool__(self) -> bool:
+        """Return True, as for every network."""
+        return True
+
+    def samples(self) -> Iterator[qtn.MatrixProductState]:
+        """Yield every sample as a plain quimb state.
+
+        Iterating over the MPS itself gives its tensors, one a site, as quimb needs it.
+
+        Examples
+        --------
+        >>> import numpy as np, ftnn
+        >>> x = ftnn.MPS.from_dense(np.eye(3, 4), (2, 2))
+        >>> len(x), [state.L for state in x.samples()], sum(1 for tensor in x)
+        (3, [2, 2, 2], 2)
+        """
+        return (self[n] for n in range(self.batch_size))
+
+    def to(self, backend: str, dtype: str | None = None, device: str | None = None) -> "MPS":
+        """Return the states on a backend, dtype and device.
+
+        Parameters
+        ----------
+        backend : {"numpy", "torch", "cupy", "jax"}
+        dtype : str, optional
+            "float32", "float64", "complex64" or "complex128".
+        device : str, optional
+            Device string of the backend, e.g. "cuda".
+
+        Returns
+        -------
+        MPS
+            A new one, with the names of indices and tags that this one has; unlike a layer,
+            which moves itself. Where the backend stays, a gradient flows through.
+
+        Examples
+        --------
+        >>> import numpy as np, ftnn
+        >>> ftnn.MPS([np.ones((1, 1, 2, 1))]).to("torch", "float32").cores[0].dtype
+        torch.float32
+        """
+        new = self.copy()
+        new.apply_to_arrays(lambda array: move(array, backend, dtype, device))
+        return new
+
+    def __repr__(self):
+        if not self._is_whole:
+            return TensorNetwork.__repr__(self)
+        sizes = {
+            "batch": self.batch_size,
+            "L": self.L,
+            "phys_dims": self.phys_dims,
+            "bond_dims": self.bond_dims,
+        }
+        return format_chain("MPS", sizes, self.arrays[0])
+
+    def _repr_html_(self):
+        if not self._is_whole:
+            return TensorNetwork._repr_html_(self)
+        return chain_html(repr(self), self.bond_dims, self.phys_dims)
 
     def inner(self, other: "MPS") -> Array:
         """Inner products, sample by sample, conjugate-linear in ``self``.

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from math import prod
+from typing import Any
 
 from autoray import do
 
@@ -66,10 +67,13 @@ class Leg:
 
 @dataclass(frozen=True)
 class Term:
-    """``scale`` times the vector described by ``node``."""
+    """``scale`` times the vector described by ``node``.
+
+    The scale is a number, or an array () or (batch,).
+    """
 
     node: Node
-    scale: float | complex = 1.0
+    scale: Any = 1.0
 
     # cheap, and worked out anew each time: a lock behind a cached property would break the graph
     # of torch.compile
