@@ -4,8 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from autoray import infer_backend
+from laws import KINDS, OTHERS, Chain, assert_close, mps
 
 import ftnn
+from ftnn.arrays.backend import convert, to_numpy
 from ftnn.arrays.sketches import test_matrices as make_omegas
 from ftnn.chains.terms import Apply, Hadamard, State, Term
 from ftnn.interpret.report import entanglement_report, layer_report, log10_compression
@@ -315,3 +319,44 @@ def test_every_operator_counts_as_the_dense_matrix_it_stands_for():
     assert gated.dense_params == 2 * 12 * 12
     assert head.dense_params == 5 * 12 * 12
     assert gated.log10_compression == pytest.approx(np.log10(288 / gated.params))
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+def test_entanglement_is_that_of_numpy_on_every_backend(backend, dtype):
+    dims = (2, 3, 2, 3)
+    cores = Chain(3, dims, (2, 4, 3), "generic", 0).cores(dtype)
+    other = tuple(convert(core, backend) for core in cores)
+    for function in (entanglement_entropies, mutual_information):
+        found = function(other)
+        assert infer_backend(found) == backend
+        assert_close(found, function(cores), condition=1e4)
+        single = [function(tuple(core[n : n + 1] for core in other)) for n in range(3)]
+        assert_close(found, np.concatenate([to_numpy(s) for s in single]), condition=1e4)
+    for s, t in zip(bond_spectra(other), bond_spectra(cores), strict=True):
+        assert_close(s, t, condition=1e4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradients_of_entropies(kind, dtype):
+    cores = mps(Chain(2, (2, 3, 2), (2, 2), kind, 0).cores(dtype), "torch").cores
+    leaves = [core.clone().requires_grad_() for core in cores]
+    found = torch.autograd.grad(entanglement_entropies(tuple(leaves)).sum(), leaves)
+    assert all(np.isfinite(to_numpy(g)).all() for g in found)
+    if kind not in ("generic", "repeated"):
+        return
+
+    def dense_entropies(*cores):
+        vector, total = ftnn.MPS(cores).to_dense(), 0.0
+        for rows in (2, 6):
+            values = torch.linalg.svdvals(vector.reshape(2, rows, -1)) ** 2
+            p = values / values.sum(1, keepdim=True)
+            p = p[:, :2]  # the bonds; the others are null
+            total = total - (p * p.log()).sum()
+        return total
+
+    expected = torch.autograd.grad(dense_entropies(*leaves), leaves)
+    scale = max(float(g.abs().max()) for g in expected)
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, condition=1e5, scale=scale)

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, in_single
+from ..arrays.backend import Array
 from ..arrays.functions import adjoint, log, matrix_transpose, permute, stop_gradient
 from ..arrays.orthonormal import orthonormalize
 from ..arrays.random import draw_arrays
@@ -188,7 +188,7 @@ def cut_factors(cores: Cores) -> list[Array]:
     return [env.array for env in absorb_each(step, edge, range(len(cores) - 1))[1:]]
 
 
-def isometry(y: Array) -> tuple[Array, Array]:
+def isometry(y: Array, noise: float = 1.0) -> tuple[Array, Array]:
     """Return an orthonormal basis of the columns of a stack of matrices, and its coefficients.
 
     The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
@@ -197,6 +197,9 @@ def isometry(y: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     y : array (batch, n, m)
+    noise : float
+        Rounding error of the entries, in units of eps times the norm of ``y``: directions within
+        it are null.
 
     Returns
     -------
@@ -207,9 +210,8 @@ def isometry(y: Array) -> tuple[Array, Array]:
     """
     n, m = y.shape[1:]
     (mixer,) = draw_arrays(mixers, m, min(n, m), like=y)
-    # any basis will do here: where three rounds resolve them, directions near rounding stay
-    share = 1.0 if in_single(y) else 1.0 / 64.0
-    magnitude = do("broadcast_to", unit_scale(y, 1)[:, None] * share, (y.shape[0], min(n, m)))
+    magnitude = noise * unit_scale(y, 1)[:, None]  # (batch, 1)
+    magnitude = do("broadcast_to", magnitude, (y.shape[0], min(n, m)))
     rows = orthonormalize(matrix_transpose(y @ mixer), magnitude)  # (batch, m', n)
     return matrix_transpose(rows), do("conj", rows) @ y
 
