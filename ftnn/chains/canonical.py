@@ -20,7 +20,7 @@ from ..arrays.random import draw_arrays
 from ..arrays.scales import peak, safe_norm, unit_scale
 from .overlap import absorb_each, absorb_sites
 from .states import MPS
-from .terms import Cores
+from .terms import Cores, absorb_state
 
 FORMS = ("left", "right")
 
@@ -103,9 +103,8 @@ def canonical_cores(cores: Cores, center: int) -> tuple[Cores, Array]:
     """
     lefts, before, log_norm = isometries(cores[:center], cores[center])
     rights, after, other = isometries(mirrored(cores[center + 1 :]), cores[center])
-    batch, left, phys, right = cores[center].shape
-    middle = before @ do("reshape", cores[center], (batch, left, phys * right))
-    middle = do("reshape", middle, (batch, -1, right)) @ matrix_transpose(after)
+    batch, _, phys, _ = cores[center].shape
+    middle = absorb_state(before, cores[center]) @ matrix_transpose(after)
     middle = do("reshape", middle, (batch, -1, phys, after.shape[1]))
     scale = peak(middle)  # (batch, 1, 1, 1): squares of what it leaves neither vanish nor overflow
     middle = middle / scale
@@ -143,10 +142,7 @@ def isometries(cores: Cores, like: Array) -> tuple[Cores, Array, Array]:
         return r
 
     def step(y: Array, k: int) -> Array:
-        r = split(y, k - 1) if k else y
-        _, left, phys, right = cores[k].shape
-        new = r @ do("reshape", cores[k], (batch, left, phys * right))
-        return do("reshape", new, (batch, -1, right))
+        return absorb_state(split(y, k - 1) if k else y, cores[k])
 
     y, log_scale = absorb_sites(step, do("ones", (batch, 1, 1), like=like), range(len(cores)))
     factor = split(y, len(cores) - 1) if cores else y
@@ -177,10 +173,7 @@ def cut_factors(cores: Cores) -> list[Array]:
     """
 
     def step(r: Array, k: int) -> Array:
-        batch, left, phys, right = cores[k].shape
-        y = do(
-            "reshape", r @ do("reshape", cores[k], (batch, left, phys * right)), (batch, -1, right)
-        )
+        y = absorb_state(r, cores[k])  # (batch, m * phys, right)
         q, _ = do("linalg.qr", stop_gradient(y))
         return adjoint(q) @ y
 

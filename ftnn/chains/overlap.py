@@ -111,6 +111,12 @@ def absorb_each(step: Step, edge: Array, sites: Iterable[int]) -> list[Environme
     return [Environment(array, totals[:, n]) for n, array in enumerate(arrays)]
 
 
+def rescale(array: Array, log_scale: Array) -> Environment:
+    """Divide every sample of ``array * exp(log_scale)`` by its largest modulus."""
+    scale = peak(array)  # (batch, 1, ...)
+    return Environment(array / scale, log_scale + log(do("reshape", scale, (-1,))))
+
+
 def _logarithms(edge: Array, scales: list[Array]) -> Array:
     """Logarithms (batch, 1 + sites) of the scales, 0 for the edge.
 

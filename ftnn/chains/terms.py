@@ -153,9 +153,8 @@ class Term:
         """
         match self.node:
             case State(cores):
-                _, left, out, right = cores[k].shape
-                new = env @ do("reshape", cores[k], (-1, left, out * right))
-                return do("reshape", new, (*env.shape[:2], out, right))
+                new = absorb_state(env, cores[k])
+                return do("reshape", new, (*env.shape[:2], *cores[k].shape[2:]))
             case Apply(weights, State(cores)):
                 return open_product(env, weights[k], cores[k])
         batch, s = env.shape[:2]
@@ -179,7 +178,8 @@ class Term:
         """
         match self.node:
             case State(cores):
-                return _absorb_state(cores[k], env)
+                new = absorb_state_right(env, cores[k])
+                return do("reshape", new, (*new.shape[:2], cores[k].shape[2], -1))
             case Apply(weights, State(cores)):
                 return absorb(weights[k], cores[k], env)
         batch, _, r = env.shape
@@ -202,11 +202,29 @@ def _extend_state(env: Array, core: Array, omega: Array) -> Array:
     return do("reshape", omega[None, :, None, :] @ new, (batch, s, right))
 
 
-def _absorb_state(core: Array, env: Array) -> Array:
-    _, left, out, right = core.shape
-    batch, _, r = env.shape
-    new = do("reshape", core, (-1, left * out, right)) @ env  # (batch, left*out, r)
-    return do("reshape", new, (batch, left, out, r))
+def absorb_state(env: Array, core: Array) -> Array:
+    """Contract (batch, s, left) with a core (batch or 1, left, phys, right) of a state.
+
+    Returns
+    -------
+    array (batch, s * phys, right)
+    """
+    batch = env.shape[0]
+    _, left, phys, right = core.shape
+    new = env @ do("reshape", core, (-1, left, phys * right))
+    return do("reshape", new, (batch, -1, right))
+
+
+def absorb_state_right(env: Array, core: Array) -> Array:
+    """Contract (batch, right, r) with a core (batch or 1, left, phys, right) of a state.
+
+    Returns
+    -------
+    array (batch, left, phys * r)
+    """
+    _, left, phys, right = core.shape
+    new = do("reshape", core, (-1, left * phys, right)) @ env
+    return do("reshape", new, (env.shape[0], left, -1))
 
 
 def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:

@@ -26,7 +26,8 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of, as_index, eps, tiny
 from ..arrays.functions import matrix_transpose, stop_gradient, take_along
 from ..arrays.random import draw_arrays
-from ..chains.terms import Cores
+from ..chains.overlap import Environment, absorb_each, absorb_sites, rescale
+from ..chains.terms import Cores, absorb_state, absorb_state_right
 
 PIVOT_FACTOR = 100.0
 """A pivot is null below this many times the rounding of the first one."""
@@ -66,16 +67,14 @@ def interpolate(
         columns = _to_the_left(fn, fixed, bonds, rows)
     rows, picked, live = _to_the_right(fn, fixed, bonds, columns)
 
-    rights = _right_vectors(cores, columns)
-    left, out = _edge(cores), []
-    for k, core in enumerate(cores):
-        absorbed = _absorb_left(left, core)  # (batch, r*d, chi)
-        values = fn(absorbed @ rights[k + 1])  # (batch, r*d, r')
+    lefts, rights = _left_vectors(cores, rows), _right_vectors(cores, columns)
+    out = []
+    for k, (core, left, right) in enumerate(zip(cores, lefts, rights[1:], strict=True)):
+        values = fn(_product(absorb_state(left.array, core), left, right))  # (batch, r*d, r')
         if k:
             values = _masked(values, live[k - 1])
         if k < len(cores) - 1:
             values = _quotient(values, rows[k], picked[k], live[k])
-            left = _rows(absorbed, rows[k])
         out.append(do("reshape", values, (batch, -1, dims[k], values.shape[2])))
     return tuple(out)
 
@@ -93,11 +92,14 @@ def entries(cores: Cores, indices: Array) -> Array:
     -------
     array (batch, n)
     """
-    left = do("ones", (cores[0].shape[0], len(indices), 1), like=cores[0])
-    for k, core in enumerate(cores):
-        chosen = core[:, :, indices[:, k]]  # (batch, l, n, r)
-        left = do("einsum", "bnl,blnr->bnr", left, chosen)
-    return left[:, :, 0]
+
+    def step(left: Array, k: int) -> Array:
+        chosen = cores[k][:, :, indices[:, k]]  # (batch, l, n, r)
+        return do("einsum", "bnl,blnr->bnr", left, chosen)
+
+    edge = do("ones", (cores[0].shape[0], len(indices), 1), like=cores[0])
+    left, log_scale = absorb_sites(step, edge, range(len(cores)))
+    return left[:, :, 0] * as_dtype_of(do("exp", log_scale), left)[:, None]
 
 
 # ---- sweeps --------------------------------------------------------------------------------------
@@ -108,15 +110,15 @@ def _to_the_right(
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """Choose the left index sets; and in which columns, and which are not null."""
     rights = _right_vectors(cores, columns)
-    left, mask = _edge(cores), None
+    left, mask = Environment(_edge(cores), do("zeros_like", rights[0].log_scale)), None
     rows, picked, live = [], [], []
     for k, core in enumerate(cores[:-1]):
-        absorbed = _absorb_left(left, core)
-        values = fn(absorbed @ rights[k + 1])  # (batch, r*d, r')
+        absorbed = absorb_state(left.array, core)  # (batch, r*d, chi)
+        values = fn(_product(absorbed, left, rights[k + 1]))  # (batch, r*d, r')
         if mask is not None:
             values = _masked(values, mask)
         row, column, mask = pivots(values, bonds[k + 1])
-        left = _rows(absorbed, row)
+        left = rescale(_rows(absorbed, row), left.log_scale)
         rows.append(row)
         picked.append(column)
         live.append(mask)
@@ -127,16 +129,14 @@ def _to_the_left(
     fn: Callable, cores: Cores, bonds: tuple[int, ...], rows: list[Array]
 ) -> list[Array]:
     """Choose the right index sets."""
-    lefts = [_edge(cores)]
-    for core, row in zip(cores[:-1], rows, strict=True):
-        lefts.append(_rows(_absorb_left(lefts[-1], core), row))
-    right = do("ones", (cores[0].shape[0], 1, 1), like=cores[0])
+    lefts = _left_vectors(cores, rows)
+    right = Environment(_edge(cores), do("zeros_like", lefts[0].log_scale))
     columns: list[Array] = []
     for k in range(len(cores) - 1, 0, -1):
-        absorbed = _absorb_right(cores[k], right)  # (batch, chi, d*r')
-        values = fn(lefts[k] @ absorbed)  # (batch, r, d*r')
-        column, _, _ = pivots(matrix_transpose(values), bonds[k])
-        right = matrix_transpose(_rows(matrix_transpose(absorbed), column))
+        absorbed = absorb_state_right(right.array, cores[k])  # (batch, chi, d*r')
+        values = fn(_product(lefts[k].array, lefts[k], Environment(absorbed, right.log_scale)))
+        column, _, _ = pivots(matrix_transpose(values), bonds[k])  # of (batch, r, d*r')
+        right = rescale(_columns(absorbed, column), right.log_scale)
         columns.insert(0, column)
     return columns
 
@@ -216,27 +216,29 @@ def _edge(cores: Cores) -> Array:
     return do("ones", (cores[0].shape[0], 1, 1), like=cores[0])
 
 
-def _absorb_left(left: Array, core: Array) -> Array:
-    """Contract (batch, r, chi) with a core to (batch, r*d, chi')."""
-    batch, chi, d, right = core.shape
-    new = left @ do("reshape", core, (batch, chi, d * right))
-    return do("reshape", new, (batch, -1, right))
+def _left_vectors(cores: Cores, rows: list[Array]) -> list[Environment]:
+    """Vectors (batch, r, chi) of x at the left index sets, of cuts 0 ... L - 1."""
+    return absorb_each(
+        lambda left, k: _rows(absorb_state(left, cores[k]), rows[k]),
+        _edge(cores),
+        range(len(cores) - 1),
+    )
 
 
-def _absorb_right(core: Array, right: Array) -> Array:
-    """Contract a core with (batch, chi', r') to (batch, chi, d*r')."""
-    batch, chi, d, _ = core.shape
-    new = do("reshape", core, (batch, chi * d, -1)) @ right
-    return do("reshape", new, (batch, chi, -1))
+def _right_vectors(cores: Cores, columns: list[Array]) -> list[Environment]:
+    """Vectors (batch, chi, r) of x at the right index sets, of cuts 0 ... L."""
+    rights = absorb_each(
+        lambda right, k: _columns(absorb_state_right(right, cores[k]), columns[k - 1]),
+        _edge(cores),
+        range(len(cores) - 1, 0, -1),
+    )
+    return [rights[0], *rights[::-1]]  # that of cut 0 is not used
 
 
-def _right_vectors(cores: Cores, columns: list[Array]) -> list[Array]:
-    """Vectors (batch, chi, r) of x at the right index sets, of every cut 0 ... L."""
-    rights = [_edge(cores)]
-    for k in range(len(cores) - 1, 0, -1):
-        absorbed = _absorb_right(cores[k], rights[0])
-        rights.insert(0, _columns(absorbed, columns[k - 1]))
-    return [_edge(cores), *rights]  # that of cut 0 is not used
+def _product(array: Array, left: Environment, right: Environment) -> Array:
+    """Entries of x: ``array``, in units of ``left``, times the right vectors."""
+    scale = as_dtype_of(do("exp", left.log_scale + right.log_scale), array)
+    return (array @ right.array) * scale[:, None, None]
 
 
 def _rows(x: Array, index: Array) -> Array:
