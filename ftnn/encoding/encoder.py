@@ -129,14 +129,14 @@ class Encoder(ABC):
         Returns
         -------
         float64 array (n,)
-            Relative to the Euclidean norm of the sample.
+            Relative to the Euclidean norm of the sample; NaN in the data count as 0.
         """
         data = self.check(data)
         near = np.asarray(self.reconstruct(self.encode(data)), dtype=np.float64)
         exact = np.asarray(data, dtype=np.float64)
         axes = tuple(range(1, exact.ndim))
-        size = np.sqrt(np.sum(exact**2, axis=axes))
-        error = np.sqrt(np.sum((near - exact) ** 2, axis=axes))
+        size = np.sqrt(np.nansum(exact**2, axis=axes))
+        error = np.sqrt(np.nansum((near - exact) ** 2, axis=axes))
         return error / np.where(size > 0, size, 1.0)
 
     @final

@@ -359,10 +359,11 @@ class TableEncoder(Encoder):
         gaps = np.isnan(matrix)
         z = scale_columns(matrix, self.buffers, self.normalize, self.clip)
         limit = extent(self.normalize, self.clip)
-        values = expand(np.where(gaps, 0.0, z), self.features, self._degree, limit)
+        z = np.where(gaps, 0.0, z)
         blocks = [np.empty(0)] * len(self.schema.kinds)
         for n, k in enumerate(self.schema.of_kind("numeric")):
-            blocks[k], gap = values[:, n], gaps[:, n, None]  # (n, features), (n, 1)
+            gap = gaps[:, n, None]  # (n, 1)
+            blocks[k] = expand(z[:, n], self.features, self._degree, limit)  # (n, features)
             if self.schema.missing[k]:
                 blocks[k] = np.concatenate([np.where(gap, 0.0, blocks[k]), gap], axis=1)
         for n, k in enumerate(self.schema.of_kind("category")):
