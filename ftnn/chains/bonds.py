@@ -11,7 +11,7 @@ MaxBond = int | Sequence[int]
 
 
 def check_bonds(max_bond: MaxBond, sites: int, argument: str = "max_bond") -> int | tuple[int, ...]:
-    """Return an integer, or a tuple of one for each cut; raise ``ValueError`` otherwise.
+    """Return an integer, or a tuple of one integer for each cut; raise ``ValueError`` otherwise.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def check_tolerance(rtol: float) -> None:
 
 
 def bond_at(max_bond: MaxBond | None, cut: int) -> int | None:
-    """Largest bond at a cut (1 ... L - 1, left of site ``cut``), None without a limit.
+    """Return the largest bond at a cut (1 ... L - 1, left of site ``cut``), None without a limit.
 
     Examples
     --------

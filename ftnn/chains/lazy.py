@@ -50,7 +50,7 @@ class BatchedVector(TensorNetwork1DVector):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The sum of terms that truncation methods read."""
+        """Terms of the sum, as truncation methods read them."""
         raise TypeError(f"{type(self).__name__} has no terms")  # overridden by MPS and Lazy
 
     def contract(self, tags=..., output_inds=None, **opts):
@@ -76,7 +76,7 @@ class BatchedVector(TensorNetwork1DVector):
         return TensorNetwork.contract(self, tags, output_inds=output_inds, **opts)
 
     def to_dense(self) -> Array:
-        """Dense vectors, array ``(batch, prod(phys_dims))``; site 0 is the slowest.
+        """Return the dense vectors, array ``(batch, prod(phys_dims))``; site 0 is the slowest.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class BatchedVector(TensorNetwork1DVector):
                 )
             )
         factor = self._factor(other)
-        return NotImplemented if factor is None else self._scaled(factor)
+        return NotImplemented if factor is None else self._times(factor)
 
     __rmul__ = __mul__
     __imul__ = __mul__
@@ -139,7 +139,7 @@ class BatchedVector(TensorNetwork1DVector):
         if isinstance(other, BatchedVector):
             return NotImplemented
         factor = self._factor(other)
-        return NotImplemented if factor is None else self._scaled(1.0 / factor)
+        return NotImplemented if factor is None else self._times(1.0 / factor)
 
     __itruediv__ = __truediv__
 
@@ -147,7 +147,7 @@ class BatchedVector(TensorNetwork1DVector):
         terms = self.terms
         return as_factor(value, terms[0].like, max(term.batch_size for term in terms))
 
-    def _scaled(self, factor: Factor) -> "Lazy":
+    def _times(self, factor: Factor) -> "Lazy":
         return Lazy(tuple(Term(t.node, t.scale * factor) for t in self.terms))
 
     def __matmul__(self, other):
@@ -175,7 +175,7 @@ class BatchedVector(TensorNetwork1DVector):
 
 
 class Lazy(BatchedVector):
-    """A sum of products, elementwise products and scalings of chains; nothing is contracted.
+    """A sum of scaled products of chains, of which nothing is contracted.
 
     As a quimb network it can be drawn, selected and contracted. A sum appears as one more
     hyper-index, ``term``, over whose values the tensors take turns: at value t the tensors of
@@ -211,7 +211,7 @@ class Lazy(BatchedVector):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The sum of terms that truncation methods read."""
+        """Terms of the sum, as truncation methods read them."""
         return self._terms
 
     @property
@@ -280,7 +280,7 @@ def _tensors(terms: tuple[Term, ...]) -> Iterable[Tensor]:
                 if leg.roles[0] == "batch" and array.shape[0] != batch:
                     array = concat([array] * batch, 0)
                 if k == n == 0:  # the first leg is that of a state, with the batch
-                    array = _scaled(array, term.scale)
+                    array = _multiply(array, term.scale)
                 if len(terms) > 1:
                     array = _take_turns(array, leg.roles, t, len(terms))
                     inds.append("term")
@@ -300,7 +300,7 @@ def _tensors(terms: tuple[Term, ...]) -> Iterable[Tensor]:
                 yield Tensor(array[tuple(keep)], inds, oset([f"I{k}", f"TERM{t}", f"LAYER{n}"]))
 
 
-def _scaled(array: Array, factor: Factor) -> Array:
+def _multiply(array: Array, factor: Factor) -> Array:
     if isinstance(factor, (int, float, complex)):
         return array if factor == 1.0 else array * factor
     return array * do("reshape", factor, (-1, 1, 1, 1))

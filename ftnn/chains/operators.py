@@ -64,7 +64,7 @@ class MPO(qtn.MatrixProductOperator):
         max_bond: MaxBond | None = None,
         rtol: float = 0.0,
     ) -> "MPO":
-        """TT-SVD of a dense matrix.
+        """Decompose a dense matrix by TT-SVD.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class MPO(qtn.MatrixProductOperator):
 
     @classmethod
     def from_quimb(cls, operator: qtn.MatrixProductOperator) -> "MPO":
-        """Take over a quimb operator; its upper indices are the outputs.
+        """Convert a quimb operator; its upper indices are the outputs.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class MPO(qtn.MatrixProductOperator):
         bond_dim: MaxBond,
         seed: int | None = None,
     ) -> "MPO":
-        """Gaussian cores whose matrix has entries of variance ``1 / prod(in_dims)``.
+        """Draw Gaussian cores whose matrix has entries of variance ``1 / prod(in_dims)``.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class MPO(qtn.MatrixProductOperator):
         return tuple(core.shape[3] for core in self.cores[:-1])
 
     def to_dense(self) -> Array:
-        """Dense matrix, array ``(prod(out_dims), prod(in_dims))``; site 0 is the slowest."""
+        """Return the dense matrix ``(prod(out_dims), prod(in_dims))``; site 0 is the slowest."""
         size = dims_product(self.out_dims) * dims_product(self.in_dims)
         if size > 2**26:
             raise ValueError(f"to_dense would form {size:.3g} entries (limit 2**26)")

@@ -75,7 +75,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         max_bond: MaxBond | None = None,
         rtol: float = 0.0,
     ) -> "MPS":
-        """Batched TT-SVD of dense vectors.
+        """Decompose dense vectors by batched TT-SVD.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     def from_quimb(
         cls, states: "qtn.MatrixProductState | Iterable[qtn.MatrixProductState]"
     ) -> "MPS":
-        """Batch of quimb states of equal physical dimensions; bonds are padded to the largest.
+        """Stack quimb states of equal physical dimensions; bonds are padded to the largest.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return tuple(cores)
 
     def bond(self, i: int, j: int) -> str:
-        """Name of the bond between neighbouring sites ``i`` and ``j``."""
+        """Return the name of the bond between neighbouring sites ``i`` and ``j``."""
         first = self[self.site_tag(i)].inds
         (ind,) = (
             ind for ind in self[self.site_tag(j)].inds if ind in first and ind != self._batch_ind
@@ -211,11 +211,11 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The state as the one term of a lazy chain."""
+        """The state as the only term of a lazy sum."""
         return (Term(State(self.cores)),)
 
     def __getitem__(self, key):
-        """Sample ``key`` as a plain quimb state; a slice as an MPS; tags as quimb does."""
+        """Return sample ``key`` as a plain quimb state, a slice as an MPS; select tags as quimb."""
         if isinstance(key, (int, np.integer)):
             if not -self.batch_size <= key < self.batch_size:
                 raise IndexError(f"sample {key} of a batch of {self.batch_size}")
@@ -296,7 +296,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return chain_html(repr(self), self.bond_dims, self.phys_dims)
 
     def inner(self, other: "MPS") -> Array:
-        """Inner products, sample by sample, conjugate-linear in ``self``.
+        """Return the inner product of every sample with that of ``other``; ``self`` is conjugated.
 
         Parameters
         ----------
@@ -317,12 +317,12 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return value * as_dtype_of(do("exp", log_scale), value)
 
     def norm(self) -> Array:
-        """Euclidean norm of every vector, array ``(batch,)``."""
+        """Return the Euclidean norm of every vector, array ``(batch,)``."""
         size = do("abs", self.cores[0][:1, 0, 0, 0])
         return as_dtype_of(do("exp", self.log_norm()), size)
 
     def log_norm(self) -> Array:
-        """Natural logarithm of every norm, array ``(batch,)``, in double precision."""
+        """Return the natural logarithm of every norm, array ``(batch,)``, in double precision."""
         value, log_scale = overlap(self.cores, self.cores)
         value = do("real", value) if "complex" in str(value.dtype) else value
         with np.errstate(divide="ignore"):

@@ -14,7 +14,7 @@ from .bonds import MaxBond, bond_at
 def tt_svd(
     array: Array, dims: tuple[int, ...], max_bond: MaxBond | None = None, rtol: float = 0.0
 ) -> tuple[Array, ...]:
-    """Batched TT-SVD of dense vectors (Oseledets 2011, algorithm 1).
+    """Decompose dense vectors by batched TT-SVD (Oseledets 2011, algorithm 1).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def tt_svd(
 def truncated_svd(
     matrix: Array, max_bond: int | None, budget: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Batched SVD cut to the smallest bond, common to the batch, that keeps to the budget.
+    """Cut a batched SVD to the smallest bond, common to the batch, that keeps to the budget.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ The function is evaluated where the interpolation asks for it and nowhere else: 
 :math:`L d^2 r^2` times a sweep, for L sites of dimension d and bonds r
 (:mod:`ftnn.encoding.interpolation`). Several functions are one tensor with a first site for their
 number, which is taken up by the batch in the end. Between the sweeps the error is searched for,
-from random places uphill, and what is found joins the rows and columns.
+uphill from random places, and where it is large rows and columns are added.
 """
 
 from collections.abc import Callable, Sequence

@@ -55,6 +55,10 @@ def from_function(
     ValueError
         If the function returns other shapes, or a NaN or an infinity.
 
+    See Also
+    --------
+    from_callable : for any function, of several variables or of indices.
+
     Examples
     --------
     >>> x = from_function(lambda x: np.stack([np.sin(2 * np.pi * x), x**2]), sites=30)
@@ -85,12 +89,12 @@ def from_function(
 
 
 def chebyshev_nodes(degree: int) -> np.ndarray:
-    """Chebyshev nodes (degree + 1,) of [0, 1], of the first kind."""
+    """Return the Chebyshev nodes (degree + 1,) of [0, 1], of the first kind."""
     return 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(degree + 1) + 1) / (2 * degree + 2))
 
 
 def lagrange(degree: int, points: np.ndarray) -> np.ndarray:
-    """Lagrange polynomials of the Chebyshev nodes at some points, array (degree + 1, n).
+    """Evaluate the Lagrange polynomials of the Chebyshev nodes at points: array (degree + 1, n).
 
     Examples
     --------
@@ -99,15 +103,15 @@ def lagrange(degree: int, points: np.ndarray) -> np.ndarray:
     """
     nodes = chebyshev_nodes(degree)
     gaps = nodes[:, None] - nodes + np.eye(degree + 1)
-    found = np.empty((degree + 1, len(points)))
+    values = np.empty((degree + 1, len(points)))
     for n in range(degree + 1):
         ratios = (points[:, None] - nodes) / gaps[n]
-        found[n] = np.prod(np.delete(ratios, n, axis=1), axis=1)
-    return found
+        values[n] = np.prod(np.delete(ratios, n, axis=1), axis=1)
+    return values
 
 
 def on_coarser_grid(cores: Cores, sites: int) -> np.ndarray:
-    """Values (batch, 2^sites) at the points whose bits beyond ``sites`` are zero.
+    """Return values (batch, 2^sites) at the points whose bits beyond ``sites`` are zero.
 
     Parameters
     ----------
@@ -134,7 +138,7 @@ def on_coarser_grid(cores: Cores, sites: int) -> np.ndarray:
 
 
 def _halving(degree: int, points: np.ndarray) -> np.ndarray:
-    """Core (n, 2, m): node values of a cell to values at points m of its two halves."""
+    """Return the core (n, 2, m) from node values of a cell to values at points of its halves."""
     return np.stack([lagrange(degree, (bit + points) / 2) for bit in (0, 1)], axis=1)
 
 

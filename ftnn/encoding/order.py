@@ -6,7 +6,7 @@ ORDERS = ("row-major", "snake", "quantics")
 
 
 def site_order(height: int, width: int, order: str) -> np.ndarray:
-    """Row-major positions of a grid, in the order of sites.
+    """Return the row-major positions of a grid in the order of the sites.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ def fit_statistics(matrix: np.ndarray, normalize: str) -> Statistics:
 
     Examples
     --------
-    >>> found = fit_statistics(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]]), "standard")
-    >>> found["center"].tolist(), found["scale"].tolist()
+    >>> own = fit_statistics(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]]), "standard")
+    >>> own["center"].tolist(), own["scale"].tolist()
     ([2.0, 5.0], [1.0, 0.0])
     """
     columns = matrix.shape[1]
