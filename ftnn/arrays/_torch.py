@@ -149,6 +149,12 @@ def _(x, axes):
     return torch.linalg.vector_norm(x, dim=axes)
 
 
+@on_torch(functions.peaks)
+def _(x):
+    # no array of moduli is made
+    return torch.linalg.vector_norm(x, torch.inf, dim=tuple(range(1, x.ndim)))
+
+
 @on_torch(functions.erf)
 def _(x):
     return x.erf()

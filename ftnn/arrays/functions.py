@@ -85,6 +85,12 @@ def norm(x: Array, axes: tuple[int, ...]) -> Array:
     return do("sqrt", do("sum", do("abs", x) ** 2, axis=axes))
 
 
+@dispatched
+def peaks(x: Array) -> Array:
+    """Largest modulus (batch,) in ``x`` (batch, ...)."""
+    return do("max", do("reshape", do("abs", x), (x.shape[0], -1)), axis=1)
+
+
 def log(x: Array) -> Array:
     """Natural logarithm of positive numbers, in double precision where the backend has it.
 

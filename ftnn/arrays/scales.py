@@ -3,7 +3,7 @@
 from autoray import do, infer_backend
 
 from .backend import Array, as_dtype_of, tiny
-from .functions import abs2, largest, log, norm, stop_gradient
+from .functions import abs2, log, norm, peaks, stop_gradient
 
 
 def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
@@ -17,11 +17,16 @@ def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
     return do("where", positive, root, do("zeros_like", square))
 
 
+DEAD = -1e9
+"""Logarithm of zero: finite, and so small that next to any other it counts as nothing."""
+
+
 def unit_scale(x: Array, keep: int) -> Array:
     """Norm of ``x`` over all but its first ``keep`` axes, as a constant, kept off zero.
 
     Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
-    gradient may be dropped.
+    gradient may be dropped. It squares the entries, which should be of moderate size: arrays that
+    come from outside are divided by their :func:`peak` before.
     """
     return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
 
@@ -31,8 +36,21 @@ def peak(x: Array) -> Array:
 
     Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
     """
-    top = largest(do("abs", stop_gradient(x)), tuple(range(1, x.ndim)))
-    return top + (top == 0)
+    top = peaks(stop_gradient(x))
+    return do("reshape", top + (top == 0), (-1,) + (1,) * (x.ndim - 1))
+
+
+def log_peak(x: Array) -> tuple[Array, Array]:
+    """Return :func:`peak` and its logarithm, which is :data:`DEAD` where all of ``x`` is zero."""
+    top = peaks(stop_gradient(x))
+    live = top > 0
+    top = do("where", live, top, do("ones_like", top))
+    return top, log_where(live, log(top))
+
+
+def log_where(live: Array, log: Array) -> Array:
+    """Return logarithms, :data:`DEAD` where not ``live``."""
+    return do("where", live, log, DEAD * do("ones_like", log))
 
 
 def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:

@@ -19,14 +19,14 @@ step               environment              absorbs
 No step conjugates; who wants a bra passes its conjugate.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from autoray import do
 
 from ..arrays.backend import Array, is_complex
 from ..arrays.functions import concat, log, matrix_transpose, permute, sum_over
-from ..arrays.scales import peak
+from ..arrays.scales import log_peak, peak
 from .terms import Cores, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
@@ -52,7 +52,9 @@ class Environment(NamedTuple):
 # ---- the sweep -----------------------------------------------------------------------------------
 
 
-def absorb_sites(step: Step, edge: Array, sites: Iterable[int]) -> Environment:
+def absorb_sites(
+    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] | None = None
+) -> Environment:
     """Absorb sites into an environment, one after another.
 
     Parameters
@@ -63,6 +65,9 @@ def absorb_sites(step: Step, edge: Array, sites: Iterable[int]) -> Environment:
         Environment to start from; ones of bond 1 at an end of the chain.
     sites : iterable of int
         In the order in which they are absorbed.
+    tops : sequence of array (batch or 1,), optional
+        Sizes of what the steps absorb, by site, of which steps that multiply two states need one:
+        the environment is divided by it beforehand, so that squares of it never appear.
 
     Returns
     -------
@@ -79,13 +84,24 @@ def absorb_sites(step: Step, edge: Array, sites: Iterable[int]) -> Environment:
     >>> print(array, log_scale / np.log(18.0))
     [[[1.]]] [1000.]
     """
-    env, scales = edge, []
-    for k in sites:
+    env, scales, sites = edge, [], list(sites)
+    if tops is not None and sites:
+        env = env / _beside(tops[sites[0]], env)
+    for n, k in enumerate(sites):
         env = step(env, k)
         scale = peak(env)  # (batch, 1, ...)
-        env = env / scale
         scales.append(scale)
+        if tops is not None:
+            scales.append(do("broadcast_to", _beside(tops[k], scale), scale.shape))
+            if n + 1 < len(sites):
+                scale = scale * _beside(tops[sites[n + 1]], scale)
+        env = env / scale
     return Environment(env, sum_over(_logarithms(edge, scales), (1,)))
+
+
+def _beside(top: Array, env: Array) -> Array:
+    """Return numbers (batch or 1,) with as many axes as an environment."""
+    return do("reshape", top, (-1,) + (1,) * (env.ndim - 1))
 
 
 def absorb_each(step: Step, edge: Array, sites: Iterable[int]) -> list[Environment]:
@@ -197,9 +213,14 @@ def overlap(bra: Cores, ket: Cores) -> tuple[Array, Array]:
     batch = max(bra[0].shape[0], ket[0].shape[0])
     edge = do("ones", (batch, 1, 1), like=ket[0])
     env, log_scale = absorb_sites(
-        lambda env, k: absorb_pair(env, conjugate[k], ket[k]), edge, range(len(ket))
+        lambda env, k: absorb_pair(env, conjugate[k], ket[k]), edge, range(len(ket)), sizes(ket)
     )
     return do("reshape", env, (-1,)), log_scale
+
+
+def sizes(cores: Cores) -> list[Array]:
+    """Return the largest modulus (batch,) of every core, as constants; 1 for a zero core."""
+    return [log_peak(core)[0] for core in cores]
 
 
 def conjugated(cores: Cores) -> Cores:

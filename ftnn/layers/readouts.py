@@ -18,6 +18,7 @@ from ..chains.overlap import (
     absorb_weight_right,
     conjugated,
     overlap,
+    sizes,
 )
 from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
@@ -178,7 +179,7 @@ class Expectation(Head):
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
         weights, center = collect(self.params, "weight"), self.center
         batch, copies, L = cores[0].shape[0], self.num_outputs, len(cores)
-        bra = conjugated(cores)
+        bra, tops = conjugated(cores), sizes(cores)
         l, _, p, r = weights[center].shape
         # the output index travels with the right bond
         middle = do("reshape", weights[center], (l, copies, p, p, r))
@@ -189,11 +190,13 @@ class Expectation(Head):
             lambda env, k: absorb_sandwich(env, bra[k], operators[k], cores[k]),
             edge,
             range(center + 1),
+            tops,
         )
         right, other_scale = absorb_sites(
             lambda env, k: absorb_sandwich_right(env, bra[k], operators[k], cores[k]),
             edge,
             range(L - 1, center, -1),
+            tops,
         )
         bonds = left.shape[1], left.shape[3]
         left = permute(do("reshape", left, (batch, bonds[0], copies, r, bonds[1])), 0, 2, 1, 3, 4)

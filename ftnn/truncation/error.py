@@ -17,8 +17,8 @@ from ..arrays.backend import Array, to_numpy
 from ..arrays.functions import abs2, adjoint, stop_gradient
 from ..chains.terms import Term
 from .fit import rows
-from .src import seeded, sketch, sketched_rows
-from .sweep import Blocks, Sum, sweep
+from .src import seeded, sketched_rows
+from .sweep import Blocks, Sum, sketch, sweep
 
 ROWS = 32
 """Test vectors of an estimate."""
@@ -40,7 +40,7 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
     -------
     array (batch, L - 1)
     """
-    total = Sum.plain(terms)
+    total = Sum.scaled(terms)
     omegas = seeded(terms, (ROWS,), seed)
     tests = sketched_rows(total, omegas, [ROWS] * total.L)
 

@@ -10,7 +10,7 @@ from autoray import do
 from ..arrays.backend import Array
 from ..arrays.functions import matrix_transpose
 from ..arrays.orthonormal import orthonormalize
-from ..arrays.scales import safe_norm
+from ..arrays.scales import peak, safe_norm
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
 from .oversample import compress_src_oversample
@@ -82,6 +82,6 @@ def rows(core: Array) -> Array:
 
     The rows of a core, all scaled alike, get norm 1 again; zero rows stay zero.
     """
-    q = do("reshape", core, (*core.shape[:2], -1))
+    q = do("reshape", core, (*core.shape[:2], -1)) / peak(core)[:, 0]
     size = safe_norm(q, (2,))[:, :, None]
     return q / do("where", size > 0, size, do("ones_like", size))

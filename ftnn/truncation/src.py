@@ -20,21 +20,19 @@ freely (Q does not see it).
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
-from ..arrays.functions import concat, invert_lower, largest, stop_gradient
+from ..arrays.functions import concat, invert_lower, stop_gradient
 from ..arrays.orthonormal import lq_positive, orthonormalize
 from ..arrays.random import draw_arrays
-from ..arrays.scales import unit_scale
+from ..arrays.scales import log_where, unit_scale
 from ..arrays.sketches import gaussians, test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
-from .sweep import Blocks, Sum, output_bonds, sweep
+from .sweep import Blocks, Rows, Sum, output_bonds, sketch, sweep
 
 BLOCK = 8
 """Test vectors by which the adaptive sketch grows."""
 
 Omegas = tuple[Array, ...]
-Rows = tuple[tuple[Array, Array], ...]
-"""Sketched left environments: a term's E (batch, s, w_t), and its log scale (batch, s)."""
 
 
 def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
@@ -63,7 +61,7 @@ def compress_src(
         Right-canonical up to a scale per sample, the same on every core; directions beyond the
         rank of a sample are zero.
     """
-    total = Sum.plain(terms)
+    total = Sum.scaled(terms)
     bonds = output_bonds(terms, max_bond)
     # a cut needs no more rows than the largest bond from there on
     rows = sketched_rows(total, omegas, [max(bonds[k:]) for k in range(total.L)])
@@ -102,7 +100,7 @@ def compress_src_adaptive(
     :math:`1/\|(L^{-1})_{:,j}\|`. As :math:`L^{-1}` is triangular, one of them gives the estimates
     for all smaller numbers of rows, too.
     """
-    total = Sum.plain(terms)
+    total = Sum.scaled(terms)
     bonds = output_bonds(terms, max_bond)
     cuts = total.L - 1
     rows: list[Rows] = [()] * total.L
@@ -144,17 +142,24 @@ def sketched_rows(total: Sum, omegas: Omegas, sizes: list[int]) -> list[Rows]:
 
 def _edge(total: Sum, size: int) -> Rows:
     ones = do("ones", (1, size, 1), like=total.like)
-    envs = (edge * ones for edge in total.left_edge())
-    return tuple((env, do("zeros_like", do("abs", env[:, :, 0]))) for env in envs)
+    none = do("zeros_like", do("abs", ones[:, :, 0]))
+    return tuple(
+        (sign * ones, log[:, None] + none)
+        for sign, log in zip(total.signs(), total.logs, strict=True)
+    )
 
 
 def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
     size = omega.shape[0]
     new = []
-    for term, (env, log) in zip(total.terms, rows, strict=True):
+    for term, top, (env, log) in zip(total.terms, total.peaks_at(k), rows, strict=True):
         env = term.extend_left(env[:, :size], k, omega)
-        scale = unit_scale(env, 2)  # (batch, s)
-        new.append((env / scale[:, :, None], log[:, :size] + do("log", scale)))
+        top = 1.0 if top is None else top[:, None]
+        small = stop_gradient(env) / (top if isinstance(top, float) else top[:, :, None])
+        scale = unit_scale(small, 2)  # (batch, s)
+        live = scale > 2 * tiny(scale) ** 0.5
+        log = log[:, :size] + log_where(live, do("log", scale))
+        new.append((env / (scale * top)[:, :, None], log))
     return tuple(new)
 
 
@@ -164,38 +169,6 @@ def _appended(old: Rows, new: Rows) -> Rows:
     return tuple(
         (concat((e, f), 1), concat((a, b), 1)) for (e, a), (f, b) in zip(old, new, strict=True)
     )
-
-
-def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
-    """Sum of E M over the terms, with rows of size one.
-
-    A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
-    the terms have sizes ``e^(a_t) |M_t|``.
-
-    Returns
-    -------
-    sketch : array (batch, bond, out*r)
-    magnitude : array (batch, 1)
-        Size of the numbers that went into the rows.
-    peak : array (batch, bond)
-        Logarithm of what each row was divided by.
-    """
-    if len(sites) == 1:
-        ((env, log),) = rows
-        y = env[:, :bond] @ sites[0]
-        # the rows of E have norm 1: all rows of Y carry the rounding of the largest
-        return y, largest(unit_scale(y, 2), 1), log[:, :bond]
-    norms = [unit_scale(m, 1)[:, None] for m in sites]  # (batch, 1)
-    sizes = [log[:, :bond] + do("log", n) for (_, log), n in zip(rows, norms, strict=True)]
-    peak = sizes[0]
-    for other in sizes[1:]:
-        peak = do("where", other > peak, other, peak)
-    total = magnitude = 0.0
-    for (env, log), site, size in zip(rows, sites, sizes, strict=True):
-        weight = do("exp", log[:, :bond] - peak)[:, :, None]
-        total = total + (env[:, :bond] * weight) @ site
-        magnitude = magnitude + do("exp", size - peak)
-    return total, largest(magnitude, 1), peak
 
 
 def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:

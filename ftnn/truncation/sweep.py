@@ -26,24 +26,29 @@ With several terms an environment is a tuple of blocks, one a term: the joint bo
 the direct sum of theirs.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of
-from ..arrays.functions import adjoint, concat, log, stack
+from ..arrays.backend import Array, as_dtype_of, real_name, tiny
+from ..arrays.functions import adjoint, concat, largest, log, stack
 from ..arrays.recompute import step_of_truncation
-from ..arrays.scales import safe_norm, spread, unit_scale
+from ..arrays.scales import DEAD, log_peak, log_where, safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.canonical import canonical_cores, site_of
 from ..chains.terms import Apply, Hadamard, Node, State, Term
 
 Blocks = tuple[Array, ...]
 """An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
+
+Rows = tuple[tuple[Array, Array], ...]
+"""Sketched left environments: a term's E (batch, s, w_t), and its log scale (batch, s)."""
 
 Basis = Callable[[int, Blocks], tuple[Array, Array | None]]
 """Given k and M_k, blocks (batch, w_t, out * r): Q_k (batch, s, out * r), and the relative
@@ -58,19 +63,30 @@ class Sum:
     ----------
     terms : tuple of Term
         Same sites and physical dimensions; batch sizes equal or 1. Their scales are ignored.
-    weights : tuple of (float or array (batch,))
-        Factor of every term.
-    log_scale : float or array (batch,)
+    weights : tuple of (float, complex or array (batch,))
+        Factor of every term, of modulus one.
+    logs : tuple of array (batch,)
+        Logarithm of the size of every term, relative to the largest.
+    log_scale : array (batch,)
+    peaks : tuple of (tuple of array (batch,) or None)
+        What every core of a term is yet to be divided by, if anything.
     """
 
     terms: tuple[Term, ...]
     weights: tuple[Array, ...]
+    logs: tuple[Array, ...]
     log_scale: Array
+    peaks: tuple[tuple[Array, ...] | None, ...]
 
     @classmethod
-    def plain(cls, terms: tuple[Term, ...]) -> "Sum":
-        """Take the terms as they are."""
-        return cls(terms, tuple(term.scale for term in terms), 0.0)
+    def scaled(cls, terms: tuple[Term, ...]) -> "Sum":
+        """Divide all cores by their largest entry, and weigh the terms instead.
+
+        Of a term with a single state, the cores stay as they are and their environments are
+        divided: nothing of the size of the batch is copied.
+        """
+        parts = [_scaled(term.node) for term in terms]
+        return cls._weighed(terms, *zip(*parts, strict=True))
 
     @classmethod
     def prepared(cls, terms: tuple[Term, ...], canonical: str | None = None) -> "Sum":
@@ -83,15 +99,28 @@ class Sum:
             Also bring every state and every operator to this canonical form.
         """
         nodes, logs = zip(*(_prepared(term.node, canonical) for term in terms), strict=True)
-        peak = logs[0]
-        for other in logs[1:]:
-            peak = do("where", other > peak, other, peak)
-        like = terms[0].like
-        weights = tuple(
-            as_dtype_of(do("exp", one - peak), like) * term.scale
-            for one, term in zip(logs, terms, strict=True)
+        return cls._weighed(terms, nodes, logs, (None,) * len(terms))
+
+    @classmethod
+    def _weighed(
+        cls,
+        terms: tuple[Term, ...],
+        nodes: tuple[Node, ...],
+        logs: tuple[Array, ...],
+        peaks: tuple[tuple[Array, ...] | None, ...],
+    ) -> "Sum":
+        weights, sizes = zip(*(_polar(term.scale) for term in terms), strict=True)
+        logs = tuple(log + size for log, size in zip(logs, sizes, strict=True))
+        top = largest_of(logs)
+        kind = real_name(terms[0].like)
+        return cls(
+            tuple(Term(node) for node in nodes),
+            weights,
+            tuple(do("astype", log - top, kind) for log in logs),
+            # if all terms are zero, their scale does not matter
+            do("where", top > 0.5 * DEAD, top, do("zeros_like", top)),
+            peaks,
         )
-        return cls(tuple(Term(node) for node in nodes), weights, peak)
 
     @property
     def L(self) -> int:
@@ -113,17 +142,28 @@ class Sum:
         """Some array, for backend, dtype and device."""
         return self.terms[0].like
 
-    def left_edge(self) -> Blocks:
-        """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
+    def signs(self) -> Blocks:
+        """Left environments of site 0, (batch, 1, 1), without the sizes of the terms."""
         ones = do("ones", (self.batch, 1, 1), like=self.like)
         return tuple(
-            ones * (w if isinstance(w, (int, float, complex)) else do("reshape", w, (-1, 1, 1)))
+            ones * (w if isinstance(w, _NUMBERS) else do("reshape", w, (-1, 1, 1)))
             for w in self.weights
         )
 
+    def left_edge(self) -> Blocks:
+        """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
+        sizes = (as_dtype_of(do("exp", log), self.like)[:, None, None] for log in self.logs)
+        return tuple(sign * size for sign, size in zip(self.signs(), sizes, strict=True))
+
     def right_edge(self) -> Blocks:
         """Right environments of the last site, (batch, 1, 1)."""
-        return (do("ones", (self.batch, 1, 1), like=self.like),) * len(self.terms)
+        ones = do("ones", (self.batch, 1, 1), like=self.like)
+        tops = self.peaks_at(self.L - 1)
+        return tuple(ones if top is None else ones / top[:, None, None] for top in tops)
+
+    def peaks_at(self, k: int) -> tuple[Array | None, ...]:
+        """Return what the cores of site ``k`` are yet to be divided by, for every term."""
+        return tuple(None if tops is None else tops[k] for tops in self.peaks)
 
     def absorb_left(self, k: int, left: Blocks) -> Blocks:
         """Blocks (batch, s, w_t) to blocks (batch, s * out, w'_t)."""
@@ -180,7 +220,9 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         if lost is not None:
             discarded.insert(0, lost)
         log_scale = log_scale + log(scale)
-    first = join(total.left_edge(), total.absorb_right(0, rights))  # (batch, 1, out*r)
+    rows = tuple(zip(total.signs(), (log[:, None] for log in total.logs), strict=True))
+    first, _, log_first = sketch(rows, total.absorb_right(0, rights), 1)  # (batch, 1, out*r)
+    log_scale = log_scale + log_first[:, 0]
     norm = safe_norm(first, (1, 2))  # (batch,)
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
@@ -197,7 +239,7 @@ def _step(
     """Q_k, what it discards, and the right environments of the next site with their scale."""
     sites = total.absorb_right(k, rights)  # (batch, w, out*r)
     q, lost = basis(k, sites)  # (batch, s, out*r)
-    return q, lost, *unit_blocks(project(sites, q))
+    return q, lost, *unit_blocks(project(sites, q), total.peaks_at(k - 1))
 
 
 def project(sites: Blocks, q: Array) -> Blocks:
@@ -224,16 +266,105 @@ def split(array: Array, like: Blocks) -> Blocks:
     return tuple(array[..., a:b] for a, b in pairwise(ends))
 
 
-def unit_blocks(blocks: Blocks) -> tuple[Blocks, Array]:
-    """Scale so that the largest block of every sample has norm 1; the scale is (batch,)."""
-    scale = unit_scale(blocks[0], 1)
-    for block in blocks[1:]:
-        other = unit_scale(block, 1)
-        scale = do("where", other > scale, other, scale)
-    return tuple(block / scale[:, None, None] for block in blocks), scale
+def unit_blocks(
+    blocks: Blocks, peaks: tuple[Array | None, ...] | None = None
+) -> tuple[Blocks, Array]:
+    """Scale so that the largest block of every sample has norm 1; the scale is (batch,).
+
+    ``peaks``, if given, divide the blocks as well, and do not count as their scale.
+    """
+    scale = largest_of([unit_scale(block, 1) for block in blocks])
+    sizes = (scale if top is None else scale * top for top in peaks or (None,) * len(blocks))
+    return tuple(b / size[:, None, None] for b, size in zip(blocks, sizes, strict=True)), scale
+
+
+def largest_of(arrays: Sequence[Array]) -> Array:
+    """Largest of arrays of the same shape, entry by entry."""
+    top, *others = arrays
+    for other in others:
+        top = do("where", other > top, other, top)
+    return top
+
+
+def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
+    """Sum of E M over the terms, with rows of size one.
+
+    A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
+    the terms have sizes ``e^(a_t) |M_t|``.
+
+    Returns
+    -------
+    sketch : array (batch, bond, out*r)
+    magnitude : array (batch, 1)
+        Size of the numbers that went into the rows.
+    log : array (batch, bond)
+        Logarithm of what each row was divided by.
+    """
+    if len(sites) == 1:
+        ((env, log_env),) = rows
+        y = env[:, :bond] @ sites[0]
+        # the rows of E have norm 1: all rows of Y carry the rounding of the largest
+        return y, largest(unit_scale(y, 2), 1), log_env[:, :bond]
+    sizes = []
+    for (_, log_env), site in zip(rows, sites, strict=True):
+        size = unit_scale(site, 1)[:, None]  # (batch, 1)
+        live = size > 2 * tiny(size) ** 0.5
+        sizes.append(log_env[:, :bond] + log_where(live, do("log", size)))
+    top = largest_of(sizes)
+    total = magnitude = 0.0
+    for (env, log_env), site, size in zip(rows, sites, sizes, strict=True):
+        weight = as_dtype_of(do("exp", log_env[:, :bond] - top), env)[:, :, None]
+        total = total + (env[:, :bond] * weight) @ site
+        magnitude = magnitude + do("exp", size - top)
+    return total, largest(magnitude, 1), top
 
 
 # ---- preparation of the operands -----------------------------------------------------------------
+
+_NUMBERS = (int, float, complex, np.number)
+
+
+def _polar(scale: Array) -> tuple[Array, Array]:
+    """Split a factor, a number or an array (batch,), into one of modulus 1 and its logarithm."""
+    if isinstance(scale, _NUMBERS):
+        size: Any = abs(scale)
+        return (scale / size, math.log(size)) if size else (0.0, DEAD)
+    flat = do("reshape", scale, (-1,))
+    top, log_top = log_peak(flat)
+    return flat / as_dtype_of(top, flat), log_top
+
+
+def _scaled(node: Node) -> tuple[Node, Array, tuple[Array, ...] | None]:
+    """Return a node, the logarithm of what it is to be multiplied by, and its peaks.
+
+    A node without peaks has been divided already.
+    """
+    match node:
+        case State(cores):
+            tops, logs = zip(*map(log_peak, cores), strict=True)
+            return node, sum(logs), tops
+        case Apply(cores, child):
+            tops, logs = zip(*(log_peak(c[None]) for c in cores), strict=True)
+            child, own, peaks = _scaled(child)
+            weights = tuple(c / top for c, top in zip(cores, tops, strict=True))
+            return Apply(weights, child), sum(logs) + own, peaks
+        case Hadamard(first, second):
+            first, own = _divided(*_scaled(first))
+            second, more = _divided(*_scaled(second))
+            return Hadamard(first, second), own + more, None
+
+
+def _divided(node: Node, log: Array, peaks: tuple[Array, ...] | None) -> tuple[Node, Array]:
+    match node:
+        case State(cores) if peaks is not None:
+            node = State(tuple(_over(c, top) for c, top in zip(cores, peaks, strict=True)))
+        case Apply(cores, child):
+            node = Apply(cores, _divided(child, log, peaks)[0])
+    return node, log
+
+
+def _over(core: Array, top: Array) -> Array:
+    return core / top[:, None, None, None]
 
 
 def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
@@ -260,11 +391,14 @@ def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
 def _prepare_cores(
     cores: tuple[Array, ...], canonical: str | None
 ) -> tuple[tuple[Array, ...], Array]:
+    tops, logs = zip(*map(log_peak, cores), strict=True)
+    cores, own = tuple(_over(core, top) for core, top in zip(cores, tops, strict=True)), sum(logs)
     if canonical:
-        return canonical_cores(cores, site_of(canonical, len(cores)))
+        cores, log_norm = canonical_cores(cores, site_of(canonical, len(cores)))
+        return cores, own + log_norm
     scales = [unit_scale(core, 1) for core in cores]
-    scaled = (c / s[:, None, None, None] for c, s in zip(cores, scales, strict=True))
-    return tuple(scaled), sum(log(scale) for scale in scales)
+    scaled = tuple(_over(core, scale) for core, scale in zip(cores, scales, strict=True))
+    return scaled, own + sum(log(scale) for scale in scales)
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
