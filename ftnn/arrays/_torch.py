@@ -151,8 +151,8 @@ def _(x, axes):
 
 @on_torch(functions.peaks)
 def _(x):
-    # no array of moduli is made
-    return torch.linalg.vector_norm(x, torch.inf, dim=tuple(range(1, x.ndim)))
+    # torch.linalg.vector_norm(x, inf) makes no array of moduli, but takes 15 times as long on a CPU
+    return x.abs().amax(dim=tuple(range(1, x.ndim)))
 
 
 @on_torch(functions.erf)

@@ -157,9 +157,10 @@ def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
         top = 1.0 if top is None else top[:, None]
         small = stop_gradient(env) / (top if isinstance(top, float) else top[:, :, None])
         scale = unit_scale(small, 2)  # (batch, s)
-        live = scale > 2 * tiny(scale) ** 0.5
-        log = log[:, :size] + log_where(live, do("log", scale))
-        new.append((env / (scale * top)[:, :, None], log))
+        more = do("log", scale)
+        if len(total.terms) > 1:  # a zero row must not outweigh another term's
+            more = log_where(scale > 2 * tiny(scale) ** 0.5, more)
+        new.append((env / (scale * top)[:, :, None], log[:, :size] + more))
     return tuple(new)
 
 

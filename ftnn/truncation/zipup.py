@@ -6,11 +6,17 @@ plain re-compression; for a product it is neither optimal nor bounded by the opt
 only if ``max_bond`` is as large as the joint bond of the operands.
 """
 
+from math import sqrt
+
 from ..arrays.backend import Array
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.terms import State, Term
 from .direct import compress_direct, svd_basis
+from .error import estimated_weights, relative_error
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
+
+TRIES = 4
+"""How often the tolerance of the local SVDs is lowered before they keep everything."""
 
 
 def compress_zipup(
@@ -23,8 +29,9 @@ def compress_zipup(
     terms : tuple of Term
     max_bond : int or tuple of int, optional
     rtol : float
-        Relative weight allowed to be lost, as the local SVDs see it; shared equally between the
-        L - 1 cuts.
+        Relative error allowed in each sample: half of its square for the local SVDs, by an
+        estimate, and half for exact SVDs afterwards. The local ones do not bound their error:
+        their tolerance is lowered until the estimate is low enough, or nothing is cut off.
 
     Returns
     -------
@@ -34,7 +41,32 @@ def compress_zipup(
         The local singular values are not those of the vector.
     """
     total = Sum.prepared(terms, canonical="left")
+    if rtol > 0.0:
+        share = rtol / sqrt(2)
+        cores = _within(terms, total, share)
+        cores, _ = compress_direct((Term(State(cores)),), max_bond, share)
+        return cores, None
     bonds = _local_bonds(total, max_bond)
+    cores = _swept(total, bonds, 0.0)
+    if any(a > b for a, b in zip(bonds, output_bonds(terms, max_bond), strict=True)):
+        # local SVDs do not see how little the sites to the left can carry; nothing is lost
+        cores, _ = compress_direct((Term(State(cores)),), max_bond)
+    return cores, None
+
+
+def _within(terms: tuple[Term, ...], total: Sum, rtol: float) -> tuple[Array, ...]:
+    """Compress by local SVDs to an estimated relative error of at most ``rtol``."""
+    bonds, local = _local_bonds(total, None), rtol
+    for _ in range(TRIES if total.L > 1 else 0):
+        cores = _swept(total, bonds, local)
+        error = relative_error(estimated_weights(terms, cores, seed=0)).max()
+        if error <= rtol:
+            return cores
+        local *= min(0.5, 0.5 * rtol / error)
+    return _swept(total, bonds, 0.0)
+
+
+def _swept(total: Sum, bonds: tuple[int, ...], rtol: float) -> tuple[Array, ...]:
     weights = total.left_edge()  # (batch, 1, 1)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
@@ -42,11 +74,7 @@ def compress_zipup(
         q, _ = svd_basis(merge(weighed, 1), bonds[k], rtol, total.L - 1)
         return q, None
 
-    cores, _ = sweep(total, basis)
-    if any(a > b for a, b in zip(bonds, output_bonds(terms, max_bond), strict=True)):
-        # local SVDs do not see how little the sites to the left can carry; nothing is lost
-        cores, _ = compress_direct((Term(State(cores)),), max_bond)
-    return cores, None
+    return sweep(total, basis)[0]
 
 
 def _local_bonds(total: Sum, max_bond: MaxBond | None) -> tuple[int, ...]:
