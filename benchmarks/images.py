@@ -35,7 +35,7 @@ from ftnn.experiments.fashion_mnist import mirrored
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
-from ftnn.training.checkpoint import write_json
+from ftnn.training.files import write_json
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)

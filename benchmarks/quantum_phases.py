@@ -36,7 +36,7 @@ ROWS = (
 def linear_readout(folder: Path, seed: int) -> dict:
     """Train an MPS readout of the states themselves, with data and schedule of the network."""
     from ftnn.training import TrainConfig, Trainer
-    from ftnn.training.checkpoint import write_json
+    from ftnn.training.files import write_json
 
     result = folder / "result.json"
     if result.is_file():

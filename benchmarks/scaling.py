@@ -29,7 +29,7 @@ from ftnn.measure.memory import keep_freed_memory, peak_bytes
 from ftnn.measure.speed import median_seconds
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
 from ftnn.training import TorchModule
-from ftnn.training.checkpoint import write_json
+from ftnn.training.files import write_json
 
 HOME = RUNS / "training"
 BASE = Work(L=10, phys_in=4, phys=4, D=4, chi=8, batch=64)

@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_trainer import CONFIG, DIMS, arrays, make_data, make_model, make_trainer, same, stop_at
+from test_trainer import (
+    CONFIG,
+    DIMS,
+    Recorder,
+    StopAt,
+    arrays,
+    make_data,
+    make_model,
+    make_trainer,
+    same,
+)
 
 import ftnn
 
@@ -138,15 +148,15 @@ def test_killed_at_the_end_of_an_epoch(tmp_path, monkeypatch, moment):
     class Killed(BaseException):
         pass
 
-    from ftnn.training import run, trainer
+    from ftnn.training import callbacks, fit
 
     data = make_data()
     whole = make_trainer(tmp_path / "whole")
     whole.fit(data)
     owner, name, call = {
-        "model": (trainer, "save", 2),
-        "metrics": (trainer, "append_metrics", 2),
-        "tensors": (run, "save_checkpoint", 3),  # the first is at the start
+        "model": (fit, "save", 2),
+        "metrics": (callbacks, "append_metrics", 2),
+        "tensors": (fit, "save_checkpoint", 3),  # the first is at the start
         "json": (checkpoint, "write_json", 3),
     }[moment]
     plain, count = getattr(owner, name), 0
@@ -172,14 +182,12 @@ def test_killed_at_the_end_of_an_epoch(tmp_path, monkeypatch, moment):
     assert len(result.history) == 4
 
 
-def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
-    from ftnn.training import run
-
-    steps = []
-    plain = run.save_checkpoint
-    monkeypatch.setattr(run, "save_checkpoint", lambda *args: (steps.append(args[2]), plain(*args)))
-    make_trainer(tmp_path, replace(CONFIG, epochs=1, checkpoint_seconds=1e-9)).fit(make_data())
-    assert steps == [0, 1, 2, 3, 4, 5, 5]
+def test_checkpoints_within_an_epoch(tmp_path):
+    recorder = Recorder(lambda fit: load_checkpoint(tmp_path)["update"]["steps"])
+    config = replace(CONFIG, epochs=1, checkpoint_seconds=1e-9)
+    make_trainer(tmp_path, config, callbacks=[recorder]).fit(make_data())
+    assert recorder.steps == [0, 1, 2, 3, 4]
+    assert load_checkpoint(tmp_path)["update"]["steps"] == 5
 
 
 # ---- damage --------------------------------------------------------------------------------------
@@ -188,10 +196,7 @@ def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def stopped_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
-    with pytest.MonkeyPatch.context() as patch:
-        trainer = make_trainer(folder)
-        stop_at(trainer, patch, 7)
-        trainer.fit(make_data())
+    make_trainer(folder, callbacks=[StopAt(7)]).fit(make_data())
     return contents(folder)
 
 
@@ -252,7 +257,10 @@ DAMAGE = {
         "incomplete",
     ),
     "no metrics": (lambda d: (d / "metrics.jsonl").unlink(), "has 0 lines"),
-    "broken metrics": (lambda d: (d / "metrics.jsonl").write_text("{\n"), "line 1: not a JSON"),
+    "broken metrics": (
+        lambda d: (d / "metrics.jsonl").write_text("{\n"),
+        "line 1 is not valid JSON",
+    ),
     "no model": (lambda d: (d / "model.safetensors").unlink(), "does not exist"),
     "cut model": (lambda d: cut(d / "model.safetensors"), "cut off"),
     "other model": (
@@ -341,8 +349,9 @@ def test_metrics_drop_what_the_checkpoint_does_not_know(tmp_path, stopped_run):
 
 
 def test_metrics_never_hold_invalid_json(tmp_path):
-    record = {"a": float("nan"), "b": [np.float32("inf"), np.int64(3)], "c": np.ones(2)}
+    numbers = {"a": float("nan"), "b": [np.float32("inf"), np.int64(3)], "c": np.ones(2)}
+    record = {"epoch": 1} | numbers
     metrics.append_metrics(tmp_path, record)
     text = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(text) == {"a": None, "b": [None, 3], "c": [1.0, 1.0]}
+    assert json.loads(text) == {"epoch": 1, "a": None, "b": [None, 3], "c": [1.0, 1.0]}
     assert metrics.read_metrics(tmp_path) == [json.loads(text)]

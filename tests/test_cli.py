@@ -20,8 +20,8 @@ import ftnn
 from ftnn.cli import app
 from ftnn.experiments import EXPERIMENTS, get_experiment
 from ftnn.experiments.base import Config, from_dict, resolve
-from ftnn.experiments.prediction import predict
 from ftnn.experiments.run import load_run, new_run_dir
+from ftnn.training.evaluation import evaluate
 
 torch = pytest.importorskip("torch")
 ROOT = Path(ftnn.__file__).parents[1]
@@ -122,8 +122,8 @@ def test_evaluate_takes_the_path_of_cupy(finished):
 def test_logits_agree_between_backends(finished):
     run = load_run(finished[0])
     images, labels = get_experiment("digits").load(run.config).split("test")
-    by_numpy = predict(run.model, run.encoder, images, labels)
-    by_torch = predict(run.model.to("torch"), run.encoder, images, labels)
+    by_numpy = evaluate(run.model, run.encoder, images, labels)
+    by_torch = evaluate(run.model.to("torch"), run.encoder, images, labels)
     scale = np.abs(by_numpy.outputs).max()
     np.testing.assert_allclose(by_numpy.outputs, by_torch.outputs, atol=1e-3 * scale)
     assert np.array_equal(

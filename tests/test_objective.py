@@ -14,7 +14,7 @@ import torch
 import ftnn
 from ftnn.arrays.backend import convert
 from ftnn.chains.distance import relative_squares
-from ftnn.training import StateRegression, TrainConfig, Trainer, TrainingData
+from ftnn.training import Callback, StateRegression, TrainConfig, Trainer, TrainingData
 
 DIMS = (2, 3, 2)
 CONFIG = TrainConfig(epochs=4, batch_size=8, lr=0.05, dtype="float64", threads=1)
@@ -54,9 +54,10 @@ def states(n, seed):
     return ftnn.MPS.from_dense(vectors, DIMS)
 
 
-def make(tmp_path, config=CONFIG, seed=0):
+def make(tmp_path, config=CONFIG, seed=0, callbacks=()):
     layer = ftnn.Linear(DIMS, DIMS, bond_dim=4, max_bond=100, bias=False, seed=seed)
-    return Trainer(ftnn.Sequential(layer), None, config, tmp_path, True, StateRegression())
+    model = ftnn.Sequential(layer)
+    return Trainer(model, None, config, tmp_path, True, StateRegression(), callbacks)
 
 
 def data():
@@ -87,19 +88,21 @@ def test_states_are_learned_from_states(tmp_path):
     assert summary["val_error"] == result.val_score
 
 
+class StopAfter(Callback):
+    """Ask for a stop after an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def epoch_end(self, fit, record):
+        if record["epoch"] == self.epoch:
+            fit.request_stop()
+
+
 def test_a_resumed_regression_is_that_never_stopped(tmp_path):
     whole = make(tmp_path / "whole")
     whole.fit(data())
-    part = make(tmp_path / "part")
-    plain = part._epoch
-
-    def stopped(run):
-        done = plain(run)
-        if run.state.epochs_done == 2:
-            part.request_stop()
-        return done
-
-    part._epoch = stopped
+    part = make(tmp_path / "part", callbacks=[StopAfter(2)])
     assert part.fit(data()).outcome == "stopped"
     again = make(tmp_path / "part")
     again.fit(data(), resume=True)

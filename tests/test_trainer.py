@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from ftnn.training import (  # noqa: E402
+    Callback,
     DivergenceError,
     TorchModule,
     TrainConfig,
@@ -48,9 +50,9 @@ def make_model(seed=0, num_outputs=CLASSES):
     )
 
 
-def make_trainer(path, config=CONFIG, model=None, quiet=True):
+def make_trainer(path, config=CONFIG, model=None, quiet=True, callbacks=()):
     encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
-    return Trainer(model or make_model(), encoder, config, path, quiet=quiet)
+    return Trainer(model or make_model(), encoder, config, path, quiet=quiet, callbacks=callbacks)
 
 
 def arrays(model):
@@ -64,17 +66,31 @@ def same(first, second):
     return all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def stop_at(trainer, monkeypatch, step):
-    """Make the trainer ask for a stop in the middle of step number ``step``."""
-    plain = Updater.step
+class StopAt(Callback):
+    """Ask for a stop after a step."""
 
-    def counted(self, *batch):
-        stats = plain(self, *batch)
-        if self.steps == step:
-            trainer.request_stop()
-        return stats
+    def __init__(self, step):
+        self.step = step
 
-    monkeypatch.setattr(Updater, "step", counted)
+    def step_end(self, fit, step):
+        if step == self.step:
+            fit.request_stop()
+
+
+class Recorder(Callback):
+    """Call functions of a fit after every step or epoch, and keep what they return."""
+
+    def __init__(self, step=None, epoch=None):
+        self.step, self.epoch = step, epoch
+        self.steps, self.epochs = [], []
+
+    def step_end(self, fit, step):
+        if self.step is not None:
+            self.steps.append(self.step(fit))
+
+    def epoch_end(self, fit, record):
+        if self.epoch is not None:
+            self.epochs.append(self.epoch(fit))
 
 
 def stable(history):
@@ -178,18 +194,12 @@ def test_running_average_is_evaluated_and_saved(tmp_path):
     config = replace(CONFIG, epochs=1, ema_decay=0.9)
     data = make_data()
     model = make_model()
-    seen = []
-    plain = Updater.step
-
-    def recorded(self, *batch):
-        stats = plain(self, *batch)
-        seen.append({name: p.detach().clone() for name, p in self.module.named_parameters()})
-        return stats
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Updater, "step", recorded)
-        trainer = make_trainer(tmp_path, config, model)
-        result = trainer.fit(data)
+    recorder = Recorder(
+        lambda fit: {n: p.detach().clone() for n, p in fit.module.named_parameters()}
+    )
+    trainer = make_trainer(tmp_path, config, model, callbacks=[recorder])
+    result = trainer.fit(data)
+    seen = recorder.steps
     average = seen[0]
     for weights in seen[1:]:
         average = {name: 0.9 * average[name] + 0.1 * weights[name] for name in average}
@@ -287,27 +297,34 @@ def test_patience(tmp_path):
     assert (again.outcome, again.epochs) == ("patience", 3)
 
 
-def test_best_model_is_kept(tmp_path, monkeypatch):
-    from ftnn.training import trainer as module
+class Scripted(Classification):
+    """Classification whose validation results are given."""
 
-    plain = module.evaluate_samples
-    accuracies = iter([0.5, 0.9, 0.9, 0.4])
-    losses = iter([1.0, 1.0, 0.9, 0.1])
-    weights = []
+    def __init__(self, results):
+        self.results = iter(results)
 
-    def scripted(network, *rest):
-        weights.append(
-            {n: a.detach().numpy().copy() for n, a in network.model.named_params().items()}
-        )
-        return replace(plain(network, *rest), score=next(accuracies), loss=next(losses))
+    def measure(self, output, targets, smoothing=0.0):
+        losses, scores = super().measure(output, targets, smoothing)
+        if isinstance(output, np.ndarray):  # an evaluation
+            loss, score = next(self.results)
+            return np.full(len(losses), loss), np.full(len(losses), score)
+        return losses, scores
 
-    monkeypatch.setattr(module, "evaluate_samples", scripted)
-    trainer = make_trainer(tmp_path)
+
+def scripted_trainer(path, results, config=CONFIG, callbacks=()):
+    encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
+    return Trainer(make_model(), encoder, config, path, True, Scripted(results), callbacks)
+
+
+def test_best_model_is_kept(tmp_path):
+    results = [(1.0, 0.5), (1.0, 0.9), (0.9, 0.9), (0.1, 0.4)]
+    recorder = Recorder(epoch=lambda fit: arrays(fit.model))
+    trainer = scripted_trainer(tmp_path, results, callbacks=[recorder])
     result = trainer.fit(make_data())
     assert (result.kept, result.best_epoch, result.val_score) == ("best", 3, 0.9)
     assert [line["kept"] for line in result.history] == [True, True, True, False]
-    assert same(ftnn.load(result.model_path).named_params(), weights[2])
-    assert same({n: arrays(trainer.model)[n] for n in weights[2]}, weights[2])
+    assert same(ftnn.load(result.model_path).named_arrays(), recorder.epochs[2])
+    assert same(arrays(trainer.model), recorder.epochs[2])
 
 
 def test_without_validation_the_last_model_is_kept(tmp_path):
@@ -334,16 +351,14 @@ RESUMED = {
 
 @pytest.mark.parametrize("case", RESUMED)
 @pytest.mark.parametrize("step", [2, 5, 7, 19])  # 5 steps an epoch: 5 is the end of the first
-def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, case, step):
+def test_resumed_equals_uninterrupted(tmp_path, case, step):
     config = replace(CONFIG, **RESUMED[case])
     data = make_data()
     whole = make_trainer(tmp_path / "whole", config)
     expected = whole.fit(data)
 
-    trainer = make_trainer(tmp_path / "parts", config)
-    with monkeypatch.context() as patch:
-        stop_at(trainer, patch, step)
-        stopped = trainer.fit(data)
+    trainer = make_trainer(tmp_path / "parts", config, callbacks=[StopAt(step)])
+    stopped = trainer.fit(data)
     assert (stopped.outcome, stopped.steps) == ("stopped", step)
     assert stopped.model_path.exists()
 
@@ -372,7 +387,7 @@ def test_recomputed_training_is_training(tmp_path):
     assert same(*(arrays(trainer.model) for trainer in trainers))
 
 
-def test_resume_with_dropout(tmp_path, monkeypatch):
+def test_resume_with_dropout(tmp_path):
     def model(rate):
         return ftnn.Sequential(ftnn.nonlinear.Dropout(rate), *make_model().layers)
 
@@ -385,10 +400,8 @@ def test_resume_with_dropout(tmp_path, monkeypatch):
         fits[rate, seed].fit(data)
     whole = fits[0.3, 0]
     assert not same(arrays(whole.model), arrays(fits[0.0, 0].model))
-    trainer = make_trainer(tmp_path / "parts", model=model(0.3))
-    with monkeypatch.context() as patch:
-        stop_at(trainer, patch, 8)
-        trainer.fit(data)
+    trainer = make_trainer(tmp_path / "parts", model=model(0.3), callbacks=[StopAt(8)])
+    trainer.fit(data)
     torch.manual_seed(123)  # nothing may hang on it
     trainer = make_trainer(tmp_path / "parts", model=model(0.3))
     trainer.fit(data, resume=True)
@@ -445,23 +458,21 @@ def test_dropout_draws_anew_in_every_step(tmp_path, monkeypatch):
     assert len(drawn) == len(set(drawn)) == 10
 
 
-def test_resume_with_augmentation(tmp_path, monkeypatch):
+def test_resume_with_augmentation(tmp_path):
     def augment(images, rng):
         return images + 0.1 * rng.standard_normal(images.shape)
 
     data = make_data()
     whole = make_trainer(tmp_path / "whole")
     whole.fit(data, augment=augment)
-    trainer = make_trainer(tmp_path / "parts")
-    with monkeypatch.context() as patch:
-        stop_at(trainer, patch, 8)
-        trainer.fit(data, augment=augment)
+    trainer = make_trainer(tmp_path / "parts", callbacks=[StopAt(8)])
+    trainer.fit(data, augment=augment)
     trainer = make_trainer(tmp_path / "parts")
     trainer.fit(data, augment=augment, resume=True)
     assert same(arrays(whole.model), arrays(trainer.model))
 
 
-def test_resume_with_augmentation_of_states(tmp_path, monkeypatch):
+def test_resume_with_augmentation_of_states(tmp_path):
     def augment(cores, rng):
         assert all(core.shape[0] == cores[0].shape[0] for core in cores)
         return (cores[0] * float(rng.uniform(0.5, 2.0)), *cores[1:])
@@ -472,10 +483,8 @@ def test_resume_with_augmentation_of_states(tmp_path, monkeypatch):
     plain = make_trainer(tmp_path / "plain")
     plain.fit(data)
     assert not same(arrays(whole.model), arrays(plain.model))
-    trainer = make_trainer(tmp_path / "parts")
-    with monkeypatch.context() as patch:
-        stop_at(trainer, patch, 8)
-        trainer.fit(data, augment_states=augment)
+    trainer = make_trainer(tmp_path / "parts", callbacks=[StopAt(8)])
+    trainer.fit(data, augment_states=augment)
     trainer = make_trainer(tmp_path / "parts")
     trainer.fit(data, augment_states=augment, resume=True)
     assert same(arrays(whole.model), arrays(trainer.model))
@@ -511,37 +520,43 @@ SCRIPT = """
     import sys, os, signal
     sys.path[:0] = {paths!r}
     from test_trainer import *
-    from ftnn.training.update import Updater
-    plain = Updater.step
-    def step(self, *batch):
-        stats = plain(self, *batch)
-        if self.steps == 7:
-            print("step 7", flush=True)
-            for _ in range({signals}):
-                os.kill(os.getpid(), signal.SIGINT)
-        return stats
-    Updater.step = step
+    class Signal(Callback):
+        def step_end(self, fit, step):
+            if step == 7:
+                print("step 7", flush=True)
+                for number in {signals}:
+                    os.kill(os.getpid(), number)
     torch.set_num_threads(1)
-    trainer = make_trainer({folder!r}, quiet=False)
-    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer({folder!r}, quiet=False, callbacks=[Signal()])
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     try:
         result = trainer.fit(make_data())
     finally:
-        assert signal.getsignal(signal.SIGINT) is before
+        assert [signal.getsignal(number) for number in numbers] == before
     print(result.outcome, result.steps, flush=True)
 """
 
 
-def run_script(folder, signals):
+def run_script(folder, *signals):
     here = os.path.dirname(os.path.abspath(__file__))
+    signals = [int(number) for number in signals]
     script = SCRIPT.format(paths=[here, os.path.dirname(here)], folder=str(folder), signals=signals)
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120
     )
 
 
-def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
-    done = run_script(tmp_path / "run", signals=1)
+@pytest.mark.parametrize(
+    "signals",
+    [
+        (signal.SIGINT,),
+        (signal.SIGTERM, signal.SIGTERM),  # schedulers send it more than once
+        (signal.SIGHUP,),
+    ],
+)
+def test_signals_leave_a_usable_checkpoint(tmp_path, signals):
+    done = run_script(tmp_path / "run", *signals)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "stopped 7"
     assert "resume to go on" in done.stdout
@@ -552,12 +567,24 @@ def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
     assert same(arrays(whole.model), arrays(trainer.model))
 
 
-def test_second_ctrl_c_aborts_and_keeps_the_last_checkpoint(tmp_path):
-    done = run_script(tmp_path / "run", signals=2)
+def test_ctrl_c_after_any_signal_aborts_and_keeps_the_last_checkpoint(tmp_path):
+    done = run_script(tmp_path / "run", signal.SIGTERM, signal.SIGINT)
     assert done.returncode != 0
     assert "KeyboardInterrupt" in done.stderr
+    assert not (tmp_path / "run" / ".lock").exists()
     result = make_trainer(tmp_path / "run").fit(make_data(), resume=True)
     assert (result.outcome, result.steps) == ("completed", 20)
+
+
+def test_signals_that_are_ignored_stay_ignored(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        hang_up = Recorder(lambda fit: os.kill(os.getpid(), signal.SIGHUP))
+        result = make_trainer(tmp_path, replace(CONFIG, epochs=1), callbacks=[hang_up])
+        assert result.fit(make_data()).outcome == "completed"
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # ---- the host does not wait ----------------------------------------------------------------------
@@ -612,20 +639,30 @@ def test_the_host_reads_no_number_within_a_step(kind, optimizer, monkeypatch):
 # ---- trouble -------------------------------------------------------------------------------------
 
 
-def test_divergence_is_one_clear_line_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    plain = TorchModule.apply_cores
-    calls = {"train": 0}
+class Spoiled(Classification):
+    """Classification whose losses are spoiled at one step of training."""
 
-    def poisoned(self, cores):
-        logits = plain(self, cores)
-        calls["train"] += logits.requires_grad
-        return logits * float("nan") if calls["train"] == 7 and logits.requires_grad else logits
+    def __init__(self, step, spoil):
+        self.step, self.spoil, self.count = step, spoil, 0
 
-    trainer = make_trainer(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(TorchModule, "apply_cores", poisoned)
-        with pytest.raises(DivergenceError, match="loss is not finite in epoch 2, step 7") as error:
-            trainer.fit(make_data())
+    def measure(self, output, targets, smoothing=0.0):
+        losses, scores = super().measure(output, targets, smoothing)
+        if isinstance(output, torch.Tensor):
+            self.count += 1
+            if self.count == self.step:
+                losses = self.spoil(losses)
+        return losses, scores
+
+
+def spoiled_trainer(path, step, spoil):
+    encoder = ftnn.encoding.AmplitudeEncoder((8, 8))
+    return Trainer(make_model(), encoder, CONFIG, path, True, Spoiled(step, spoil))
+
+
+def test_divergence_is_one_clear_line_and_keeps_the_last_checkpoint(tmp_path):
+    trainer = spoiled_trainer(tmp_path, 7, lambda losses: losses * float("nan"))
+    with pytest.raises(DivergenceError, match="loss is not finite in epoch 2, step 7") as error:
+        trainer.fit(make_data())
     assert "\n" not in str(error.value)
     assert "lower lr" in str(error.value)
     assert "clip_norm" in str(error.value)
@@ -635,15 +672,9 @@ def test_divergence_is_one_clear_line_and_keeps_the_last_checkpoint(tmp_path, mo
     assert result.outcome == "completed"
 
 
-def test_a_gradient_that_is_not_finite_makes_no_update(tmp_path, monkeypatch):
-    plain = TorchModule.apply_cores
-
-    def kinked(self, cores):
-        zero = 0.0 * next(self.parameters()).sum()
-        return plain(self, cores) + zero.sqrt()  # the root of zero: finite, its gradient is not
-
-    monkeypatch.setattr(TorchModule, "apply_cores", kinked)
-    trainer = make_trainer(tmp_path)
+def test_a_gradient_that_is_not_finite_makes_no_update(tmp_path):
+    # the root of zero: finite, its gradient is not
+    trainer = spoiled_trainer(tmp_path, 1, lambda losses: losses + (0.0 * losses).sqrt())
     before = arrays(trainer.model)
     with pytest.raises(DivergenceError, match="gradient is not finite in epoch 1, step 1"):
         trainer.fit(make_data())
@@ -698,7 +729,7 @@ def test_bad_data_is_named_early(tmp_path, kind, message, changes):
 
 def test_bad_calls_are_named_early(tmp_path):
     good = TrainingData(IMAGES, LABELS)
-    with pytest.raises(ValueError, match="the trainer has no encoder"):
+    with pytest.raises(ValueError, match="there is no encoder"):
         Trainer(make_model(), None, CONFIG, tmp_path / "a", quiet=True).fit(good)
     with pytest.raises(ValueError, match="patience needs val_inputs"):
         make_trainer(tmp_path / "a", replace(CONFIG, patience=3)).fit(good)
@@ -756,14 +787,9 @@ def test_every_field_of_the_configuration_is_checked(field, values):
         assert repr(value) in str(error.value)
 
 
-def test_metrics_are_valid_json_with_all_that_was_measured(tmp_path, monkeypatch):
-    from ftnn.training import trainer as module
-
-    plain = module.evaluate_samples
-    monkeypatch.setattr(
-        module, "evaluate_samples", lambda *args: replace(plain(*args), loss=float("nan"))
-    )
-    result = make_trainer(tmp_path, replace(CONFIG, epochs=2)).fit(make_data())
+def test_metrics_are_valid_json_with_all_that_was_measured(tmp_path):
+    config = replace(CONFIG, epochs=2)
+    result = scripted_trainer(tmp_path, [(float("nan"), 0.5)] * 2, config).fit(make_data())
 
     def refuse(text):
         raise AssertionError(f"{text} is not JSON")

@@ -330,8 +330,8 @@ def evaluate(
 ) -> None:
     """Accuracy, loss and speed of a trained model on a backend."""
     from ..arrays.backend import check_backend
-    from ..experiments.prediction import predict
-    from ..experiments.run import load_run
+    from ..experiments.run import load_run, objective_of
+    from ..training.evaluation import evaluate as evaluate_model
 
     if split not in ("test", "val"):
         raise ValueError(f"--split is {split!r}, expected test or val")
@@ -348,7 +348,9 @@ def evaluate(
         torch.set_num_threads(threads)
     samples = _load_data(loaded, data)
     loaded.model.to(backend, device=device)
-    found = predict(loaded.model, loaded.encoder, *samples.split(split))
+    inputs, targets = samples.split(split)
+    objective = objective_of(loaded.experiment)
+    found = evaluate_model(loaded.model, loaded.encoder, inputs, targets, objective)
     part = {"test": "test", "val": "validation"}[split]
     score = loaded.experiment.score
     _console().print(

@@ -35,7 +35,7 @@ from . import get_experiment
 from .base import Config, Data, Experiment, from_dict, rows
 
 if TYPE_CHECKING:
-    from ..training import FitResult, TrainConfig, Trainer
+    from ..training import FitResult, Objective, TrainConfig, Trainer
 
 START = "start.safetensors"
 """File of a run with the model it started with, where that is not a new one."""
@@ -158,24 +158,26 @@ def has_begun(run_dir: Path) -> bool:
 
 def check_same(run_dir: Path, saved: Config, config: Config) -> None:
     """Raise ``ValueError`` if a run is to be resumed with options that change its result."""
-    from ..training.run import FREE_TO_CHANGE
+    from ..training import same_run
 
-    old, new = saved.to_dict(), config.to_dict()
-    differing = [
-        f"{name} {old[name]!r} (now {new[name]!r})"
-        for name in new
-        if new[name] != old[name] and name not in (*FREE_TO_CHANGE, "data")
-    ]
-    if differing:
-        raise ValueError(
-            f"cannot resume {run_dir}: it was trained with {', '.join(differing)}; resume with the "
-            "same values, or train in a new folder"
-        )
+    try:
+        free = (*same_run.FREE_TO_CHANGE, "data")
+        same_run.check_same(saved.to_dict(), config.to_dict(), free)
+    except ValueError as error:
+        raise ValueError(f"cannot resume {run_dir}: {error}") from None
+
+
+def objective_of(experiment: Experiment) -> "Objective":
+    """Return the objective whose score an experiment has."""
+    from ..training import Classification, Regression, StateRegression
+
+    objectives = (Classification(), Regression(), StateRegression())
+    return next(o for o in objectives if o.score == experiment.score)
 
 
 def write_config(run_dir: Path, experiment: Experiment, config: Config) -> None:
     """Make a run folder that tells what is trained, and how."""
-    from ..training.checkpoint import write_json
+    from ..training.files import write_json
 
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / "config.json", {"experiment": experiment.name} | config.to_dict())
@@ -192,10 +194,9 @@ def fit(
         With the weights that were kept.
     result : FitResult
     """
-    from ..training import Classification, StateRegression, Trainer
+    from ..training import Trainer
 
-    objectives = (Classification(), StateRegression())
-    objective = next(o for o in objectives if o.score == setup.experiment.score)
+    objective = objective_of(setup.experiment)
     trainer = Trainer(setup.model, setup.encoder, setup.train_config, run_dir, quiet, objective)
     if not resume and trainer.world.leads:
         write_config(run_dir, setup.experiment, setup.config)
@@ -222,8 +223,7 @@ def finish(
         What ``summary.json`` holds.
     report : tuple of LayerRow
     """
-    from ..training.checkpoint import write_json
-    from ..training.metrics import json_safe
+    from ..training.files import json_safe, write_json
 
     experiment, data = setup.experiment, setup.data
     inputs, targets = data.split("test")

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from .. import nonlinear
 from ..arrays.backend import to_numpy
 from ..encoding import Encoder
+from .atomic import replacing
 from .coarsen import Coarsen
 from .layer import Layer
 from .linear import Linear
@@ -66,14 +67,9 @@ def write_tensors(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in; make it")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = serialize({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -33,9 +33,13 @@ class Layer(ABC):
     truncates : bool
         Whether it truncates: what it keeps for a backward pass is then thinned out site by site,
         where asked for (:attr:`ftnn.Sequential.recompute`), instead of as a whole.
+    batch_share : (int, int) or None
+        Set while several processes share a batch: which of its rows is the first here, and how
+        many it has. A layer that draws does so for the whole batch, and takes its rows.
     """
 
     truncates = False
+    batch_share: tuple[int, int] | None = None
 
     def __init__(
         self,

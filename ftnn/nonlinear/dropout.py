@@ -62,7 +62,10 @@ class Dropout(Layer):
         if not self.training or self.rate == 0.0:
             return cores
         free = [core.shape[2] - 1 for core in cores]
-        uniform = random_uniform((cores[0].shape[0], sum(free)), cores[0], self._rng)
+        batch = cores[0].shape[0]
+        first, total = self.batch_share or (0, batch)
+        uniform = random_uniform((total, sum(free)), cores[0], self._rng)
+        uniform = uniform[first : first + batch]  # of processes that share a batch, each its rows
         factors = as_dtype_of(uniform >= self.rate, cores[0]) / (1.0 - self.rate)
         out, start = [], 0
         for core, p in zip(cores, free, strict=True):

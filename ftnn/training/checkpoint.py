@@ -18,6 +18,7 @@ import torch
 
 from ..arrays.backend import to_numpy
 from ..layers.files import read_tensors, write_tensors
+from .files import read_json, write_json
 
 FORMAT = "ftnn-checkpoint-1"
 JSON_NAME = "checkpoint.json"
@@ -70,10 +71,7 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
     path = Path(run_dir) / JSON_NAME
     if not path.is_file():
         raise ValueError(f"{path} does not exist: there is nothing to resume; train without resume")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); {REMEDY}") from None
+    about = read_json(path, REMEDY)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of ftnn ({FORMAT}); {REMEDY}")
     name, digest = about.get("tensors"), about.get("digest")
@@ -89,7 +87,7 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
         )
     try:
         return unpack(about["content"], tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete ({error!r}); {REMEDY}") from None
 
 
@@ -101,7 +99,7 @@ def remove_checkpoint(run_dir: str | os.PathLike) -> None:
 
 
 def pack(tree: Any, tensors: dict[str, np.ndarray], path: str = "") -> Any:
-    """JSON types for a tree; its tensors with at least one axis are moved to ``tensors``.
+    """Return JSON types for a tree; move its tensors with at least one axis to ``tensors``.
 
     What JSON cannot tell apart is wrapped in an object with one key that starts with ``$``.
 
@@ -137,7 +135,7 @@ def pack(tree: Any, tensors: dict[str, np.ndarray], path: str = "") -> Any:
 
 
 def unpack(tree: Any, tensors: dict[str, np.ndarray]) -> Any:
-    """Inverse of :func:`pack`."""
+    """Return the tree that :func:`pack` was given."""
     if isinstance(tree, list):
         return [unpack(item, tensors) for item in tree]
     if not isinstance(tree, dict):
@@ -154,31 +152,6 @@ def unpack(tree: Any, tensors: dict[str, np.ndarray]) -> Any:
         case {"$items": items}:
             return {key: unpack(value, tensors) for key, value in items}
     return {key: unpack(value, tensors) for key, value in tree.items()}
-
-
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Replace a JSON file in one step: temporary file, fsync, rename, fsync of the folder."""
-    write_text(path, json.dumps(content, allow_nan=False) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace a text file in one step: temporary file, fsync, rename, fsync of the folder."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _digest(tensors: dict[str, np.ndarray]) -> str:

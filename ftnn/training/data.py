@@ -1,5 +1,6 @@
 """Samples for training: checked, encoded once, and handed out in batches."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..arrays.backend import check_finite, convert
-from ..chains.states import MPS, check_cores
-from ..chains.terms import Cores
+from ..arrays.backend import convert, to_numpy
+from ..chains.states import MPS
+from .inputs import check_inputs, check_states
 
 CHUNK = 2048
 """Samples encoded at a time."""
@@ -61,31 +62,43 @@ class Samples:
     def take(
         self, rows: np.ndarray, device: str
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Cores and targets of ``rows`` (int array (batch,)) on ``device``."""
-        return taken(self.cores, rows, device), taken(self.targets, rows, device)
+        """Select cores and targets of ``rows``, int array (batch,), on ``device``."""
+        return take_rows(self.cores, rows, device), take_rows(self.targets, rows, device)
+
+    def on(self, device: str) -> "SamplesOn":
+        """View of the samples whose batches are taken to ``device``."""
+        return SamplesOn(self, device)
 
 
-def taken(
+@dataclass(frozen=True, eq=False)
+class SamplesOn:
+    """Samples whose batches are taken to a device."""
+
+    samples: Samples
+    device: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, rows: np.ndarray) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Select cores and targets of ``rows``, int array (batch,)."""
+        return self.samples.take(rows, self.device)
+
+
+def take_rows(
     tensors: tuple[torch.Tensor, ...], rows: np.ndarray, device: str
 ) -> tuple[torch.Tensor, ...]:
-    """Rows of every tensor on ``device``; the host does not wait for it."""
+    """Select rows of every tensor, on ``device``; the host does not wait for it."""
     index = torch.from_numpy(rows).to(tensors[0].device)
-    found = (x.index_select(0, index) for x in tensors)
+    selected = (x.index_select(0, index) for x in tensors)
     if torch.device(device).type == "cuda":  # from pageable memory the copy would wait
-        found = (x if x.is_cuda else x.pin_memory() for x in found)
-    return tuple(x.to(device, non_blocking=True) for x in found)
+        selected = (x if x.is_cuda else x.pin_memory() for x in selected)
+    return tuple(x.to(device, non_blocking=True) for x in selected)
 
 
-def batches(num_samples: int, batch_size: int, order: np.ndarray | None = None) -> list[np.ndarray]:
-    """Split samples into batches of nearly equal size, at most ``batch_size``.
-
-    Examples
-    --------
-    >>> [len(rows) for rows in batches(10, 4)]
-    [4, 3, 3]
-    """
-    order = np.arange(num_samples) if order is None else order
-    return np.array_split(order, -(-num_samples // batch_size))
+def fingerprint(x: torch.Tensor) -> int:
+    """Return a number that differs when entries of ``x`` change or are reordered."""
+    return zlib.crc32(to_numpy(x).tobytes())
 
 
 def encode(
@@ -97,7 +110,7 @@ def encode(
     augment: Augment | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """Encode arrays in chunks, or take the cores of states given as such.
+    """Encode arrays in chunks, or check the cores of states given as such.
 
     Parameters
     ----------
@@ -123,38 +136,12 @@ def encode(
     for start in range(0, len(inputs), CHUNK):
         rows = inputs[start : start + CHUNK]
         if augment is not None:
-            rows = _augmented(rows, augment, rng)
+            rows = _transform(rows, augment, rng)
         chunks.append([convert(core, "torch", dtype) for core in encoder.encode(rows)])
     return _settle(tuple(_concat(parts) for parts in zip(*chunks, strict=True)), device)
 
 
-def check_inputs(inputs: Any, encoder: Any, argument: str) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``inputs`` can be encoded."""
-    if not isinstance(inputs, np.ndarray):
-        raise TypeError(
-            f"{argument} is a {type(inputs).__name__}, expected a NumPy array (n, ...) for an "
-            "encoder, an ftnn.MPS, or a tuple of cores"
-        )
-    if encoder is None:
-        raise ValueError(
-            f"{argument} is an array, but the trainer has no encoder; pass one, or pass an ftnn.MPS"
-        )
-    encoder.check(inputs, argument)
-
-
-def check_states(inputs: Any, argument: str) -> Cores:
-    """Cores of states given as an MPS or as cores, or an error that names the argument."""
-    cores = inputs.cores if isinstance(inputs, MPS) else tuple(inputs)
-    try:
-        check_cores(cores)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{argument}: {error}") from None
-    for k, core in enumerate(cores):
-        check_finite(core, f"{argument}: cores[{k}]")
-    return cores
-
-
-def _augmented(images: np.ndarray, augment: Augment, rng: Any) -> np.ndarray:
+def _transform(images: np.ndarray, augment: Augment, rng: Any) -> np.ndarray:
     new = augment(images.copy(), rng)
     if not isinstance(new, np.ndarray) or new.shape != images.shape:
         got = getattr(new, "shape", type(new).__name__)

@@ -1,33 +1,50 @@
-"""Ctrl-C that lets a step finish."""
+"""Signals that let a step finish: Ctrl-C, and those by which clusters preempt a job."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 @contextmanager
-def graceful_interrupt(request_stop: Callable[[], None]) -> Iterator[None]:
-    """Turn the first Ctrl-C into ``request_stop()``; a second one raises KeyboardInterrupt.
+def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into ``request_stop()``.
 
+    A Ctrl-C after that raises KeyboardInterrupt; repeated SIGTERM and SIGHUP, which schedulers
+    send, change nothing. Signals that were ignored, as SIGHUP is under ``nohup``, stay ignored.
     Only on the main thread, where Python allows signal handlers; elsewhere nothing changes. The
-    earlier handler is back when the block is left.
+    earlier handlers are back when the block is left.
+
+    Parameters
+    ----------
+    request_stop : callable
+        Called from a signal handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupted = False
+    requested = False
 
     def handle(number: int, frame: object) -> None:
-        nonlocal interrupted
-        if interrupted:
+        nonlocal requested
+        if requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        interrupted = True
-        request_stop()
+        if not requested:
+            requested = True
+            request_stop()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {}
     try:
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
         yield
     finally:
-        # None: a handler that was not set from Python, and cannot be put back from here
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        for number, handler in before.items():
+            # None: a handler that was not set from Python, and cannot be put back from here
+            fallback = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, fallback if handler is None else handler)

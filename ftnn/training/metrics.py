@@ -1,25 +1,22 @@
 """The metrics of a run: one JSON object a line, one line an epoch."""
 
 import json
-import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .checkpoint import write_text
+from .files import append_text, json_safe, parse_json, write_text
 
 METRICS_NAME = "metrics.jsonl"
+_REMEDY = "restore the file, or train again in a new folder"
+_NUMBERS = ("lr", "grad_norm", "seconds", "samples_per_s")
+_BY_LAYER = ("truncation_error", "entropies", "bond_dims")
 
 
 def append_metrics(run_dir: str | os.PathLike, record: dict[str, Any]) -> None:
     """Add one line and flush it to disk; NaN and infinity are written as null."""
-    line = json.dumps(json_safe(record), allow_nan=False) + "\n"
-    with open(Path(run_dir) / METRICS_NAME, "a", encoding="utf-8") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    append_text(Path(run_dir) / METRICS_NAME, _line(record))
 
 
 def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> list[dict[str, Any]]:
@@ -28,27 +25,23 @@ def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> li
     Raises
     ------
     ValueError
-        If there are fewer lines, or one of them is not a JSON object.
+        If there are fewer lines, one of them is not a JSON object, or holds something else than
+        a number where a number belongs; names the file, the line, and the key.
     """
     path = Path(run_dir) / METRICS_NAME
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    wanted = lines if num_lines is None else lines[:num_lines]
     records = []
-    for number, line in enumerate(wanted, 1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            record = None
+    for number, line in enumerate(lines if num_lines is None else lines[:num_lines], 1):
+        where = f"{path}, line {number}"
+        record = parse_json(line, where, _REMEDY)
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{path}, line {number}: not a JSON object; restore the file, or train again in a "
-                "new folder"
-            )
+            raise ValueError(f"{where} is not a JSON object; {_REMEDY}")
+        _check_record(record, where)
         records.append(record)
     if num_lines is not None and len(records) < num_lines:
         raise ValueError(
             f"{path} has {len(records)} lines, but the checkpoint knows {num_lines} epochs; "
-            "restore the file, or train again in a new folder"
+            f"{_REMEDY}"
         )
     return records
 
@@ -57,27 +50,36 @@ def rewrite_metrics(run_dir: str | os.PathLike, records: list[dict[str, Any]]) -
     """Replace the file, in one step, by these records; no record leaves no file."""
     path = Path(run_dir) / METRICS_NAME
     if records:
-        write_text(path, "".join(json.dumps(json_safe(r), allow_nan=False) + "\n" for r in records))
+        write_text(path, "".join(map(_line, records)))
     else:
         path.unlink(missing_ok=True)
 
 
-def json_safe(value: Any) -> Any:
-    """JSON types for numbers of NumPy and torch, with None for what is not finite.
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(json_safe(record), allow_nan=False) + "\n"
 
-    Examples
-    --------
-    >>> json_safe({"loss": np.float32(0.5), "norm": float("inf"), "bonds": (4, np.int64(8))})
-    {'loss': 0.5, 'norm': None, 'bonds': [4, 8]}
-    """
-    if isinstance(value, dict):
-        return {str(key): json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return json_safe(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+
+def _check_record(record: dict[str, Any], where: str) -> None:
+    """Raise ``ValueError`` where something else stands in place of a number."""
+    for key in ("epoch", "step"):
+        if key in record and (isinstance(record[key], bool) or not isinstance(record[key], int)):
+            raise ValueError(
+                f"{where}: {key} is {record[key]!r:.40}, expected an integer; {_REMEDY}"
+            )
+    if "epoch" not in record:
+        raise ValueError(f"{where}: epoch is missing; {_REMEDY}")
+    for key, value in record.items():
+        if key in _NUMBERS or key.startswith(("train_", "val_")):
+            _check_numbers([value], f"{where}: {key}")
+        elif key in _BY_LAYER and value is not None:
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}: {key} is {value!r:.40}, expected an object; {_REMEDY}")
+            for layer, numbers in value.items():
+                given = numbers if isinstance(numbers, list) else [numbers]
+                _check_numbers(given, f"{where}: {key} of layer {layer!r:.40}")
+
+
+def _check_numbers(values: Iterable[Any], what: str) -> None:
+    for value in values:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"{what} is {value!r:.40}, expected a number or null; {_REMEDY}")

@@ -4,84 +4,148 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch.nn.functional import cross_entropy
+from autoray import compose, do, get_dtype_name
 
-from ..arrays.backend import convert, to_numpy
+from ..arrays.backend import Array, to_numpy
 from ..chains.distance import relative_squares
 from ..chains.overlap import overlap
-from .data import check_states
-from .score import ACCURACY, ERROR, Score
+from .inputs import check_states
+from .score import ACCURACY, DEVIATION, ERROR, Score
 
-Tensors = tuple[torch.Tensor, ...]
+Arrays = tuple[Array, ...]
 
 
 class Objective(ABC):
     """A loss and a score, sample by sample, of what a model returns.
 
-    A batch of targets is a tuple of tensors, each with the batch as its first axis.
+    A batch of targets is a tuple of arrays, each with the batch as its first axis.
     """
 
     score: ClassVar[Score]
 
     @abstractmethod
-    def targets(self, targets: Any, num_samples: int, output: Any, argument: str) -> Tensors:
-        """Check targets against one output of the model, and bring them to torch.
+    def targets(
+        self, targets: Any, num_samples: int, output: Any, argument: str
+    ) -> tuple[np.ndarray, ...]:
+        """Check targets against an output of the model, and return them as NumPy arrays.
 
         Parameters
         ----------
         targets : Any
-            As given to the trainer; ``argument`` names them in errors.
+            As given to the trainer.
         num_samples : int
-        output : tensor or tuple of tensor
-            What the model returns for one sample.
+        output : array or tuple of array
+            What the model returns for some samples.
+        argument : str
+            Name of ``targets`` in errors.
         """
 
     @abstractmethod
-    def losses(self, output: Any, targets: Tensors, smoothing: float = 0.0) -> torch.Tensor:
-        """Loss (batch,) of every sample; ``smoothing`` that of labels, where there are any."""
+    def measure(self, output: Any, targets: Arrays, smoothing: float = 0.0) -> tuple[Array, Array]:
+        """Compute the loss and the score of every sample.
+
+        Parameters
+        ----------
+        output : array (batch, num_outputs) or tuple of array
+        targets : tuple of array (batch, ...)
+            On the backend of the output.
+        smoothing : float
+            Label smoothing, where there are labels.
+
+        Returns
+        -------
+        losses : array (batch,)
+            Differentiable.
+        scores : array (batch,)
+            Their mean is what is reported.
+        """
 
     @abstractmethod
-    def scores(self, output: Any, targets: Tensors) -> torch.Tensor:
-        """Score (batch,), float64, of every sample; the mean is what is reported."""
-
-    @abstractmethod
-    def dense(self, output: Any) -> torch.Tensor | None:
-        """Output (batch, num_outputs) worth keeping for every sample, or None."""
+    def dense(self, output: Any) -> Array | None:
+        """Return the output (batch, num_outputs) if it is worth keeping, or None."""
 
 
 class Classification(Objective):
-    """Logits of classes, by cross entropy.
+    """Logits of classes, by cross entropy; scored by accuracy.
 
     Examples
     --------
-    >>> import torch
-    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
-    >>> Classification().scores(logits, (labels,)).tolist()
-    [1.0, 0.0]
+    >>> logits, labels = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0])
+    >>> losses, scores = Classification().measure(logits, (labels,))
+    >>> print(losses.round(3), scores)
+    [0.127 1.313] [1. 0.]
     """
 
     score = ACCURACY
 
-    def targets(self, targets: Any, num_samples: int, output: Any, argument: str) -> Tensors:
-        """Labels 0 ... num_outputs - 1."""
-        if not isinstance(output, torch.Tensor):
+    def targets(
+        self, targets: Any, num_samples: int, output: Any, argument: str
+    ) -> tuple[np.ndarray, ...]:
+        """Check labels 0 ... num_outputs - 1."""
+        if isinstance(output, tuple):
             raise ValueError(
                 "the model returns states, not logits; end it in an ftnn.Readout, or train it "
                 "with objective=StateRegression()"
             )
         return (check_labels(targets, num_samples, output.shape[1], argument),)
 
-    def losses(self, output: Any, targets: Tensors, smoothing: float = 0.0) -> torch.Tensor:
-        """Cross entropies."""
-        return cross_entropy(output, targets[0], label_smoothing=smoothing, reduction="none")
+    def measure(self, output: Any, targets: Arrays, smoothing: float = 0.0) -> tuple[Array, Array]:
+        """Compute cross entropies; the score is 1 where the largest logit is that of the label."""
+        losses = cross_entropies(output, targets[0], smoothing)
+        hits = do("argmax", output, axis=1) == targets[0]
+        return losses, do("astype", hits, "float64")
 
-    def scores(self, output: Any, targets: Tensors) -> torch.Tensor:
-        """1 where the largest logit is that of the label, else 0."""
-        return (output.argmax(1) == targets[0]).double()
-
-    def dense(self, output: Any) -> torch.Tensor:
+    def dense(self, output: Any) -> Array:
         """Return the logits."""
+        return output
+
+
+class Regression(Objective):
+    """Numbers close to given ones, by their mean square; scored by the absolute deviation.
+
+    Examples
+    --------
+    >>> outputs, targets = np.array([[1.0], [0.0]]), np.array([[1.0], [3.0]])
+    >>> losses, scores = Regression().measure(outputs, (targets,))
+    >>> print(losses, scores)
+    [0. 9.] [0. 3.]
+    """
+
+    score = DEVIATION
+
+    def targets(
+        self, targets: Any, num_samples: int, output: Any, argument: str
+    ) -> tuple[np.ndarray, ...]:
+        """Check numbers (n,) or (n, num_outputs), in the precision of the output."""
+        if isinstance(output, tuple):
+            raise ValueError(
+                "the model returns states, not numbers; end it in an ftnn.Readout, or train it "
+                "with objective=StateRegression()"
+            )
+        numbers = np.asarray(targets) if isinstance(targets, (list, tuple)) else to_numpy(targets)
+        if numbers.dtype.kind not in "iuf":
+            raise TypeError(f"{argument} has dtype {numbers.dtype}, expected real numbers")
+        expected = (num_samples, int(output.shape[1]))
+        if numbers.ndim == 1 and expected[1] == 1:
+            numbers = numbers[:, None]
+        if numbers.shape != expected:
+            raise ValueError(
+                f"{argument} has shape {numbers.shape}, expected {expected}: one row for every "
+                "sample, one column for every output of the model"
+            )
+        wrong = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+        if wrong.size:
+            raise ValueError(f"{argument}[{wrong[0]}] is not finite; drop it, or fill it in")
+        return (numbers.astype(get_dtype_name(output)),)
+
+    def measure(self, output: Any, targets: Arrays, smoothing: float = 0.0) -> tuple[Array, Array]:
+        """Compute mean squares, and mean absolute deviations."""
+        deviation = output - targets[0]
+        scores = do("mean", do("abs", deviation), axis=1)
+        return do("mean", deviation**2, axis=1), do("astype", scores, "float64")
+
+    def dense(self, output: Any) -> Array:
+        """Return the numbers."""
         return output
 
 
@@ -95,9 +159,11 @@ class StateRegression(Objective):
 
     score = ERROR
 
-    def targets(self, targets: Any, num_samples: int, output: Any, argument: str) -> Tensors:
-        """States with the physical dimensions of the output."""
-        if isinstance(output, torch.Tensor):
+    def targets(
+        self, targets: Any, num_samples: int, output: Any, argument: str
+    ) -> tuple[np.ndarray, ...]:
+        """Check states with the physical dimensions of the output."""
+        if not isinstance(output, tuple):
             raise ValueError(
                 "the model returns numbers, not states; leave out its ftnn.Readout, or train it "
                 "with objective=Classification()"
@@ -113,30 +179,52 @@ class StateRegression(Objective):
                 f"{argument} has {len(cores[0])} states, expected {num_samples}: one for every "
                 "sample"
             )
-        found = tuple(convert(core, "torch", _dtype(output), "cpu") for core in cores)
-        zero = np.flatnonzero(to_numpy(overlap(found, found)[0]) == 0.0)
+        dtype = get_dtype_name(output[0])
+        arrays = tuple(to_numpy(core).astype(dtype, copy=False) for core in cores)
+        zero = np.flatnonzero(overlap(arrays, arrays)[0] == 0.0)
         if zero.size:
             raise ValueError(
                 f"{argument}[{zero[0]}] is zero, and no error can be relative to it; drop it"
             )
-        return found
+        return arrays
 
-    def losses(self, output: Any, targets: Tensors, smoothing: float = 0.0) -> torch.Tensor:
-        """Squared relative errors."""
-        return relative_squares(output, targets)
-
-    def scores(self, output: Any, targets: Tensors) -> torch.Tensor:
-        """Relative errors."""
-        return relative_squares(output, targets).double().clamp(min=0.0).sqrt()
+    def measure(self, output: Any, targets: Arrays, smoothing: float = 0.0) -> tuple[Array, Array]:
+        """Compute squared relative errors, and relative errors."""
+        squares = relative_squares(output, targets)
+        return squares, do("sqrt", do("clip", do("astype", squares, "float64"), 0.0, np.inf))
 
     def dense(self, output: Any) -> None:
-        """Nothing: the vectors are too long."""
+        """Return None: the vectors are too long."""
         return
 
 
-def check_labels(labels: Any, num_samples: int, num_outputs: int, argument: str) -> torch.Tensor:
-    """Return labels as an int64 tensor (n,), or raise an error that names the argument."""
-    labels = np.asarray(labels if not isinstance(labels, torch.Tensor) else to_numpy(labels))
+@compose
+def cross_entropies(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
+    """Compute the cross entropy (batch,) of every label.
+
+    Parameters
+    ----------
+    logits : array (batch, classes)
+    labels : int array (batch,)
+    smoothing : float
+        Share of the target spread evenly over the classes.
+    """
+    shifted = logits - do("max", logits, axis=1, keepdims=True)
+    logs = shifted - do("log", do("sum", do("exp", shifted), axis=1, keepdims=True))
+    own = do("take_along_axis", logs, labels[:, None], axis=1)[:, 0]
+    return -(1.0 - smoothing) * own - smoothing * do("mean", logs, axis=1)
+
+
+@cross_entropies.register("torch")
+def _cross_entropies_torch(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+
+
+def check_labels(labels: Any, num_samples: int, num_outputs: int, argument: str) -> np.ndarray:
+    """Return labels as an int64 array (n,), or raise an error that names the argument."""
+    labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else to_numpy(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"{argument} has dtype {labels.dtype}, expected integers 0 ... {num_outputs - 1}; "
@@ -153,8 +241,4 @@ def check_labels(labels: Any, num_samples: int, num_outputs: int, argument: str)
             f"{argument}[{wrong[0]}] is {labels[wrong[0]]}, expected 0 ... {num_outputs - 1}; "
             "number the classes from 0, or give the model more outputs"
         )
-    return torch.from_numpy(labels.astype(np.int64))
-
-
-def _dtype(output: Tensors) -> str:
-    return str(output[0].dtype).removeprefix("torch.")
+    return labels.astype(np.int64)

@@ -1,248 +1,105 @@
-"""Live progress of training: a display on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of a fit, its running sums, and its result."""
 
-import os
-import sys
-import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self, TextIO, final
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+import numpy as np
 
+from .evaluation import Evaluation
 from .score import Score
-
-INTERVAL = 10.0
-"""Seconds between plain lines within an epoch."""
+from .update import StepStats
 
 
-def columns(score: Score) -> tuple[tuple[str, str, int, str], ...]:
-    """Heading, key of the record, width and format of every column."""
-    loss = ".4f" if score.higher_is_better else ".2e"
-    wide = len(score.short) + 5
-    return (
-        ("epoch", "epoch", 6, "d"),
-        ("loss", "train_loss", 9, loss),
-        (score.short, f"train_{score.name}", wide, score.spec),
-        ("val loss", "val_loss", 9, loss),
-        (f"val {score.short}", f"val_{score.name}", wide, score.spec),
-        ("lr", "lr", 9, ".2e"),
-        ("samples/s", "samples_per_s", 10, ".0f"),
-        ("trunc err", "truncation_error", 10, ".1e"),
-        ("s", "seconds", 7, ".1f"),
-    )
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """Result of a fit.
 
-
-def header(score: Score) -> str:
-    """Headings of :func:`row`."""
-    return "".join(heading.rjust(width) for heading, _, width, _ in columns(score))
-
-
-def row(record: Mapping[str, Any], score: Score) -> str:
-    """One epoch of the metrics as a line of text; "-" where there is no number.
-
-    Examples
-    --------
-    >>> from ftnn.training.score import ACCURACY
-    >>> row({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.925}, ACCURACY).split()
-    ['3', '0.2500', '92.50%', '-', '-', '-', '-', '-', '-']
-    """
-    cells = []
-    for _, key, width, spec in columns(score):
-        value = record.get(key)
-        if key == "truncation_error":
-            value = largest_error(value)
-        cells.append(("-" if value is None else format(value, spec)).rjust(width))
-    return "".join(cells)
-
-
-def largest_error(errors: Mapping[str, float | None] | None) -> float | None:
-    """Largest truncation error over the layers, or None."""
-    return max((e for e in (errors or {}).values() if e is not None), default=None)
-
-
-def current(numbers: Mapping[str, float], score: Score) -> str:
-    """Loss, score and speed of the epoch so far."""
-    shown = {key: format(numbers[key], spec) for _, key, _, spec in columns(score)[1:3]}
-    loss, value = shown.values()
-    return f"loss {loss}  {score.short} {value}  {numbers['samples_per_s']:.0f} samples/s"
-
-
-class Display:
-    """Shows nothing, and says what there is to show; a context manager.
-
-    The trainer calls :meth:`start` once, :meth:`step` after every step and :meth:`epoch` after
-    every epoch.
-    """
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    @final
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def open(self) -> None:
-        """Begin to show."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
-        """Go on from ``done`` steps."""
-
-    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
-        """Take note of a step.
-
-        Parameters
-        ----------
-        epoch, step : int
-            Epoch in progress, from 1, and steps done in all.
-        numbers : mapping
-            train_loss, the score and samples_per_s of the epoch so far.
-        """
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """Take note of an epoch; ``record`` is its line of the metrics."""
-
-    def message(self, text: str) -> None:
-        """Say something."""
-
-
-class PlainDisplay(Display):
-    """Plain lines for logs: one an epoch, and one about every ten seconds within an epoch."""
-
-    def __init__(self, stream: TextIO, score: Score, interval: float = INTERVAL):
-        self.stream, self.score, self.interval = stream, score, interval
-        self._total = self._steps_per_epoch = 0
-        self._headed = False
-        self._begun = self._last = time.monotonic()
-        self._first_step = 0
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
-        """Begin to estimate the time left."""
-        self._total, self._steps_per_epoch = epochs * steps_per_epoch, steps_per_epoch
-        self._first_step = done
-        self._begun = self._last = time.monotonic()
-
-    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
-        """Write a line if the last one is old."""
-        now = time.monotonic()
-        if now - self._last < self.interval:
-            return
-        within = step - (epoch - 1) * self._steps_per_epoch
-        left = (now - self._begun) / (step - self._first_step) * (self._total - step)
-        self._write(
-            f"  epoch {epoch} step {within}/{self._steps_per_epoch}"
-            f"  {current(numbers, self.score)}  {_duration(left)} left"
-        )
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """Write the line of the epoch, below the headings the first time."""
-        if not self._headed:
-            self._write(header(self.score))
-            self._headed = True
-        self._write(row(record, self.score))
-
-    def message(self, text: str) -> None:
-        """Write ``text`` as a line."""
-        self._write(text)
-
-    def _write(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
-        self._last = time.monotonic()
-
-
-class LiveDisplay(Display):
-    """A bar with the current numbers below a table that grows by one row an epoch."""
-
-    def __init__(self, stream: TextIO, score: Score):
-        self.score = score
-        # the stream has been found to be a terminal; rich need not guess
-        self._console = Console(file=stream, force_terminal=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=20),
-            _NumbersColumn(score),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", epoch="-", epochs="-", numbers={}, error=None)
-        self._headed = False
-
-    def open(self) -> None:
-        """Show the bar."""
-        self._bar.start()
-
-    def close(self) -> None:
-        """Take the bar away; the table stays."""
-        self._bar.stop()
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
-        """Set the length of the bar."""
-        total = epochs * steps_per_epoch
-        epoch = min(done // steps_per_epoch + 1, epochs)
-        fields: dict[str, Any] = {"epoch": epoch, "epochs": epochs, "numbers": {}, "error": None}
-        self._bar.reset(self._task, total=total, completed=done, **fields)
-
-    def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
-        """Move the bar; it is drawn a few times a second, whatever the number of steps."""
-        self._bar.update(self._task, completed=step, epoch=epoch, numbers=numbers)
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """Add a row to the table above the bar."""
-        self._bar.update(self._task, error=largest_error(record.get("truncation_error")))
-        if not self._headed:
-            self._console.print(Text(header(self.score), style="bold"), soft_wrap=True)
-            self._headed = True
-        self._console.print(Text(row(record, self.score)), soft_wrap=True)
-
-    def message(self, text: str) -> None:
-        """Write ``text`` above the bar."""
-        self._console.print(Text(text), soft_wrap=True)
-
-
-class _NumbersColumn(TextColumn):
-    def __init__(self, score: Score):
-        super().__init__("")
-        self.score = score
-
-    def render(self, task: Task) -> Text:
-        numbers, error = task.fields["numbers"], task.fields["error"]
-        parts = [current(numbers, self.score)] if numbers else []
-        if error is not None:
-            parts.append(f"trunc {error:.1e}")
-        return Text("  ".join(parts))
-
-
-def make_display(score: Score, quiet: bool = False, stream: TextIO | None = None) -> Display:
-    """Choose the display for a stream: live on a terminal, plain lines elsewhere, nothing if quiet.
-
-    Parameters
+    Attributes
     ----------
-    score : Score
-    quiet : bool
-    stream : text stream, optional
-        By default standard output.
+    outcome : {"completed", "patience", "stopped"}
+        All epochs done; no improvement for ``patience`` epochs; stopped on request, to be
+        resumed.
+    kept : {"best", "last"}
+        Which weights ``model_path`` holds: those of the epoch with the best validation score
+        (the lower loss breaks ties), or, where there is nothing to validate on, the last ones.
+    best_epoch : int
+        Epoch of those weights, from 1; 0 if no epoch was finished.
+    val_score, val_loss : float or None
+        Of those weights; the score is that of the objective, such as the accuracy.
+    epochs, steps : int
+        Finished in all, over every resumption.
+    train_seconds : float
+        Of all epochs, over every resumption, without set-up: steps, validation, checkpoints.
+    history : list of dict
+        One record of metrics an epoch.
+    model_path : Path or None
+        None where nothing is written.
     """
-    if quiet:
-        return Display()
-    stream = sys.stdout if stream is None else stream
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        return LiveDisplay(stream, score)
-    return PlainDisplay(stream, score)
+
+    outcome: str
+    kept: str
+    best_epoch: int
+    val_score: float | None
+    val_loss: float | None
+    epochs: int
+    steps: int
+    train_seconds: float
+    history: list[dict[str, Any]]
+    model_path: Path | None
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+@dataclass
+class Sums:
+    """Running sums of the epoch in progress."""
+
+    loss: float = 0.0
+    score: float = 0.0
+    samples: int = 0
+    grad_norm: float = 0.0
+    steps: int = 0
+    lr: float = 0.0
+    step_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, stats: StepStats) -> None:
+        """Add the numbers of a step; its time is added as it passes."""
+        self.loss += stats.loss * stats.samples
+        self.score += stats.score * stats.samples
+        self.samples += stats.samples
+        self.grad_norm += stats.grad_norm
+        self.steps += 1
+        self.lr = stats.lr
+
+    def means(self, score: Score) -> dict[str, float]:
+        """Return means over the samples, and the speed, so far."""
+        return {
+            "train_loss": self.loss / self.samples,
+            f"train_{score.name}": self.score / self.samples,
+            "samples_per_s": self.samples / max(self.step_seconds, 1e-9),
+        }
+
+
+@dataclass
+class Progress:
+    """Epochs done, the best of them, and the sums of the one in progress; saved in checkpoints.
+
+    ``replacements`` counts how often the model was replaced by another.
+    """
+
+    epochs_done: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float | None = None
+    best_loss: float | None = None
+    replacements: int = 0
+    sums: Sums = field(default_factory=Sums)
+
+    def improved_by(self, new: Evaluation, score: Score) -> bool:
+        """Whether ``new`` has a better score, or the same with a lower loss."""
+        if self.best_score is None:
+            return True
+        best_loss = np.inf if self.best_loss is None else self.best_loss
+        return score.better(new.score, self.best_score) or (
+            new.score == self.best_score and new.loss < best_loss
+        )

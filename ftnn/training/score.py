@@ -1,11 +1,11 @@
-"""Score: how well a model does, as one number a sample."""
+"""Score: what the number by which models are compared is called, and which way is better."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a score is called, how it reads, and which way is better.
+    """Name, format and direction of a score, which is a mean over samples.
 
     Attributes
     ----------
@@ -29,7 +29,10 @@ class Score:
 
 
 ACCURACY = Score("accuracy", "acc", ".2%", higher_is_better=True)
-"""Share of the samples whose class is found."""
+"""Share of the samples whose largest logit is that of their label."""
 
 ERROR = Score("error", "error", ".2e", higher_is_better=False)
-"""Relative distance of a state from the one that was to be found."""
+"""Relative distance of a state from its target."""
+
+DEVIATION = Score("deviation", "dev", ".2e", higher_is_better=False)
+"""Mean absolute deviation of the outputs from their targets."""

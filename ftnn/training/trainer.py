@@ -1,8 +1,7 @@
-"""Trainer: epochs of steps with checkpoints, metrics, a live display, and early stop."""
+"""Trainer: trains a model into a run folder."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,25 @@ import numpy as np
 import torch
 
 from ..encoding import Encoder
-from ..layers.files import save
+from ..layers.atomic import clear_write_errors
 from ..layers.layer import Layer
-from .checkpoint import JSON_NAME, has_checkpoint, remove_checkpoint, write_json
+from .callbacks import Callback, LayerProbe, MetricsFile, check_callbacks
+from .checkpoint import has_checkpoint, remove_checkpoint
 from .config import TrainConfig, resolve_device
-from .data import Augment, AugmentStates, Samples, batches, check_inputs, encode, taken
-from .interrupt import graceful_interrupt
-from .metrics import METRICS_NAME, append_metrics, json_safe, rewrite_metrics
+from .data import Augment, AugmentStates, Samples, encode
+from .display import ShowProgress, make_display
+from .evaluation import Evaluation, evaluate_batches
+from .files import json_safe, write_json
+from .fit import EVALUATED_AT_ONCE, MODEL_NAME, Fit
+from .inputs import batches, check_inputs
+from .interrupt import graceful_stop
+from .lock import locked_folder
+from .metrics import METRICS_NAME, rewrite_metrics
 from .module import TorchModule
 from .objective import Classification, Objective
-from .probe import probe
-from .progress import make_display
-from .run import MODEL_NAME, Run
-from .state import FitResult, Sums
-from .update import DivergenceError, Evaluation, StepStats, Updater, evaluate_samples, set_arrays
+from .progress import FitResult
+from .resume import restore
+from .update import Updater
 from .world import current_world
 
 SUMMARY_NAME = "summary.json"
@@ -34,7 +38,8 @@ class Trainer:
     """Trains a model on encoded samples and keeps everything in one run folder.
 
     The folder holds ``metrics.jsonl`` (one JSON object an epoch), ``model.safetensors`` (the
-    model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from.
+    model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from. One
+    training at a time may use it.
 
     Parameters
     ----------
@@ -44,13 +49,16 @@ class Trainer:
     encoder : Encoder or None
         Fitted; turns images into states. None if the data are states from the start.
     config : TrainConfig
-    run_dir : path
-        Made if it does not exist.
+    run_dir : path or None
+        Made if it does not exist. With None nothing is written.
     quiet : bool
         Show nothing.
     objective : Objective
-        By default :class:`ftnn.training.Classification`; :class:`ftnn.training.StateRegression`
-        learns states from states.
+        By default :class:`ftnn.training.Classification`; :class:`ftnn.training.Regression` learns
+        numbers, :class:`ftnn.training.StateRegression` states.
+    callbacks : iterable of Callback
+        Called in their order, after the probe of the layers and before the line of the metrics is
+        written and shown.
 
     Examples
     --------
@@ -73,9 +81,10 @@ class Trainer:
         model: Layer,
         encoder: Encoder | None,
         config: TrainConfig,
-        run_dir: str | Path,
+        run_dir: str | Path | None,
         quiet: bool = False,
         objective: Objective | None = None,
+        callbacks: Iterable[Callback] = (),
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model is a {type(model).__name__}, expected an ftnn layer")
@@ -89,14 +98,15 @@ class Trainer:
                 f"label_smoothing is {config.label_smoothing}, but the targets are no labels; "
                 "leave it at 0"
             )
-        self.run_dir = Path(run_dir)
-        if self.run_dir.exists() and not self.run_dir.is_dir():
+        self.run_dir = None if run_dir is None else Path(run_dir)
+        if self.run_dir is not None and self.run_dir.exists() and not self.run_dir.is_dir():
             raise ValueError(f"run_dir {self.run_dir} is a file; choose a folder")
+        self.callbacks = check_callbacks(callbacks)
         self.encoder, self.config, self.quiet = encoder, config, quiet
         self.device = resolve_device(config.device)
         self.world = current_world()
         self.module = TorchModule(model, config.dtype, self.device, config.recompute)
-        self._stop = False
+        self._fit: Fit | None = None
 
     @property
     def model(self) -> Layer:
@@ -106,12 +116,11 @@ class Trainer:
     def request_stop(self) -> None:
         """Finish the step in progress, checkpoint, and return from :meth:`fit`.
 
-        May be called from a signal handler or another thread; the first Ctrl-C calls it. One of
-        several processes is enough.
+        May be called from a signal handler, a callback or another thread; the first Ctrl-C,
+        SIGTERM or SIGHUP calls it. One of several processes is enough.
         """
-        self._stop = True
-
-    # ---- fit ---------------------------------------------------------------------------------
+        if self._fit is not None:
+            self._fit.request_stop()
 
     def fit(
         self,
@@ -149,6 +158,8 @@ class Trainer:
         TypeError, ValueError
             For unusable data, a run folder in use, or a checkpoint that is damaged or belongs to
             something else; nothing on disk is changed then.
+        OSError
+            If the run folder cannot be written, or the disk is full; the last checkpoint stays.
         DivergenceError
             If the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt
@@ -156,23 +167,22 @@ class Trainer:
         """
         if resume and overwrite:
             raise ValueError("resume and overwrite are both true; choose one")
-        self._stop = False
         with _threads(self.config.threads):
-            run = self._prepare(data, augment, augment_states)
-            if resume:
-                run.restore()
-            else:
-                self.world.from_leader(lambda: self._begin(run, overwrite))
-            self.module.train()
+            fit = self._fit = self._prepare(data, augment, augment_states)
             try:
-                with graceful_interrupt(self.request_stop), run.display:
-                    outcome = self._epochs(run)
+                with self._locked(resume):
+                    if resume:
+                        restore(fit)
+                    else:
+                        self.world.from_leader(lambda: self._begin(fit, overwrite))
+                    return self._run(fit)
             finally:
-                self.module.eval()
-            return self._finish(run, outcome)
+                self._fit = None
 
-    def evaluate(self, inputs: Any, targets: Any, batch_size: int = 512) -> Evaluation:
-        """Loss, score and outputs of the model.
+    def evaluate(
+        self, inputs: Any, targets: Any, batch_size: int = EVALUATED_AT_ONCE
+    ) -> Evaluation:
+        """Compute loss, score and outputs of the model.
 
         Parameters
         ----------
@@ -186,13 +196,16 @@ class Trainer:
         """
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}, expected an integer >= 1; try 512")
-        with _threads(self.config.threads):
-            samples = self._samples(inputs, targets, "inputs", "targets")
-            return evaluate_samples(self.module, samples, batch_size, self.device, self.objective)
+        with _threads(self.config.threads), torch.no_grad(), self.module.evaluating():
+            samples = self._samples(inputs, targets, "inputs", "targets").on(self.device)
+            return evaluate_batches(self.module.apply_cores, samples, self.objective, batch_size)
+
+    # ---- before ------------------------------------------------------------------------------
 
     def _prepare(
         self, data: Any, augment: Augment | None, augment_states: AugmentStates | None
-    ) -> Run:
+    ) -> Fit:
+        """Check the data, encode them, and put together all that the fit works with."""
         val_inputs = getattr(data, "val_inputs", None)
         val_targets = getattr(data, "val_targets", None)
         if (val_inputs is None) != (val_targets is None):
@@ -225,16 +238,20 @@ class Trainer:
                 "fewer processes"
             )
         steps = len(todo) * self.config.epochs
-        return Run(
-            folder=self.run_dir,
+        display = make_display(self.objective.score, self.quiet or not self.world.leads)
+        return Fit(
             config=self.config,
+            objective=self.objective,
+            encoder=self.encoder,
+            device=self.device,
+            folder=self.run_dir,
             inputs=data.train_inputs,
             train=train,
             val=val,
             augment=augment,
             augment_states=augment_states,
             updater=Updater(self.module, self.config, steps, self.world, self.objective),
-            display=make_display(self.objective.score, self.quiet or not self.world.leads),
+            callbacks=(LayerProbe(), *self.callbacks, MetricsFile(), ShowProgress(display)),
         )
 
     def _samples(
@@ -259,10 +276,32 @@ class Trainer:
             )
         with torch.no_grad(), self.module.evaluating():
             output = self.module.apply_cores(tuple(core[:1].to(self.device) for core in cores))
-        found = self.objective.targets(targets, num_samples or len(cores[0]), output, targets_name)
-        return Samples(cores, tuple(x.to(cores[0].device) for x in found))
+        count = num_samples or len(cores[0])
+        checked = self.objective.targets(targets, count, output, targets_name)
+        return Samples(cores, tuple(torch.from_numpy(x).to(cores[0].device) for x in checked))
 
-    def _begin(self, run: Run, overwrite: bool) -> None:
+    @contextmanager
+    def _locked(self, resume: bool) -> Iterator[None]:
+        """Hold the lock of the run folder, which is made for a new run."""
+        folder = self.run_dir
+
+        def acquire(stack: ExitStack) -> None:
+            if folder is None:
+                return
+            if not resume:
+                with clear_write_errors(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+            if folder.is_dir():
+                stack.enter_context(locked_folder(folder))
+
+        with ExitStack() as stack:
+            self.world.from_leader(lambda: acquire(stack))
+            yield
+
+    def _begin(self, fit: Fit, overwrite: bool) -> None:
+        """Begin a new run in a folder that holds none, or discard the one it holds."""
+        if self.run_dir is None:
+            return
         model_path = self.run_dir / MODEL_NAME
         metrics_path = self.run_dir / METRICS_NAME
         used = has_checkpoint(self.run_dir) or model_path.exists() or metrics_path.exists()
@@ -271,177 +310,59 @@ class Trainer:
                 f"run_dir {self.run_dir} holds an earlier run; resume it (resume=True), choose "
                 "another folder, or discard it (overwrite=True)"
             )
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         remove_checkpoint(self.run_dir)
         rewrite_metrics(self.run_dir, [])
         model_path.unlink(missing_ok=True)
         (self.run_dir / SUMMARY_NAME).unlink(missing_ok=True)
-        run.checkpoint()
+        fit.checkpoint()
 
-    # ---- the loop ----------------------------------------------------------------------------
+    # ---- during and after --------------------------------------------------------------------
 
-    def _epochs(self, run: Run) -> str:
-        per_epoch = run.updater.total_steps // self.config.epochs
-        run.display.start(self.config.epochs, per_epoch, run.updater.steps)
-        run.ticked_at = run.saved_at = time.perf_counter()
-        while True:
-            state = run.state
-            if state.epochs_done == self.config.epochs:
-                return "completed"
-            stale = state.epochs_done - state.best_epoch
-            if self.config.patience and stale >= self.config.patience:
-                run.display.message(f"no improvement in {self.config.patience} epochs: stopping")
-                return "patience"
-            if self.world.any(self._stop) or not self._epoch(run):
-                run.tick()
-                run.checkpoint()
-                run.display.message(f"stopped; checkpoint in {self.run_dir}: resume to go on")
-                return "stopped"
+    def _run(self, fit: Fit) -> FitResult:
+        self.module.train()
+        try:
+            with graceful_stop(fit.request_stop):
+                outcome = fit.run()
+                self.module = fit.module
+                result = self._finish(fit, outcome)
+                for callback in fit.callbacks:
+                    callback.fit_end(fit, result)
+        finally:
+            self.module.eval()
+            fit.close()
+        return result
 
-    def _epoch(self, run: Run) -> bool:
-        """One epoch, or what is left of it; False if stopped within."""
-        epoch = run.state.epochs_done  # from 0
-        train = self._augmented(run, epoch)
-        order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
-        todo = batches(len(train), self.config.batch_size, order)
-        for number, rows in list(enumerate(todo))[run.state.sums.steps :]:
-            if self.world.any(self._stop):
-                self._count(run)
-                return False
-            begun = time.perf_counter()
-            cores, targets = self._batch(run, train, rows, (self.config.seed, epoch, 2, number))
-            self._seed(epoch, number)
-            measured = run.updater.step(cores, targets, len(rows))
-            self._count(run)  # the step before, while this one is under way
-            run.measured = measured
-            run.state.sums.step_seconds += time.perf_counter() - begun
-            period = self.config.checkpoint_seconds
-            if period and time.perf_counter() - run.saved_at > period:
-                self._count(run)
-                run.tick()
-                run.checkpoint()
-        begun = time.perf_counter()
-        self._count(run)
-        run.state.sums.step_seconds += time.perf_counter() - begun
-        self._end_epoch(run, train)
-        return True
-
-    def _count(self, run: Run) -> None:
-        """Add what the last step measured to the sums of the epoch, and show it."""
-        if run.measured is None:
-            return
-        measured, run.measured = run.measured, None
-        stats, epoch, sums = measured.read(), run.state.epochs_done + 1, run.state.sums
-        if not stats.finite:
-            raise DivergenceError(self._divergence(stats, epoch, measured.step))
-        sums.add(stats, measured.samples)
-        run.display.step(epoch, measured.step, sums.means(self.objective.score))
-
-    def _seed(self, epoch: int, number: int) -> None:
-        """Seed what layers draw in a step, for itself: a resumed run draws the same."""
-        seed = (self.config.seed, epoch, 3, number, self.world.rank)
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
-    def _batch(
-        self, run: Run, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Share of this process in a batch; random changes are those of the whole batch."""
-        if run.augment_states is None:
-            return train.take(self.world.share(rows), self.device)
-        cores, targets = train.take(rows, self.device)
-        cores = run.augment_states(cores, np.random.default_rng(seed))
-        own = self.world.share(np.arange(len(rows)))
-        return taken(cores, own, self.device), taken(targets, own, self.device)
-
-    def _augmented(self, run: Run, epoch: int) -> Samples:
-        if run.augment is None:
-            return run.train
-        cores = encode(
-            run.inputs,
-            self.encoder,
-            "train_inputs",
-            self.config.dtype,
-            self.device,
-            run.augment,
-            np.random.default_rng((self.config.seed, epoch, 1)),
-        )
-        return Samples(cores, tuple(x.to(cores[0].device) for x in run.train.targets))
-
-    def _end_epoch(self, run: Run, train: Samples) -> None:
-        state, module = run.state, run.updater.evaluated
-        found = None
-        if run.val is not None:
-            found = evaluate_samples(module, run.val, 512, self.device, self.objective, self.world)
-        score = self.objective.score
-        keep = found is None or state.improved_by(found, score)
-        state.epochs_done += 1
-        if keep:
-            state.best_epoch = state.epochs_done
-            if found is not None:
-                state.best_score, state.best_loss = found.score, json_safe(found.loss)
-            if self.world.leads:
-                save(module.model, self.run_dir / MODEL_NAME, self.encoder)
-        with module.evaluating():
-            probed = self.world.from_leader(lambda: probe(module.model, (run.val or train).cores))
-        run.tick()
-        record: dict[str, Any] = {
-            "epoch": state.epochs_done,
-            "step": run.updater.steps,
-            **state.sums.means(score),
-            "val_loss": None if found is None else found.loss,
-            f"val_{score.name}": None if found is None else found.score,
-            "lr": state.sums.lr,
-            "grad_norm": state.sums.grad_norm / state.sums.steps,
-            "seconds": state.sums.seconds,
-            "weights": "average" if run.updater.average is not None else "current",
-            "kept": keep,
-        }
-        record = json_safe(record | probed)
-        state.seconds += state.sums.seconds
-        state.sums = Sums()
-        run.history.append(record)
-        if self.world.leads:
-            append_metrics(self.run_dir, record)
-        run.checkpoint()
-        run.display.epoch(record)
-
-    def _divergence(self, stats: StepStats, epoch: int, step: int) -> str:
-        what = "loss" if not np.isfinite(stats.loss) else "gradient"
-        clip = "" if self.config.clip_norm else ", or set clip_norm=1.0"
-        return (
-            f"the {what} is not finite in epoch {epoch}, step {step}: training has diverged; use "
-            f"a lower lr than {self.config.lr:g}{clip}. The last good checkpoint stays in "
-            f"{self.run_dir / JSON_NAME}"
-        )
-
-    # ---- the end -----------------------------------------------------------------------------
-
-    def _finish(self, run: Run, outcome: str) -> FitResult:
-        path, state = self.run_dir / MODEL_NAME, run.state
-        if self.world.leads and (state.best_epoch == 0 or not path.exists()):
-            save(run.updater.evaluated.model, path, self.encoder)
-        kept = run.kept()
-        run.check_kept(kept)
-        set_arrays(self.module, kept)
+    def _finish(self, fit: Fit, outcome: str) -> FitResult:
+        """Put the weights that are kept into the model, and write the summary."""
+        progress = fit.progress
+        if fit.kept is None:
+            fit.keep()
+            assert fit.kept is not None
+        self.module = fit.kept.install()
+        self.module.eval()
+        path = None if self.run_dir is None else self.run_dir / MODEL_NAME
         result = FitResult(
             outcome=outcome,
-            kept="last" if run.val is None else "best",
-            best_epoch=state.best_epoch,
-            val_score=state.best_score,
-            val_loss=state.best_loss,
-            epochs=state.epochs_done,
-            steps=run.updater.steps,
-            train_seconds=state.seconds + state.sums.seconds,
-            history=run.history,
+            kept="last" if fit.val is None else "best",
+            best_epoch=progress.best_epoch,
+            val_score=progress.best_score,
+            val_loss=progress.best_loss,
+            epochs=progress.epochs_done,
+            steps=fit.updater.steps,
+            train_seconds=progress.seconds + progress.sums.seconds,
+            history=fit.history,
             model_path=path,
         )
+        if self.world.leads and self.run_dir is not None:
+            write_json(self.run_dir / SUMMARY_NAME, json_safe(self._summary(result)))
+        return result
+
+    def _summary(self, result: FitResult) -> dict[str, Any]:
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
         summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
-        summary["model_path"] = path.name
+        summary["model_path"] = MODEL_NAME
         summary["num_params"] = self.model.num_params()
-        if self.world.leads:
-            write_json(self.run_dir / SUMMARY_NAME, json_safe(summary))
-        return result
+        return summary
 
 
 @contextmanager

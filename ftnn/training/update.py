@@ -1,7 +1,10 @@
-"""One optimizer step after another, and evaluation."""
+"""Updates: one optimizer step after another, also across a change of the model."""
 
+import copy
 import math
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +13,14 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..layers.layer import Layer
 from .config import TrainConfig, make_optimizer, make_scheduler
-from .data import Samples, batches
 from .module import TorchModule
 from .objective import Objective
+from .weights import arrays_of, check_arrays, set_arrays
 from .world import World
+
+Source = tuple[str, tuple[slice, ...]]
+"""Name of an old parameter, and the block of a new one that holds it."""
 
 
 class DivergenceError(RuntimeError):
@@ -24,12 +29,27 @@ class DivergenceError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepStats:
-    """What one step measured, before its update: means over the batch."""
+    """Numbers of one step, before its update.
+
+    Attributes
+    ----------
+    loss, score : float
+        Means over the batch.
+    grad_norm : float
+        Before clipping.
+    lr : float
+    step : int
+        From 1, over all epochs.
+    samples : int
+        In the batch, over all processes.
+    """
 
     loss: float
     score: float
     grad_norm: float
     lr: float
+    step: int
+    samples: int
 
     @property
     def finite(self) -> bool:
@@ -37,8 +57,8 @@ class StepStats:
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
-class Measured:
-    """What a step measured, on its way from the device: the host need not wait for the step.
+class PendingStats:
+    """Numbers of a step on their way from the device: the host need not wait for the step.
 
     Parameters
     ----------
@@ -60,38 +80,11 @@ class Measured:
             self._sent.record()
 
     def read(self) -> StepStats:
-        """Wait for the step, and no further, and read its numbers."""
+        """Read the numbers; waits for the step, and no further."""
         if self._sent is not None:
             self._sent.synchronize()
         loss, score, norm = self._numbers.tolist()
-        return StepStats(loss, score, norm, self.lr)
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Result of a model on samples with targets.
-
-    Attributes
-    ----------
-    loss, score : float
-        Means over the samples; see :class:`ftnn.training.objective.Objective`.
-    scores : float64 array (n,)
-        Score of every sample.
-    outputs : float64 array (n, num_outputs) or None
-        Logits; None where the model returns states.
-    """
-
-    loss: float
-    score: float
-    scores: np.ndarray
-    outputs: np.ndarray | None
-
-    @property
-    def predictions(self) -> np.ndarray:
-        """Class predicted for every sample, int64 array (n,)."""
-        if self.outputs is None:
-            raise ValueError("the model returns states, which are of no class")
-        return self.outputs.argmax(axis=1)
+        return StepStats(loss, score, norm, self.lr, self.step, self.samples)
 
 
 class Updater:
@@ -116,24 +109,30 @@ class Updater:
         world: World,
         objective: Objective,
     ):
-        self.module, self.config, self.total_steps = module, config, total_steps
+        self.config, self.total_steps = config, total_steps
         self.world, self.objective = world, objective
+        self.steps = 0
+        self._take(module)
+
+    def _take(self, module: TorchModule) -> None:
+        """Make all that belongs to the parameters of a module."""
+        config = self.config
+        optimizer = make_optimizer(config, module)  # the first to refuse a module
+        self.module, self.optimizer = module, optimizer
         self.forward: torch.nn.Module = _Forward(module)
         if config.compile:
             self.forward.compile(fullgraph=True, dynamic=False)
-        if world.size > 1:
+        if self.world.size > 1:
             with warnings.catch_warnings():  # the name that replaces it is too new for torch 2.4
                 warnings.simplefilter("ignore", FutureWarning)
                 self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
-        self.optimizer = make_optimizer(config, module)
-        self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.scheduler = make_scheduler(config, self.optimizer, total_steps)
+        self.params = [p for group in optimizer.param_groups for p in group["params"]]
+        self.scheduler = make_scheduler(config, optimizer, self.total_steps)
         self.failed = torch.zeros((), device=self.params[0].device)  # 1 from the first NaN on
         self.average: AveragedModel | None = None
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.average = AveragedModel(module, multi_avg_fn=average)
-        self.steps = 0
 
     @property
     def evaluated(self) -> TorchModule:
@@ -142,7 +141,7 @@ class Updater:
 
     def step(
         self, cores: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...], total: int
-    ) -> Measured:
+    ) -> PendingStats:
         """Forward, backward, clip, update; no update any more once loss or gradient is not finite.
 
         With one process, nothing here asks the device for a number: on a GPU the step is queued,
@@ -156,19 +155,19 @@ class Updater:
         total : int
             Samples in the batch, over all processes.
         """
-        config = self.config
         self.optimizer.zero_grad(set_to_none=True)
-        output = self._output(cores)
-        loss = self.objective.losses(output, targets, config.label_smoothing).mean()
         share = len(targets[0]) / total
-        # DistributedDataParallel takes the mean of gradients over processes, whose shares of the
-        # batch may differ by a sample: this makes it the gradient of the mean over samples
-        (loss if self.world.size == 1 else loss * (share * self.world.size)).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm or math.inf)
+        with self._sharing(total):
+            output = self._output(cores)
+            losses, scores = self.objective.measure(output, targets, self.config.label_smoothing)
+            loss = losses.mean()
+            # DistributedDataParallel takes the mean of gradients over processes, whose shares of
+            # the batch may differ by a sample: this makes it that of the mean over samples
+            (loss if self.world.size == 1 else loss * (share * self.world.size)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.params, self.config.clip_norm or math.inf)
         self._join_buffers()
-        with torch.no_grad():
-            score = self.objective.scores(output, targets).mean()
-        summed = self.world.sum(torch.stack([loss.detach().double(), score]) * share)
+        means = torch.stack([loss.detach().double(), scores.detach().double().mean()])
+        summed = self.world.sum(means * share)
         numbers = torch.cat([summed, norm.detach().double()[None]])
         bad = (~torch.isfinite(numbers[::2]).all()).to(self.failed.dtype)
         self.failed = torch.maximum(self.failed, bad)
@@ -180,7 +179,23 @@ class Updater:
             self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.module)
-        return Measured(numbers, lr, self.steps, total)
+        return PendingStats(numbers, lr, self.steps, total)
+
+    @contextmanager
+    def _sharing(self, total: int) -> Iterator[None]:
+        """Tell the layers that draw which rows of the whole batch these are."""
+        if self.world.size == 1:
+            yield
+            return
+        start = int(self.world.share(np.arange(total))[0])
+        layers = [layer for _, layer in self.module.model.walk()]
+        for layer in layers:
+            layer.batch_share = (start, total)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.batch_share = None
 
     def _output(self, cores: tuple[torch.Tensor, ...]) -> Any:
         try:
@@ -201,8 +216,63 @@ class Updater:
                 buffer = self.module.get_buffer(name)
                 buffer.copy_(self.world.sum(buffer) / self.world.size)
 
+    def replace(self, module: TorchModule, sources: Mapping[str, Source | str]) -> None:
+        """Go on with another module, such as one that has grown, at the same point of the schedule.
+
+        The state of the optimizer, such as the moments of Adam, is carried over entry by entry:
+        that of an old parameter becomes that of the block that holds it, and is zero around it.
+        What has no source starts afresh. The running average of the weights keeps the old
+        averages in the blocks, and takes the new weights around them.
+
+        Parameters
+        ----------
+        module : TorchModule
+            On the device and in the dtype of the one it replaces.
+        sources : mapping of str to (str, tuple of slice) or str
+            By dotted path of the new parameters: the old parameter it holds, and in which block;
+            a name alone stands for the whole.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or a block has not the shape of its parameter; nothing has
+            changed then.
+        """
+        old = dict(self.module.model.named_params())
+        new = dict(module.model.named_params())
+        blocks = {name: _block(name, source, new, old) for name, source in sources.items()}
+        optimizer, scheduler, average = self.optimizer, self.scheduler, self.average
+        states = {id(p): optimizer.state.get(p, {}) for p in self.params}
+        before = None if average is None else arrays_of(self.evaluated)
+        failed = self.failed
+        sizes = [group["lr"] for group in optimizer.param_groups]
+        attempt = make_optimizer(self.config, module)
+        if len(attempt.param_groups) != len(sizes):
+            raise ValueError(
+                f"the new model has {len(attempt.param_groups)} groups of learning rates, the old "
+                f"one {len(sizes)}: only one of them has Linear layers; set linear_lr=1"
+            )
+        self._take(module)
+        self.failed = failed
+        for group, own in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
+            own.update({key: value for key, value in group.items() if key != "params"})
+        self.scheduler.load_state_dict(scheduler.state_dict())
+        params = dict(module.model.named_params())
+        for name, (source, where) in blocks.items():
+            state = states.get(id(old[source]), {})
+            if state:
+                self.optimizer.state[params[name]] = {
+                    key: _embed(value, params[name], where, old[source])
+                    for key, value in state.items()
+                }
+        if average is not None and before is not None and self.average is not None:
+            averaged = arrays_of(self.evaluated)
+            for name, (source, where) in blocks.items():
+                averaged[name][where].copy_(before[source])
+            self.average.n_averaged.copy_(average.n_averaged)
+
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on, as a tree of tensors and numbers."""
+        """Return all that the next steps depend on, as a tree of tensors and numbers."""
         state: dict[str, Any] = {
             "model": arrays_of(self.module),
             "optimizer": self.optimizer.state_dict(),
@@ -252,6 +322,37 @@ class Updater:
             raise ValueError("its learning rate schedule is another one")
 
 
+def _block(
+    name: str,
+    source: Source | str,
+    new: Mapping[str, torch.Tensor],
+    old: Mapping[str, torch.Tensor],
+) -> Source:
+    """Check where a new parameter holds an old one."""
+    held, where = (source, ()) if isinstance(source, str) else source
+    if name not in new:
+        raise ValueError(f"the new model has no parameter {name!r}")
+    if held not in old:
+        raise ValueError(f"the old model has no parameter {held!r}, which {name!r} is to hold")
+    shape, expected = tuple(new[name][tuple(where)].shape), tuple(old[held].shape)
+    if shape != expected:
+        raise ValueError(
+            f"the block of {name!r} that is to hold {held!r} has shape {shape}, expected {expected}"
+        )
+    return held, tuple(where)
+
+
+def _embed(value: Any, param: torch.Tensor, where: tuple[slice, ...], source: torch.Tensor) -> Any:
+    """Embed the state of an old parameter in zeros of the shape of a new one."""
+    if not isinstance(value, torch.Tensor):
+        return copy.copy(value)
+    if value.shape != source.shape:  # a count of steps
+        return value.clone()
+    out = torch.zeros_like(param, dtype=value.dtype, requires_grad=False)
+    out[where].copy_(value)
+    return out
+
+
 class _Forward(torch.nn.Module):
     """Cores to outputs as a forward pass, as DistributedDataParallel takes it."""
 
@@ -261,71 +362,3 @@ class _Forward(torch.nn.Module):
 
     def forward(self, *cores: torch.Tensor) -> Any:
         return self.module.apply_cores(cores)
-
-
-def evaluate_samples(
-    module: TorchModule,
-    samples: Samples,
-    batch_size: int,
-    device: str,
-    objective: Objective,
-    world: World | None = None,
-) -> Evaluation:
-    """Evaluate a module, in evaluation mode, ``batch_size`` samples at a time.
-
-    With a world of several processes all of them must call it, and each takes its share.
-    """
-    world = world or World()
-    total = torch.zeros((), dtype=torch.float64)
-    scores = torch.zeros(len(samples), dtype=torch.float64)
-    outputs: torch.Tensor | None = None
-    with torch.no_grad(), module.evaluating():
-        for rows in batches(len(samples), batch_size * world.size):
-            own = world.share(rows)
-            # a process without a sample of its own looks at one, to know the shape of an output
-            cores, targets = samples.take(own if len(own) else rows[:1], device)
-            output = module.apply_cores(cores)
-            dense = objective.dense(output)
-            if outputs is None and dense is not None:
-                outputs = torch.zeros((len(samples), dense.shape[1]), dtype=torch.float64)
-            if len(own) == 0:
-                continue
-            total += objective.losses(output, targets).double().sum().item()
-            scores[torch.from_numpy(own)] = objective.scores(output, targets).cpu()
-            if outputs is not None and dense is not None:
-                outputs[torch.from_numpy(own)] = dense.double().cpu()
-    total, scores = world.sum(total), world.sum(scores)
-    return Evaluation(
-        total.item() / len(samples),
-        scores.mean().item(),
-        scores.numpy(),
-        None if outputs is None else world.sum(outputs).numpy(),
-    )
-
-
-def arrays_of(module: TorchModule) -> dict[str, torch.Tensor]:
-    """Parameters and buffers of a module by dotted path, without gradients."""
-    model: Layer = module.model
-    return {name: array.detach() for name, array in model.named_arrays().items()}
-
-
-def check_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
-    """Raise ``ValueError`` unless names, shapes and dtypes are those of the module."""
-    own = arrays_of(module)
-    for name in sorted(own.keys() ^ arrays.keys()):
-        it, model = ("lacks", "has") if name in own else ("has", "lacks")
-        raise ValueError(f"it {it} an array {name!r} that this model {model}")
-    for name, array in own.items():
-        new = arrays[name]
-        if tuple(new.shape) != tuple(array.shape) or new.dtype != array.dtype:
-            raise ValueError(
-                f"its array {name!r} is {tuple(new.shape)} {new.dtype}, but that of this model "
-                f"{tuple(array.shape)} {array.dtype}"
-            )
-
-
-def set_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
-    """Copy arrays by dotted path into the tensors of a module, in place."""
-    with torch.no_grad():
-        for name, array in arrays_of(module).items():
-            array.copy_(arrays[name])

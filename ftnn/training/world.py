@@ -2,18 +2,20 @@
 
 Every process holds the whole model and computes the gradient of its share of each batch;
 ``DistributedDataParallel`` takes the mean. The leader, rank 0, alone reads and writes the run
-folder.
+folder. A process of its own needs no torch here.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
-import torch
-import torch.distributed as dist
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -45,22 +47,35 @@ class World:
         """Part of ``rows`` that this process takes; parts differ by at most one row."""
         return np.array_split(rows, self.size)[self.rank]
 
-    def sum(self, x: torch.Tensor) -> torch.Tensor:
-        """Sum of a tensor over the processes."""
+    @overload
+    def sum(self, x: "torch.Tensor") -> "torch.Tensor": ...
+
+    @overload
+    def sum(self, x: np.ndarray) -> np.ndarray: ...
+
+    def sum(self, x: "torch.Tensor | np.ndarray") -> "torch.Tensor | np.ndarray":
+        """Sum a tensor, or a NumPy array, over the processes."""
         if self.size == 1:
             return x
+        import torch
+        import torch.distributed as dist
+
+        if isinstance(x, np.ndarray):
+            return self.sum(torch.from_numpy(x)).numpy()
         sent = x.to("cpu", copy=True)  # over Gloo; gradients go their own way
         dist.all_reduce(sent)
         return sent.to(x.device)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag))) > 0.0)
+        return bool(self.sum(np.array([float(flag)]))[0] > 0.0)
 
     def from_leader(self, make: Callable[[], T]) -> T:
         """Let the leader make something, and give it to all; what it raises, all raise."""
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         sent: list = [None, None]
         if self.leads:
             try:
@@ -76,21 +91,27 @@ class World:
     def leader_first(self) -> Iterator[None]:
         """Let the leader do something before the others, such as a download into a cache."""
         if not self.leads:
-            dist.barrier()
+            self.wait()
         try:
             yield
         finally:
-            if self.leads and self.size > 1:
-                dist.barrier()
+            if self.leads:
+                self.wait()
 
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.barrier()
 
 
 def current_world() -> World:
     """World of this process: that of ``torch.distributed`` where it is initialized."""
+    if "torch" not in sys.modules:
+        return World()
+    import torch.distributed as dist
+
     if not (dist.is_available() and dist.is_initialized()):
         return World()
     return World(dist.get_rank(), dist.get_world_size())
@@ -107,9 +128,12 @@ def joined_world() -> Iterator[World]:
     ------
     World
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or current_world().size > 1:
         yield current_world()
         return
+    import torch
+    import torch.distributed as dist
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group()

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 pytest.importorskip("torch")
-from ftnn.training import progress
-from ftnn.training.progress import LiveDisplay, PlainDisplay, make_display
+from ftnn.training import display as module
+from ftnn.training.display import LiveDisplay, PlainDisplay, make_display
 from ftnn.training.score import ACCURACY
 
 RECORD = {
@@ -63,7 +63,7 @@ def test_plain_lines(monkeypatch):
 
 def test_a_short_line_now_and_then_within_a_long_epoch(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
     display = make_display(ACCURACY, stream=stream)
     display.start(2, 100, 0)
@@ -81,7 +81,7 @@ def test_a_short_line_now_and_then_within_a_long_epoch(monkeypatch):
 
 def test_resumed_estimates_count_from_the_resumption(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
     display = make_display(ACCURACY, stream=stream)
     display.start(2, 100, 150)
@@ -120,9 +120,9 @@ def test_live_display_keeps_the_table_and_takes_the_bar_away(monkeypatch):
     assert "\x1b[?25l" in text  # the cursor is hidden,
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and comes back
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    assert progress.header(ACCURACY) in plain
-    assert progress.row(RECORD, ACCURACY) in plain
-    assert progress.row(RECORD | {"epoch": 2}, ACCURACY) in plain
+    assert module.header(ACCURACY) in plain
+    assert module.row(RECORD, ACCURACY) in plain
+    assert module.row(RECORD | {"epoch": 2}, ACCURACY) in plain
     assert "done in [/tmp/run]" in plain
     assert "epoch 2/2" in plain
     assert "loss 0.5000  acc 87.50%  1234 samples/s  trunc 2.0e-02" in plain
@@ -153,4 +153,4 @@ def test_a_real_terminal_is_found(monkeypatch):
 
 @pytest.mark.parametrize("errors", [None, {}, {"0": None}])
 def test_no_truncation_error_is_a_dash(errors):
-    assert progress.row(RECORD | {"truncation_error": errors}, ACCURACY).split()[-2] == "-"
+    assert module.row(RECORD | {"truncation_error": errors}, ACCURACY).split()[-2] == "-"

@@ -1,0 +1,340 @@
+"""Fit: one training in progress, epoch by epoch and step by step."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..encoding import Encoder
+from ..layers.files import save
+from ..layers.layer import Layer
+from .callbacks import Callback, states_of
+from .checkpoint import JSON_NAME, save_checkpoint
+from .config import TrainConfig
+from .data import Augment, AugmentStates, Samples, encode, fingerprint, take_rows
+from .evaluation import Evaluation, evaluate_batches
+from .files import json_safe
+from .inputs import batches
+from .module import TorchModule
+from .objective import Objective
+from .progress import Progress, Sums
+from .update import DivergenceError, PendingStats, Source, StepStats, Updater
+from .weights import Kept
+from .world import World
+
+MODEL_NAME = "model.safetensors"
+EVALUATED_AT_ONCE = 512
+
+
+@dataclass(eq=False)
+class Fit:
+    """A training in progress; what callbacks are given.
+
+    Attributes
+    ----------
+    config : TrainConfig
+    objective : Objective
+    encoder : Encoder or None
+    device : str
+    folder : Path or None
+        Run folder; None where nothing is written.
+    inputs : array, MPS or tuple of array
+        Training inputs as given.
+    train, val : Samples
+        With augmentation ``train`` holds one encoded sample and all targets; ``val`` may be None.
+    augment, augment_states : callable or None
+    updater : Updater
+    callbacks : tuple of Callback
+    progress : Progress
+    history : list of dict
+        Metrics, one record an epoch.
+    kept : Kept or None
+        Weights that are kept, after the first epoch.
+    seen : Samples or None
+        Training samples of the epoch that has ended, while callbacks measure.
+    """
+
+    config: TrainConfig
+    objective: Objective
+    encoder: Encoder | None
+    device: str
+    folder: Path | None
+    inputs: Any
+    train: Samples
+    val: Samples | None
+    augment: Augment | None
+    augment_states: AugmentStates | None
+    updater: Updater
+    callbacks: tuple[Callback, ...] = ()
+    progress: Progress = field(default_factory=Progress)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    kept: Kept | None = None
+    seen: Samples | None = field(default=None, init=False)
+    _stop: bool = field(default=False, init=False)
+    _pending: PendingStats | None = field(default=None, init=False)
+    _saved_at: float = field(default=0.0, init=False)
+    _ticked_at: float = field(default=0.0, init=False)
+
+    @property
+    def module(self) -> TorchModule:
+        """The module that is trained."""
+        return self.updater.module
+
+    @property
+    def model(self) -> Layer:
+        """The model that is trained."""
+        return self.module.model
+
+    @property
+    def world(self) -> World:
+        """The processes that train together; the leader reads and writes the folder."""
+        return self.updater.world
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of updates in an epoch."""
+        return self.updater.total_steps // self.config.epochs
+
+    # ---- for callbacks -----------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Finish the step in progress, checkpoint, and stop; one of several processes is enough."""
+        self._stop = True
+
+    def message(self, text: str) -> None:
+        """Give a line of text to all callbacks, such as the display."""
+        for callback in self.callbacks:
+            callback.message(self, text)
+
+    def replace_model(self, model: Layer, sources: dict[str, Source | str]) -> None:
+        """Go on with another model, such as one that has grown; see :meth:`Updater.replace`.
+
+        Parameters
+        ----------
+        model : Layer
+            Takes and returns what the present one does. Moved to torch, in place.
+        sources : dict
+            By dotted path of its parameters, which old parameter they hold and where.
+        """
+        for name in ("in_dims", "out_dims"):
+            new, old = getattr(model, name), getattr(self.model, name)
+            if new != old:
+                raise ValueError(f"the new model has {name} {new}, expected {old}")
+        module = TorchModule(model, self.config.dtype, self.device, self.config.recompute)
+        module.train(self.module.training)
+        self.updater.replace(module, sources)
+        self.progress.replacements += 1
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Train until the last epoch, early stop, or a request to stop; return which."""
+        for callback in self.callbacks:
+            callback.fit_start(self)
+        self._ticked_at = self._saved_at = time.perf_counter()
+        while True:
+            progress = self.progress
+            if progress.epochs_done == self.config.epochs:
+                return "completed"
+            stale = progress.epochs_done - progress.best_epoch
+            if self.config.patience and stale >= self.config.patience:
+                self.message(f"no improvement in {self.config.patience} epochs: stopping")
+                return "patience"
+            if self.world.any(self._stop) or not self._epoch():
+                self._tick()
+                self.checkpoint()
+                hint = f"; checkpoint in {self.folder}: resume to go on"
+                self.message("stopped" + ("" if self.folder is None else hint))
+                return "stopped"
+
+    def checkpoint(self) -> None:
+        """Save all that the rest of the fit depends on."""
+        if self.world.leads and self.folder is not None:
+            save_checkpoint(self.folder, self.state(), self.updater.steps)
+        self._saved_at = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: a tree of tensors, numbers and text."""
+        return {
+            "training": asdict(self.progress),
+            "metrics_lines": len(self.history),
+            "config": asdict(self.config),
+            "data": self.describe_data(),
+            "update": self.updater.state(),
+            "callbacks": states_of(self.callbacks),
+        }
+
+    def describe_data(self) -> dict[str, Any]:
+        """Describe the samples, so that others are told apart when a run is resumed."""
+        return {
+            "train": len(self.train),
+            "val": 0 if self.val is None else len(self.val),
+            "targets": [fingerprint(x) for x in self.train.targets],
+            "augment": self.augment is not None,
+            "augment_states": self.augment_states is not None,
+        }
+
+    def close(self) -> None:
+        """Close all callbacks, whatever one of them raises."""
+        with ExitStack() as stack:
+            for callback in self.callbacks:
+                stack.callback(callback.close)
+
+    def _epoch(self) -> bool:
+        """Train for an epoch, or what is left of it; False if stopped within."""
+        epoch = self.progress.epochs_done  # from 0
+        train = self._training_samples(epoch)
+        order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
+        todo = batches(len(train), self.config.batch_size, order)
+        for number, rows in list(enumerate(todo))[self.progress.sums.steps :]:
+            if self.world.any(self._stop):
+                self._read_pending()
+                return False
+            begun = time.perf_counter()
+            cores, targets = self._batch(train, rows, (self.config.seed, epoch, 2, number))
+            self._seed(epoch, number)
+            pending = self.updater.step(cores, targets, len(rows))
+            self._read_pending()  # of the step before, while this one is under way
+            self._pending = pending
+            self.progress.sums.step_seconds += time.perf_counter() - begun
+            for callback in self.callbacks:
+                callback.step_end(self, pending.step)
+            period = self.config.checkpoint_seconds
+            if period and time.perf_counter() - self._saved_at > period:
+                self._read_pending()
+                self._tick()
+                self.checkpoint()
+        begun = time.perf_counter()
+        self._read_pending()
+        self.progress.sums.step_seconds += time.perf_counter() - begun
+        self._end_epoch(train)
+        return True
+
+    def _read_pending(self) -> None:
+        """Read the numbers of the last step, if they are not read yet, and count them."""
+        if self._pending is None:
+            return
+        stats, self._pending = self._pending.read(), None
+        if not stats.finite:
+            raise DivergenceError(self._divergence(stats))
+        self.progress.sums.add(stats)
+        for callback in self.callbacks:
+            callback.step_measured(self, stats)
+
+    def _seed(self, epoch: int, number: int) -> None:
+        """Seed what layers draw in a step: a resumed run, and every process, draws the same."""
+        seed = (self.config.seed, epoch, 3, number, 0)
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+    def _batch(
+        self, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Take this process's share of a batch; random changes are those of the whole batch."""
+        if self.augment_states is None:
+            return train.take(self.world.share(rows), self.device)
+        cores, targets = train.take(rows, self.device)
+        cores = self.augment_states(cores, np.random.default_rng(seed))
+        own = self.world.share(np.arange(len(rows)))
+        return take_rows(cores, own, self.device), take_rows(targets, own, self.device)
+
+    def _training_samples(self, epoch: int) -> Samples:
+        """Return the training samples, with augmentation those of the epoch."""
+        if self.augment is None:
+            return self.train
+        cores = encode(
+            self.inputs,
+            self.encoder,
+            "train_inputs",
+            self.config.dtype,
+            self.device,
+            self.augment,
+            np.random.default_rng((self.config.seed, epoch, 1)),
+        )
+        return Samples(cores, tuple(x.to(cores[0].device) for x in self.train.targets))
+
+    # ---- the end of an epoch -----------------------------------------------------------------
+
+    def _end_epoch(self, train: Samples) -> None:
+        """Evaluate, keep the weights if they are the best, record, checkpoint."""
+        progress, score = self.progress, self.objective.score
+        result = None if self.val is None else self.evaluate(self.val)
+        keep = result is None or progress.improved_by(result, score)
+        progress.epochs_done += 1
+        if keep:
+            progress.best_epoch = progress.epochs_done
+            if result is not None:
+                progress.best_score, progress.best_loss = result.score, json_safe(result.loss)
+            self.keep()
+        self.seen = train
+        measured = self.world.from_leader(self._measure)
+        self.seen = None
+        self._tick()
+        record = json_safe(self._record(result, keep) | measured)
+        progress.seconds += progress.sums.seconds
+        progress.sums = Sums()
+        self.history.append(record)
+        for callback in self.callbacks:
+            callback.epoch_end(self, record)
+        self.checkpoint()
+
+    def evaluate(self, samples: Samples) -> Evaluation:
+        """Evaluate the module, or its running average, on samples; all processes take part."""
+        module = self.updater.evaluated
+        with torch.no_grad(), module.evaluating():
+            return evaluate_batches(
+                module.apply_cores,
+                samples.on(self.device),
+                self.objective,
+                EVALUATED_AT_ONCE,
+                self.world,
+            )
+
+    def keep(self) -> None:
+        """Keep the weights as they are, and save them."""
+        evaluated = self.updater.evaluated
+        self.kept = Kept.copy(self.module, evaluated)
+        if self.world.leads and self.folder is not None:
+            save(evaluated.model, self.folder / MODEL_NAME, self.encoder)
+
+    def _measure(self) -> dict[str, Any]:
+        measured: dict[str, Any] = {}
+        for callback in self.callbacks:
+            measured |= callback.measure(self)
+        return measured
+
+    def _record(self, result: Evaluation | None, keep: bool) -> dict[str, Any]:
+        progress, score = self.progress, self.objective.score
+        return {
+            "epoch": progress.epochs_done,
+            "step": self.updater.steps,
+            **progress.sums.means(score),
+            "val_loss": None if result is None else result.loss,
+            f"val_{score.name}": None if result is None else result.score,
+            "lr": progress.sums.lr,
+            "grad_norm": progress.sums.grad_norm / progress.sums.steps,
+            "seconds": progress.sums.seconds,
+            "weights": "average" if self.updater.average is not None else "current",
+            "kept": keep,
+        }
+
+    def _tick(self) -> None:
+        """Count the time since the last tick as time of the epoch in progress."""
+        now = time.perf_counter()
+        self.progress.sums.seconds += now - self._ticked_at
+        self._ticked_at = now
+
+    def _divergence(self, stats: StepStats) -> str:
+        what = "loss" if not np.isfinite(stats.loss) else "gradient"
+        clip = "" if self.config.clip_norm else ", or set clip_norm=1.0"
+        where = "."
+        if self.folder is not None:
+            where = f". The last good checkpoint stays in {self.folder / JSON_NAME}"
+        epoch = self.progress.epochs_done + 1
+        return (
+            f"the {what} is not finite in epoch {epoch}, step {stats.step}: training has diverged; "
+            f"use a lower lr than {self.config.lr:g}{clip}{where}"
+        )
