@@ -1,7 +1,6 @@
 """Fit: one training in progress, epoch by epoch and step by step."""
 
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,12 +176,6 @@ class Fit:
             "augment": self.augment is not None,
             "augment_states": self.augment_states is not None,
         }
-
-    def close(self) -> None:
-        """Close all callbacks, whatever one of them raises."""
-        with ExitStack() as stack:
-            for callback in self.callbacks:
-                stack.callback(callback.close)
 
     def _epoch(self) -> bool:
         """Train for an epoch, or what is left of it; False if stopped within."""

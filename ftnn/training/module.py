@@ -75,7 +75,7 @@ class TorchModule(torch.nn.Module):
                 self.register_buffer(name, array)
                 self._buffer_slots.append((layer.buffers, key, name))
         self.replaced: set[str] = set()  # names of buffers that the last pass replaced
-        self._bind()
+        self.bind()
         model.train(self.training)
 
     def parameters_of(self, kind: type[Layer]) -> list[torch.nn.Parameter]:
@@ -90,14 +90,14 @@ class TorchModule(torch.nn.Module):
 
     def forward(self, x: MPS) -> torch.Tensor | MPS:
         """Apply the model to an MPS on the module's device and dtype."""
-        self._bind()
+        self.bind()
         out = self.model(x)
         self._keep_buffers()
         return out
 
     def apply_cores(self, cores: Cores) -> torch.Tensor | Cores:
         """Apply the model to core tensors ``(batch, left, phys, right)``, with no network built."""
-        self._bind()
+        self.bind()
         out = self.model.apply(cores)
         self._keep_buffers()
         return out
@@ -126,7 +126,8 @@ class TorchModule(torch.nn.Module):
                 self._buffers[name] = store[key].detach()
                 self.replaced.add(name)
 
-    def _bind(self) -> None:
+    def bind(self) -> None:
+        """Let the model read the module's tensors, also where another module shares its layers."""
         for store, key, name in self._param_slots:
             store[key] = self._parameters[name]
         for store, key, name in self._buffer_slots:

@@ -319,17 +319,16 @@ class Trainer:
     # ---- during and after --------------------------------------------------------------------
 
     def _run(self, fit: Fit) -> FitResult:
-        self.module.train()
-        try:
+        with ExitStack() as stack:
+            stack.callback(lambda: self.module.eval())  # the module may be another by then
+            for callback in reversed(fit.callbacks):
+                stack.callback(callback.close)
+            self.module.train()
             with graceful_stop(fit.request_stop):
                 outcome = fit.run()
-                self.module = fit.module
                 result = self._finish(fit, outcome)
                 for callback in fit.callbacks:
                     callback.fit_end(fit, result)
-        finally:
-            self.module.eval()
-            fit.close()
         return result
 
     def _finish(self, fit: Fit, outcome: str) -> FitResult:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .config import TrainConfig, make_optimizer, make_scheduler
 from .module import TorchModule
 from .objective import Objective
-from .weights import arrays_of, check_arrays, set_arrays
+from .weights import arrays_of, check_arrays, parameters_of, set_arrays
 from .world import World
 
 Source = tuple[str, tuple[slice, ...]]
@@ -238,8 +238,7 @@ class Updater:
             If a name is unknown, or a block has not the shape of its parameter; nothing has
             changed then.
         """
-        old = dict(self.module.model.named_params())
-        new = dict(module.model.named_params())
+        old, new = parameters_of(self.module), parameters_of(module)
         blocks = {name: _block(name, source, new, old) for name, source in sources.items()}
         optimizer, scheduler, average = self.optimizer, self.scheduler, self.average
         states = {id(p): optimizer.state.get(p, {}) for p in self.params}
@@ -257,12 +256,11 @@ class Updater:
         for group, own in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
             own.update({key: value for key, value in group.items() if key != "params"})
         self.scheduler.load_state_dict(scheduler.state_dict())
-        params = dict(module.model.named_params())
         for name, (source, where) in blocks.items():
             state = states.get(id(old[source]), {})
             if state:
-                self.optimizer.state[params[name]] = {
-                    key: _embed(value, params[name], where, old[source])
+                self.optimizer.state[new[name]] = {
+                    key: _embed(value, new[name], where, old[source])
                     for key, value in state.items()
                 }
         if average is not None and before is not None and self.average is not None:

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
-from ..layers.layer import Layer
 from .module import TorchModule
 
 
 def arrays_of(module: TorchModule) -> dict[str, torch.Tensor]:
     """Return parameters and buffers of a module by dotted path, without gradients."""
-    model: Layer = module.model
-    return {name: array.detach() for name, array in model.named_arrays().items()}
+    arrays = parameters_of(module) | dict(module.named_buffers())
+    return {name.replace(":", "."): array.detach() for name, array in arrays.items()}
+
+
+def parameters_of(module: TorchModule) -> dict[str, torch.Tensor]:
+    """Return the parameters of a module by dotted path."""
+    return {name.replace(":", "."): param for name, param in module.named_parameters()}
 
 
 def check_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
@@ -59,4 +63,5 @@ class Kept:
     def install(self) -> TorchModule:
         """Put the arrays into the module, and return it."""
         set_arrays(self.module, self.arrays)
+        self.module.bind()
         return self.module
