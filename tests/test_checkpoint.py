@@ -1,8 +1,12 @@
 """Checkpoints: what is written comes back, and no crash or damage loses anything."""
 
+import contextlib
+import errno
 import json
 import math
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +26,7 @@ from test_trainer import (
 import ftnn
 
 torch = pytest.importorskip("torch")
-from ftnn.training import checkpoint, metrics  # noqa: E402
+from ftnn.training import Callback, checkpoint, metrics  # noqa: E402
 from ftnn.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 
 
@@ -355,3 +359,129 @@ def test_metrics_never_hold_invalid_json(tmp_path):
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text) == {"epoch": 1, "a": None, "b": [None, 3], "c": [1.0, 1.0]}
     assert metrics.read_metrics(tmp_path) == [json.loads(text)]
+
+
+BROKEN_LINES = {
+    "text": ('{"epoch": 1, "train_loss": "low"}', "train_loss is 'low', expected a number"),
+    "truth": ('{"epoch": 1, "lr": true}', "lr is True, expected a number"),
+    "text by layer": (
+        '{"epoch": 1, "truncation_error": {"0": "x"}}',
+        "truncation_error of layer '0' is 'x', expected a number",
+    ),
+    "text in a list": ('{"epoch": 1, "entropies": {"2": [0.5, []]}}', "entropies of layer '2' is"),
+    "no object": ('{"epoch": 1, "bond_dims": [3]}', r"bond_dims is \[3\], expected an object"),
+    "epoch": ('{"epoch": 1.5}', "epoch is 1.5, expected an integer"),
+    "no epoch": ('{"train_loss": 1.0}', "epoch is missing"),
+    "nested": ('{"epoch": ' + "[" * 100_000, "nested too deeply"),
+    "digits": ('{"epoch": ' + "9" * 10_000 + "}", "not valid JSON"),
+    "list": ("[1]", "not a JSON object"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_LINES)
+def test_broken_metrics_are_named_by_file_line_and_key(tmp_path, case):
+    line, message = BROKEN_LINES[case]
+    good = '{"epoch": 1, "train_loss": 0.5, "val_loss": null, "entropies": {"0": [0.1, null]}}'
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n")
+    assert metrics.read_metrics(tmp_path, 1) == [json.loads(good)]
+    with pytest.raises(ValueError, match=message) as error:
+        metrics.read_metrics(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'metrics.jsonl'}, line 2")
+    assert len(str(error.value)) < 400
+
+
+# ---- full and read-only disks --------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 kB, where one may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(path):
+    """Write until there is no space left."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(number, b"x" * 4096)
+    os.close(number)
+
+
+def test_a_full_disk_is_one_clear_line_and_nothing_saved_is_lost(tmp_path, small_disk):
+    whole = make_trainer(tmp_path / "whole")
+    whole.fit(make_data())
+    folder = small_disk / "run"
+
+    class Fill(Callback):
+        def epoch_end(self, fit, record):
+            if record["epoch"] == 2:
+                fill(small_disk / "other")
+
+    with pytest.raises(OSError, match="no space left") as error:
+        make_trainer(folder, callbacks=[Fill()]).fit(make_data())
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+    assert "make room" in str(error.value)
+    (small_disk / "other").unlink()
+    result = make_trainer(folder).fit(make_data(), resume=True)
+    assert result.outcome == "completed"
+    trainer = make_trainer(folder)
+    trainer.fit(make_data(), resume=True)
+    assert same(arrays(whole.model), arrays(trainer.model))
+
+
+def test_a_line_of_metrics_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    metrics.append_metrics(tmp_path, {"epoch": 1})
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    write, written = os.write, []
+
+    def full(number, data):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(write(number, data[:3]))
+        return 3
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match=r"cannot write .* no space left") as error:
+            metrics.append_metrics(tmp_path, {"epoch": 2})
+    assert error.value.errno == errno.ENOSPC
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_resuming_in_a_read_only_folder_says_so(tmp_path, stopped_run):
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    before = contents(tmp_path)
+    mount = ["mount", "-o", "bind,ro", str(tmp_path), str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a read-only file system cannot be mounted here")
+    try:
+        with pytest.raises(OSError, match="read-only; use a copy"):
+            make_trainer(tmp_path).fit(make_data(), resume=True)
+        with pytest.raises(OSError, match="read-only; use a copy"):
+            make_trainer(tmp_path / "new").fit(make_data())
+        assert ftnn.load(tmp_path / "model.safetensors").num_params() > 0
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_flipped_bit_of_the_model_is_found(tmp_path, stopped_run):
+    for name, data in stopped_run.items():
+        (tmp_path / name).write_bytes(data)
+    path = tmp_path / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged"):
+        ftnn.load(path)
+    with pytest.raises(ValueError, match="is damaged"):
+        make_trainer(tmp_path).fit(make_data(), resume=True)

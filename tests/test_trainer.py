@@ -1,5 +1,6 @@
 """The trainer: learning, early stop, interruption, bad input, metrics."""
 
+import gc
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -634,6 +636,32 @@ def test_the_host_reads_no_number_within_a_step(kind, optimizer, monkeypatch):
     assert [one.step for one in measured] == [1, 2, 3]
     assert all(one.read().finite for one in measured)
     assert not same(before, arrays(module.model))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_stays_flat_over_two_thousand_steps():
+    """Neither the objects of Python nor the resident set grow with the number of steps."""
+
+    def measured(fit):
+        if fit.updater.steps % 200:
+            return None
+        gc.collect()
+        objects = len(gc.get_objects())
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return fit.updater.steps, objects, pages * os.sysconf("SC_PAGE_SIZE")
+
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.standard_normal((1000, 4)), np.arange(1000) % 2
+    states = ftnn.MPS.from_dense(vectors, (2, 2))
+    layers = (ftnn.Linear((2, 2), (2, 2), 2, 2), ftnn.Readout((2, 2), 2, 2))
+    config = replace(CONFIG, epochs=2, batch_size=1, lr=1e-4, ema_decay=0.5, clip_norm=1.0)
+    recorder = Recorder(measured)
+    trainer = Trainer(ftnn.Sequential(*layers), None, config, None, True, callbacks=[recorder])
+    trainer.fit(TrainingData(states, labels))
+    steps, objects, resident = np.array([m for m in recorder.steps if m is not None][1:]).T
+    assert steps[-1] == 2000
+    assert np.polyfit(steps, objects, 1)[0] < 0.2  # an object a step would be 1
+    assert np.polyfit(steps, resident, 1)[0] < 500.0  # bytes; a batch of states has more
 
 
 # ---- trouble -------------------------------------------------------------------------------------

@@ -86,13 +86,17 @@ TRAINING = """
 """
 
 
-def test_two_processes_train_as_one_with_the_joint_batch(tmp_path):
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_two_processes_train_as_one_with_the_joint_batch(tmp_path, dropout):
     script = tmp_path / "script.py"
-    body = """
+    body = f"""
     with joined_world() as world:
-        trainer = make_trainer(Path(sys.argv[1]), config, make_model(seed=world.rank))
+        layers = make_model(seed=world.rank).layers
+        model = ftnn.Sequential(ftnn.nonlinear.Dropout({dropout}), *layers)
+        trainer = make_trainer(Path(sys.argv[1]), config, model)
         result = trainer.fit(data, augment_states=noisy)
         assert len(result.history) == 3
+        assert all(layer.batch_share is None for layer in model.layers)
     """
     script.write_text(textwrap.dedent(TRAINING) + textwrap.dedent(body))
     run_python(script, tmp_path / "one")

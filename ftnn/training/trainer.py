@@ -320,12 +320,15 @@ class Trainer:
 
     def _run(self, fit: Fit) -> FitResult:
         with ExitStack() as stack:
-            stack.callback(lambda: self.module.eval())  # the module may be another by then
+            stack.callback(lambda: self.module.eval())
             for callback in reversed(fit.callbacks):
                 stack.callback(callback.close)
             self.module.train()
             with graceful_stop(fit.request_stop):
-                outcome = fit.run()
+                try:
+                    outcome = fit.run()
+                finally:
+                    self.module = fit.module  # callbacks may have replaced it
                 result = self._finish(fit, outcome)
                 for callback in fit.callbacks:
                     callback.fit_end(fit, result)
