@@ -24,6 +24,7 @@ from test_trainer import (  # noqa: E402
 )
 
 from ftnn.training import Callback, Regression, TensorBoard, Trainer, TrainingData  # noqa: E402
+from ftnn.training.update import Block  # noqa: E402
 
 TWO = replace(CONFIG, epochs=2)
 
@@ -177,16 +178,16 @@ def grown(model, bond_dim):
     linear, *rest = model.layers
     new = ftnn.Linear(DIMS, DIMS, bond_dim=bond_dim, max_bond=4)
     new.to("torch", "float32")
-    sources = {}
+    blocks = {}
     for name, old in linear.params.items():
         where = tuple(slice(size) for size in old.shape)
         new.params[name] = torch.zeros_like(new.params[name])
         new.params[name][where] = old.detach()
-        sources[f"0.{name}"] = (f"0.{name}", where)
+        blocks[f"0.{name}"] = Block(f"0.{name}", where, where)
     new.buffers = {name: array.clone() for name, array in linear.buffers.items()}
     network = ftnn.Sequential(new, *rest)
-    sources |= {name: name for name in network.named_params() if not name.startswith("0.")}
-    return network, sources
+    own = (name for name in network.named_params() if not name.startswith("0."))
+    return network, blocks | {name: Block(name, (), ()) for name in own}
 
 
 class Grow(Callback):
@@ -283,16 +284,16 @@ def test_the_best_model_may_be_one_since_replaced(tmp_path):
 def test_replacements_that_do_not_fit_change_nothing(tmp_path):
     class Wrong(Callback):
         def epoch_end(self, fit, record):
-            model, sources = grown(fit.model, 5)
+            model, blocks = grown(fit.model, 5)
             updater = fit.updater
             before = (updater.module, updater.optimizer, updater.scheduler)
             for change, message in (
-                ({"9.weight": "0.weight.0"}, "no parameter '9.weight'"),
-                ({"0.weight.0": "9.weight"}, "no parameter '9.weight'"),
-                ({"0.weight.0": "0.weight.0"}, "expected"),
+                ({"9.weight": Block("0.weight.0", (), ())}, "no parameter '9.weight'"),
+                ({"0.weight.0": Block("9.weight", (), ())}, "no parameter '9.weight'"),
+                ({"0.weight.0": Block("0.weight.0", (), ())}, "expected"),
             ):
                 with pytest.raises(ValueError, match=message):
-                    fit.replace_model(model, sources | change)
+                    fit.replace_model(model, blocks | change)
             other = ftnn.Sequential(ftnn.Readout((2, 2), 3, 1))
             with pytest.raises(ValueError, match="in_dims"):
                 fit.replace_model(other, {})

@@ -17,7 +17,7 @@ class Callback:
 
     Every hook gets the :class:`ftnn.training.fit.Fit` in progress: its ``model``, ``progress``,
     ``history``, ``updater``, ``folder`` and ``world``, ``request_stop()``, ``message(text)`` and
-    ``replace_model(model, sources)``. Hooks are called on every process, in the order of the
+    ``replace_model(model, blocks)``. Hooks are called on every process, in the order of the
     callbacks, and must do the same to the model on all of them; what writes or shows does so
     where ``fit.world.leads``.
 

@@ -1,6 +1,7 @@
 """Fit: one training in progress, epoch by epoch and step by step."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .inputs import batches
 from .module import TorchModule
 from .objective import Objective
 from .progress import Progress, Sums
-from .update import DivergenceError, PendingStats, Source, StepStats, Updater
+from .update import Block, DivergenceError, PendingStats, StepStats, Updater
 from .weights import Kept
 from .world import World
 
@@ -109,15 +110,16 @@ class Fit:
         for callback in self.callbacks:
             callback.message(self, text)
 
-    def replace_model(self, model: Layer, sources: dict[str, Source | str]) -> None:
+    def replace_model(self, model: Layer, blocks: Mapping[str, Block]) -> None:
         """Go on with another model, such as one that has grown; see :meth:`Updater.replace`.
 
         Parameters
         ----------
         model : Layer
             Takes and returns what the present one does. Moved to torch, in place.
-        sources : dict
-            By dotted path of its parameters, which old parameter they hold and where.
+        blocks : mapping of str to Block
+            By dotted path of its parameters, which old one they hold and where; what
+            :func:`ftnn.layers.surgery.parameter_map` returns.
         """
         for name in ("in_dims", "out_dims"):
             new, old = getattr(model, name), getattr(self.model, name)
@@ -125,7 +127,7 @@ class Fit:
                 raise ValueError(f"the new model has {name} {new}, expected {old}")
         module = TorchModule(model, self.config.dtype, self.device, self.config.recompute)
         module.train(self.module.training)
-        self.updater.replace(module, sources)
+        self.updater.replace(module, blocks)
         self.progress.replacements += 1
 
     # ---- the loop ----------------------------------------------------------------------------

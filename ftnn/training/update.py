@@ -19,8 +19,14 @@ from .objective import Objective
 from .weights import arrays_of, check_arrays, parameters_of, set_arrays
 from .world import World
 
-Source = tuple[str, tuple[slice, ...]]
-"""Name of an old parameter, and the block of a new one that holds it."""
+
+@dataclass(frozen=True)
+class Block:
+    """Where a new parameter holds an old one: ``new[target]`` belongs to ``old[source]``."""
+
+    name: str
+    source: tuple[slice, ...]
+    target: tuple[slice, ...]
 
 
 class DivergenceError(RuntimeError):
@@ -216,57 +222,54 @@ class Updater:
                 buffer = self.module.get_buffer(name)
                 buffer.copy_(self.world.sum(buffer) / self.world.size)
 
-    def replace(self, module: TorchModule, sources: Mapping[str, Source | str]) -> None:
+    def replace(self, module: TorchModule, blocks: Mapping[str, Block]) -> None:
         """Go on with another module, such as one that has grown, at the same point of the schedule.
 
         The state of the optimizer, such as the moments of Adam, is carried over entry by entry:
-        that of an old parameter becomes that of the block that holds it, and is zero around it.
-        What has no source starts afresh. The running average of the weights keeps the old
-        averages in the blocks, and takes the new weights around them.
+        that of ``old[source]`` becomes that of ``new[target]``, and is zero around it. What is
+        in no block starts afresh. The running average of the weights keeps the old averages in
+        the blocks, and takes the new weights around them.
 
         Parameters
         ----------
         module : TorchModule
             On the device and in the dtype of the one it replaces.
-        sources : mapping of str to (str, tuple of slice) or str
-            By dotted path of the new parameters: the old parameter it holds, and in which block;
-            a name alone stands for the whole.
+        blocks : mapping of str to Block
+            By dotted path of the new parameters, as :func:`ftnn.layers.surgery.parameter_map`
+            returns them.
 
         Raises
         ------
         ValueError
-            If a name is unknown, or a block has not the shape of its parameter; nothing has
-            changed then.
+            If a name is unknown, or source and target differ in shape; nothing has changed then.
         """
         old, new = parameters_of(self.module), parameters_of(module)
-        blocks = {name: _block(name, source, new, old) for name, source in sources.items()}
+        for name, block in blocks.items():
+            _check_block(name, block, old, new)
         optimizer, scheduler, average = self.optimizer, self.scheduler, self.average
-        states = {id(p): optimizer.state.get(p, {}) for p in self.params}
-        before = None if average is None else arrays_of(self.evaluated)
-        failed = self.failed
-        sizes = [group["lr"] for group in optimizer.param_groups]
-        attempt = make_optimizer(self.config, module)
-        if len(attempt.param_groups) != len(sizes):
+        before = {} if average is None else arrays_of(self.evaluated)
+        failed, groups = self.failed, optimizer.param_groups
+        if len(make_optimizer(self.config, module).param_groups) != len(groups):
             raise ValueError(
-                f"the new model has {len(attempt.param_groups)} groups of learning rates, the old "
-                f"one {len(sizes)}: only one of them has Linear layers; set linear_lr=1"
+                "the models differ in whether they have Linear layers, which learn at a rate of "
+                "their own; set linear_lr=1"
             )
         self._take(module)
         self.failed = failed
-        for group, own in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
+        for group, own in zip(groups, self.optimizer.param_groups, strict=True):
             own.update({key: value for key, value in group.items() if key != "params"})
         self.scheduler.load_state_dict(scheduler.state_dict())
-        for name, (source, where) in blocks.items():
-            state = states.get(id(old[source]), {})
+        for name, block in blocks.items():
+            source, target = old[block.name], new[name]
+            state = optimizer.state.get(source, {})
             if state:
-                self.optimizer.state[new[name]] = {
-                    key: _embed(value, new[name], where, old[source])
-                    for key, value in state.items()
+                self.optimizer.state[target] = {
+                    key: _carry(value, source, target, block) for key, value in state.items()
                 }
-        if average is not None and before is not None and self.average is not None:
+        if average is not None and self.average is not None:
             averaged = arrays_of(self.evaluated)
-            for name, (source, where) in blocks.items():
-                averaged[name][where].copy_(before[source])
+            for name, block in blocks.items():
+                averaged[name][block.target].copy_(before[block.name][block.source])
             self.average.n_averaged.copy_(average.n_averaged)
 
     def state(self) -> dict[str, Any]:
@@ -320,34 +323,30 @@ class Updater:
             raise ValueError("its learning rate schedule is another one")
 
 
-def _block(
-    name: str,
-    source: Source | str,
-    new: Mapping[str, torch.Tensor],
-    old: Mapping[str, torch.Tensor],
-) -> Source:
-    """Check where a new parameter holds an old one."""
-    held, where = (source, ()) if isinstance(source, str) else source
+def _check_block(
+    name: str, block: Block, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise ``ValueError`` unless a block is part of an old parameter and of a new one."""
     if name not in new:
         raise ValueError(f"the new model has no parameter {name!r}")
-    if held not in old:
-        raise ValueError(f"the old model has no parameter {held!r}, which {name!r} is to hold")
-    shape, expected = tuple(new[name][tuple(where)].shape), tuple(old[held].shape)
+    if block.name not in old:
+        raise ValueError(f"the old model has no parameter {block.name!r}, named for {name!r}")
+    shape = tuple(new[name][block.target].shape)
+    expected = tuple(old[block.name][block.source].shape)
     if shape != expected:
         raise ValueError(
-            f"the block of {name!r} that is to hold {held!r} has shape {shape}, expected {expected}"
+            f"the block of {name!r} for {block.name!r} has shape {shape}, expected {expected}"
         )
-    return held, tuple(where)
 
 
-def _embed(value: Any, param: torch.Tensor, where: tuple[slice, ...], source: torch.Tensor) -> Any:
-    """Embed the state of an old parameter in zeros of the shape of a new one."""
+def _carry(value: Any, source: torch.Tensor, target: torch.Tensor, block: Block) -> Any:
+    """Carry the state of an old parameter over to a new one: zero around the block."""
     if not isinstance(value, torch.Tensor):
         return copy.copy(value)
     if value.shape != source.shape:  # a count of steps
         return value.clone()
-    out = torch.zeros_like(param, dtype=value.dtype, requires_grad=False)
-    out[where].copy_(value)
+    out = torch.zeros_like(target, dtype=value.dtype, requires_grad=False)
+    out[block.target].copy_(value[block.source])
     return out
 
 
