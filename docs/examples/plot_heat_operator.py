@@ -50,7 +50,8 @@ errors = []
 for _ in range(STEPS):
     rows = torch.from_numpy(rng.choice(80, 16, replace=False))
     output = module.apply_cores(tuple(core[rows] for core in x))
-    loss = objective.losses(output, tuple(core[rows] for core in t)).mean()
+    losses, _ = objective.measure(output, tuple(core[rows] for core in t))
+    loss = losses.mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -61,7 +62,8 @@ for _ in range(STEPS):
 # Three of the sixteen functions that were held out.
 with torch.no_grad():
     held_out = module.apply_cores(tuple(core[80:] for core in x))
-    error = objective.scores(held_out, tuple(core[80:] for core in t)).mean()
+    _, scores = objective.measure(held_out, tuple(core[80:] for core in t))
+    error = scores.mean()
 print(f"relative error on unseen functions {error:.2e}, {layer.num_params():,} parameters")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
