@@ -226,7 +226,7 @@ DAMAGE = {
     ),
     "flipped byte": (
         lambda d: tensor_file(d).write_bytes(tensor_file(d).read_bytes()[:-1] + b"\x7f"),
-        "does not hold the tensors",
+        "is damaged",
     ),
     "cut JSON": (lambda d: cut(d / "checkpoint.json"), "not valid JSON"),
     "binary JSON": (lambda d: (d / "checkpoint.json").write_bytes(b"\xff\xfe\x00"), "not valid"),

@@ -1,5 +1,6 @@
 """Saving and loading models: safetensors files that hold data only, written atomically."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .residual import Residual
 from .sequential import Sequential
 
 FORMAT = "ftnn-model-1"
+_DIGEST = "sha256"
 _LAYERS: dict[str, Callable[..., Layer]] = {
     **{cls.__name__: cls for cls in (Linear, Coarsen, Residual, Sequential, Readout, Expectation)},
     **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
@@ -63,29 +65,42 @@ def save(model: Layer, path: str | os.PathLike, encoder: Encoder | None = None) 
 def write_tensors(
     path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
-    """Write a safetensors file atomically: temporary file, fsync, rename."""
+    """Write a safetensors file atomically, with a digest of its contents.
+
+    A temporary file is written and flushed to the disk, then renamed, and the folder flushed. It
+    gets the permissions that the umask leaves.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in; make it")
-    content = serialize({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
+    tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+    content = serialize(tensors, metadata | {_DIGEST: _digest(tensors, metadata)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, or a clear error."""
+    """Read tensors and metadata of a safetensors file, or raise a clear error."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, or is no file")
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()  # a handle is no mapping: it cannot be iterated over
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            tensors = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a readable safetensors file ({error}); it may be cut off: "
             "restore it or train again"
         ) from None
+    digest = metadata.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise ValueError(
+            f"{path} is damaged: its contents are not those that were written; restore it or "
+            "train again"
+        )
+    return tensors, metadata
 
 
 def describe(model: Layer) -> dict[str, Any]:
@@ -163,3 +178,12 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any
             f"{path} is a safetensors file, but not a model saved by ftnn.save ({FORMAT})"
         )
     return tensors, about
+
+
+def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    total = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        total.update(array.data if array.size else b"")
+    return total.hexdigest()
