@@ -3,11 +3,13 @@
 `python benchmarks/scaling.py measure` times steps against L, bond dimensions, batch, depth and
 threads, and one layer against a dense and a TT layer as the dimension grows (needs `pip install
 tensorly-torch tensorly`), and keeps the result in runs/training; `... report` writes
-docs/scaling-table.md and docs/images/scaling.png. Time nothing while something else runs.
+docs/scaling-table.md and docs/images/scaling.png; `... sites` prints how a step on 5 to 40 sites
+grows, beside its operations. Time nothing while something else runs.
 """
 
 import argparse
 import json
+import statistics
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,13 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
 from benchmarks.experiments import DOCS, RUNS, write_table
-from benchmarks.training import Work, edges, training_step
+from benchmarks.training import Work, by_turns, edges, training_step
+from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory, peak_bytes
 from ftnn.measure.speed import median_seconds
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
@@ -153,6 +157,44 @@ def measure() -> None:
         write_json(file, result | {"crossover": crossover()})
 
 
+# ---- sites --------------------------------------------------------------------------------------
+
+
+class _Operators(TorchDispatchMode):
+    """Counts the operators of torch that compute, and not those that only make views."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def sites() -> None:
+    """Print steps on 5 to 40 sites, by turns on one thread, beside their operations."""
+    torch.set_num_threads(1)
+    steps = {str(L): replace(BASE, L=L).step() for L in (5, 10, 20, 40)}
+    times = by_turns(steps, rounds=9)
+    rows = {}
+    for name, step in steps.items():
+        shapes = products(torch.enable_grad()(step))
+        with _Operators() as operators:
+            step()
+        floor = Floor(shapes, "torch-cpu")
+        least = statistics.median(floor.seconds() for _ in range(3))
+        rows[name] = (times[name], least, flops(shapes), operators.count)
+    print("sites, ms a step, ms of its products, GFLOP, operators; all relative to 5 sites")
+    for name, row in rows.items():
+        ratios = " ".join(f"{a / b:7.2f}" for a, b in zip(row, rows["5"], strict=True))
+        seconds, least, work, count = row
+        print(
+            f"{name:>3} {1e3 * seconds:9.2f} {1e3 * least:9.2f} {work / 1e9:7.3f} {count:6d}",
+            ratios,
+        )
+
+
 # ---- report --------------------------------------------------------------------------------------
 
 
@@ -208,15 +250,12 @@ def report() -> None:
 
 
 def main() -> None:
-    """Measure or report."""
+    """Measure, report, or print how steps grow with sites."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("measure", "report"))
+    parser.add_argument("what", choices=("measure", "report", "sites"))
     arguments = parser.parse_args()
     keep_freed_memory()
-    if arguments.what == "measure":
-        measure()
-    else:
-        report()
+    {"measure": measure, "report": report, "sites": sites}[arguments.what]()
 
 
 if __name__ == "__main__":

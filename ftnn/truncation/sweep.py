@@ -37,7 +37,7 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, real_name, tiny
-from ..arrays.functions import adjoint, concat, largest, log, stack
+from ..arrays.functions import adjoint, concat, largest, log, stack, sum_over
 from ..arrays.recompute import step_of_truncation
 from ..arrays.scales import DEAD, log_peak, log_where, safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
@@ -212,23 +212,24 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
     L, batch, dims = total.L, total.batch, total.dims
     cores: list[Array] = [None] * L
     discarded: list[Array] = []
-    rights, log_scale = total.right_edge(), total.log_scale
+    rights, scales = total.right_edge(), []
     for k in range(L - 1, 0, -1):
         step = partial(_step, total, basis, k)
         q, lost, rights, scale = step_of_truncation(step, rights)
         cores[k] = do("reshape", q, (batch, q.shape[1], dims[k], -1))
         if lost is not None:
             discarded.insert(0, lost)
-        log_scale = log_scale + log(scale)
+        scales.append(scale)
     rows = tuple(zip(total.signs(), (log[:, None] for log in total.logs), strict=True))
     first, _, log_first = sketch(rows, total.absorb_right(0, rights), 1)  # (batch, 1, out*r)
-    log_scale = log_scale + log_first[:, 0]
     norm = safe_norm(first, (1, 2))  # (batch,)
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
     known = len(discarded) == L - 1 and L > 1
+    # the logarithms of all sites at once: an operation a site would take longer than its work
+    log_scale = sum_over(log(stack([*scales, norm], 1)), (1,))
     return (
-        spread(cores, log_scale + log(norm)),
+        spread(cores, total.log_scale + log_first[:, 0] + log_scale),
         stack(discarded, 1) if known else None,
     )
 
