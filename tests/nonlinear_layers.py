@@ -47,7 +47,7 @@ LAYERS = {
     "polynomial": lambda dims: Polynomial(dims, [0.5, 1.0, -1.0], ENOUGH),
     "elementwise": lambda dims: Elementwise("tanh", ENOUGH),
     "layer-norm": lambda dims: trained(LayerNorm(dims, 5, bond_dim=2, eps=0.1)),
-    "layer-norm-plain": lambda dims: LayerNorm(dims, ENOUGH, eps=0.1, affine=False),
+    "layer-norm-plain": lambda dims: LayerNorm(dims, eps=0.1, affine=False),
     "rms-norm-gain": lambda dims: trained(RMSNorm(0.1, dims)),
     "core-norm": lambda dims: CoreNorm(0.5, "keep"),
     "core-norm-drop": lambda dims: ftnn.Sequential(SketchGauge(dims, 5), CoreNorm(product="drop")),

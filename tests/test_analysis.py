@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from autoray import infer_backend
-from laws import KINDS, OTHERS, Chain, assert_close, mps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from laws import KINDS, OTHERS, Chain, assert_close, chains, dense, dense_operator, mps
 
 import ftnn
 from ftnn.arrays.backend import convert, to_numpy
@@ -19,8 +21,8 @@ from ftnn.interpret.trace import (
     flops_per_sample,
     mutual_information,
     operator_cores,
-    relative_error,
     trace,
+    truncation_error,
     truncation_errors,
 )
 from ftnn.truncation.src import compress_src
@@ -228,7 +230,118 @@ def test_error_of_any_sum_of_terms_is_the_dense_error(dtype):
     error = np.linalg.norm(dense - ftnn.MPS(output).to_dense(), axis=1)
     expected = error / np.linalg.norm(dense, axis=1)
     assert expected.min() > 1e-3
-    np.testing.assert_allclose(relative_error(terms, output), expected, rtol=1e-6)
+    np.testing.assert_allclose(truncation_error(terms, output), expected, rtol=1e-6)
+
+
+def mapped(layer, name, x):
+    return x @ dense_operator(layer.operators()[name]).T
+
+
+def normalized(layer, x):
+    z = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+    if not layer.affine:
+        return z
+    gain, shift = (
+        dense([layer.params[f"{name}.{k}"] for k in range(len(layer.in_dims))])
+        for name in ("gain", "shift")
+    )
+    return gain * z + shift
+
+
+# a layer for dims, a bond and a seed; and its exact dense output, of the input x
+TRUNCATING = {
+    "Linear": (
+        lambda dims, bond, seed: ftnn.Linear(dims, dims, 3, bond, bias=False, seed=seed),
+        lambda layer, x: mapped(layer, "weight", x),
+    ),
+    "Linear, direct": (
+        lambda dims, bond, seed: ftnn.Linear(dims, dims, 2, bond, False, "direct", seed),
+        lambda layer, x: mapped(layer, "weight", x),
+    ),
+    "Gated": (
+        lambda dims, bond, seed: ftnn.nonlinear.Gated(dims, dims, 2, bond, seed=seed),
+        lambda layer, x: (1 + mapped(layer, "A", x)) * mapped(layer, "B", x),
+    ),
+    "bilinear, inner bond 1": (
+        lambda dims, bond, seed: ftnn.nonlinear.Gated(dims, dims, 2, bond, 1, False, seed),
+        lambda layer, x: mapped(layer, "A", x) * mapped(layer, "B", x),
+    ),
+    "Polynomial": (
+        lambda dims, bond, seed: ftnn.nonlinear.Polynomial(dims, [0.5, 0.0, -2.0, 1.0], bond),
+        lambda layer, x: 0.5 - 2.0 * x**2 + x**3,
+    ),
+    "LayerNorm": (
+        lambda dims, bond, seed: ftnn.nonlinear.LayerNorm(dims, bond, bond_dim=2, seed=seed),
+        normalized,
+    ),
+    "LayerNorm, plain": (
+        lambda dims, bond, seed: ftnn.nonlinear.LayerNorm(dims, bond, affine=False),
+        normalized,
+    ),
+    "SketchGauge": (
+        lambda dims, bond, seed: ftnn.nonlinear.SketchGauge(dims, bond, seed),
+        lambda layer, x: x,
+    ),
+    "SVDGauge": (lambda dims, bond, seed: ftnn.nonlinear.SVDGauge(), lambda layer, x: x),
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATING)
+@settings(max_examples=15)
+@given(
+    chains(2, 6, kinds=("generic", "deficient", "padded"), max_batch=3),
+    st.integers(1, 4),
+    st.integers(0, 99),
+)
+def test_reported_errors_are_those_of_the_dense_computation(name, chain, bond, seed):
+    make, exact = TRUNCATING[name]
+    layer, cores = make(chain.dims, bond, seed), tuple(chain.cores())
+    x = dense(cores)
+    if name.startswith("LayerNorm") and (x.std(axis=1) < 1e-6 * np.abs(x).max()).any():
+        return  # constant vectors, by convention zero
+    expected = exact(layer, x)
+    difference = np.linalg.norm(dense(layer.apply(cores)) - expected, axis=1)
+    error = truncation_errors(layer, cores)[""]
+    np.testing.assert_allclose(error * np.linalg.norm(expected, axis=1), difference, atol=3e-6)
+
+
+@settings(max_examples=10)
+@given(chains(2, 5, kinds=("generic",), max_batch=3), st.integers(1, 3))
+def test_errors_inside_a_network_are_those_of_each_layer(chain, bond):
+    dims = chain.dims
+    inner = ftnn.Sequential(
+        ftnn.nonlinear.Gated(dims, dims, 2, bond), ftnn.nonlinear.SketchGauge(dims, bond)
+    )
+    model, cores = ftnn.Sequential(ftnn.Residual(inner, bond)), tuple(chain.cores())
+    errors = truncation_errors(model, cores)
+    assert list(errors) == ["0.layer.0", "0.layer.1", "0"]
+    x, y = dense(cores), dense(inner.apply(cores))
+    expected = np.linalg.norm(dense(model.apply(cores)) - x - y, axis=1)
+    np.testing.assert_allclose(errors["0"] * np.linalg.norm(x + y, axis=1), expected, atol=3e-6)
+
+
+def test_the_effort_for_an_error_is_bounded():
+    x = random_state((2, 3, 2, 3), batch=6)
+    layer = ftnn.nonlinear.Gated(x.phys_dims, x.phys_dims, 2, 2)
+    terms, output = layer.terms(x.cores), layer.apply(x.cores)
+    whole = truncation_error(terms, output)
+    counts = set()
+    for work in np.geomspace(1.0, 1e8, 50):
+        few = truncation_error(terms, output, work)
+        known = ~np.isnan(few)
+        np.testing.assert_allclose(few[known], whole[known], rtol=1e-9)
+        counts.add(int(known.sum()))
+    assert {0, 1, 6} <= counts
+    wide = tuple(np.broadcast_to(0.0, (1, l, 2, r)) for l, r in ((1, 2**15), (2**15, 1)))
+    assert np.isnan(truncation_error((Term(State(wide)),), wide)).all()
+
+
+def test_what_is_missing_altogether_is_an_infinite_error():
+    x = random_state((2, 2), batch=2)
+    none = tuple(0.0 * core for core in x.cores)
+    assert np.isinf(truncation_error((Term(State(none)),), x.cores)).all()
+    assert not truncation_error((Term(State(none)),), none).any()
+    np.testing.assert_allclose(truncation_error((Term(State(x.cores)),), none), 1.0)
 
 
 def test_no_truncation_no_error():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ftnn
+from ftnn.layers.surgery import Block
 
 torch = pytest.importorskip("torch")
 from test_trainer import (  # noqa: E402
@@ -24,7 +25,6 @@ from test_trainer import (  # noqa: E402
 )
 
 from ftnn.training import Callback, Regression, TensorBoard, Trainer, TrainingData  # noqa: E402
-from ftnn.training.update import Block  # noqa: E402
 
 TWO = replace(CONFIG, epochs=2)
 

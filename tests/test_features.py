@@ -46,7 +46,7 @@ def product(x, backend="numpy"):
 
 def reference(layer, x):
     """The dense output, site by site, in the words of the documentation."""
-    fn = {"relu": lambda u: np.maximum(u, 0.0), "tanh": np.tanh}.get(layer.name)
+    fn = {"relu": lambda u: np.maximum(u, 0.0), "tanh": np.tanh}.get(layer.fn)
     if fn is None:
         fn = lambda u: torch.nn.functional.gelu(torch.from_numpy(u)).numpy()  # noqa: E731
     sites = []

@@ -1,5 +1,6 @@
 """Nonlinear layers and normalization: laws, dense references, gradients, bad input."""
 
+import importlib.util
 import math
 
 import numpy as np
@@ -28,6 +29,7 @@ from ftnn.nonlinear import (
     KAN,
     CoreNorm,
     Elementwise,
+    FeatureMap,
     Gated,
     LayerNorm,
     Pointwise,
@@ -208,7 +210,7 @@ def test_gated_starts_near_its_linear_part():
     dims = (3, 2, 4, 2, 3)
     for offset, ratio in ((True, 0.1), (False, 1.0)):
         layer = Gated(dims, dims, 2, 4, offset=offset)
-        gate, value = (np.linalg.norm(ftnn.MPO(layer.weight(n)).to_dense()) for n in "AB")
+        gate, value = (np.linalg.norm(ftnn.MPO(layer.operators()[n]).to_dense()) for n in "AB")
         assert gate == pytest.approx(ratio * value)
 
 
@@ -245,7 +247,7 @@ def test_law_8_rms_norm_with_gain_equals_torch(chain, backend):
 def test_law_8_gated_equals_dense(chain, offset, dtype, backend):
     out = tuple(d % 3 + 1 for d in chain.dims)
     layer = Gated(chain.dims, out, 2, 1000, inner_bond=1000, offset=offset)
-    a, b = (dense_operator(layer.weight(name)) for name in "AB")
+    a, b = (dense_operator(layer.operators()[name]) for name in "AB")
     x = dense(chain.mps(dtype))
     expected = (offset + x @ a.T) * (x @ b.T)
     layer.to(backend, dtype)
@@ -670,6 +672,11 @@ def test_every_layer_is_saved_and_loaded(kind, tmp_path):
         (lambda: Pointwise(3), TypeError, "fn is a int"),
         (lambda: Pointwise(np.log), ValueError, "not finite at 0"),
         (lambda: Pointwise(lambda u: 1 / u), ValueError, "not finite at 0"),
+        (
+            lambda: Pointwise(lambda u: u @ u),
+            TypeError,
+            "fails on an array of shape",
+        ),
         (lambda: Pointwise(lambda u: u.sum()), TypeError, r"maps an array \(2, 3\)"),
         (lambda: ftnn.save(Pointwise(lambda u: u**3), "x"), ValueError, "named functions"),
         (lambda: Elementwise("tanh"), ValueError, "max_bond is None and rtol 0"),
@@ -717,3 +724,54 @@ def test_bad_input_is_named(call, error, words):
 
 def negative():
     return ftnn.MPS.from_dense(-np.ones((1, 4)), (2, 2))
+
+
+def own_functions():
+    """The hyperbolic tangent as people write it, and the backend it is a function of."""
+    yield np.tanh, "numpy"
+    yield torch.tanh, "torch"
+    yield torch.nn.Tanh(), "torch"
+    yield torch.nn.functional.tanh, "torch"
+    yield (lambda u: torch.tanh(u)), "torch"
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        yield jax.numpy.tanh, "jax"
+
+
+MAKERS = {
+    "Pointwise": lambda fn: Pointwise(fn, normalize=False),
+    "Elementwise": lambda fn: Elementwise(fn, 4),
+    "FeatureMap": lambda fn: FeatureMap((2, 2), (3, 3), 4, fn),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_function_of_a_backend_works_on_it_and_is_refused_on_others(name):
+    cores = [np.array([[1.0, 0.3], [1.0, -2.0]]).reshape(2, 1, 2, 1) for _ in range(2)]
+    x = mps(cores)
+    expected = MAKERS[name]("tanh")(x).to_dense()
+    for fn, backend in own_functions():
+        layer = MAKERS[name](fn).to(backend)
+        assert_close(layer(mps(cores, backend)).to_dense(), expected)
+        other = "torch" if backend == "numpy" else "numpy"
+        with pytest.raises(TypeError, match=f"is a function of {backend} arrays, but x lives"):
+            layer.to(other).apply(mps(cores, other).cores)
+
+
+def test_gradients_pass_through_functions_of_torch():
+    core = torch.tensor([[[[0.3], [-2.0]]]], dtype=torch.float64, requires_grad=True)
+    (out,) = Pointwise(torch.tanh, normalize=False).apply((core,))
+    out.sum().backward()
+    assert_close(core.grad, 1.0 - np.tanh(core.detach().numpy()) ** 2)
+
+
+@given(chains(1, 6, kinds=("generic", "padded", "product")), st.integers(1, 2))
+def test_layer_norm_truncates_nothing_by_default(chain, bond_dim):
+    x = chain.mps()
+    layer = trained(LayerNorm(chain.dims, bond_dim=bond_dim, eps=0.1))
+    enough = trained(LayerNorm(chain.dims, 200, bond_dim=bond_dim, eps=0.1))
+    assert_close(layer(x).to_dense(), enough(x).to_dense(), condition=1e5)
+    widest = [bond_dim * (bond + 2) for bond in x.bond_dims]
+    assert all(new <= old for new, old in zip(layer(x).bond_dims, widest, strict=True))
+    assert not layer.buffers  # drawn for the bond that comes

@@ -83,9 +83,12 @@ def cut_bonds(dims: Sequence[int], max_bond: MaxBond | None) -> tuple[int, ...]:
     """
     L = len(dims)
     left, right = [1], [1]
-    for k in range(L):
-        left.append(left[-1] * int(dims[k]))
-        right.append(right[-1] * int(dims[L - 1 - k]))
+    # products no larger than needed: those of 10^5 sites would have 10^5 digits, each
+    largest = None if max_bond is None else largest_bond(max_bond)
+    for products, factors in ((left, dims), (right, reversed(dims))):
+        for factor in factors:
+            new = products[-1] * int(factor)
+            products.append(new if largest is None else min(new, largest))
     exact = [min(a, b) for a, b in zip(left, reversed(right), strict=True)]
     limits = [None, *(bond_at(max_bond, k) for k in range(1, L)), None]
     return tuple(b if most is None else min(b, most) for b, most in zip(exact, limits, strict=True))

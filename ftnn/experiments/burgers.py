@@ -11,6 +11,7 @@ import numpy as np
 
 from ..layers.layer import Layer
 from ..layers.sequential import Sequential
+from ..layers.surgery import prolong
 from ..nonlinear import Gated
 from ..training.score import ERROR
 from .base import Config, Data, Experiment
@@ -22,7 +23,6 @@ from .quantics import (
     carry,
     conclude,
     pairs,
-    prolong,
     stages,
     start_near_identity,
 )

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ..chains.bonds import MaxBond, largest_bond
+from ..chains.bonds import largest_bond
 from ..chains.distance import relative_squares
 from ..chains.terms import Cores
 from ..encoding.functions import from_function, on_coarser_grid
 from ..layers.files import load as load_model
-from ..layers.layer import Layer, collect
+from ..layers.layer import Layer
 from ..layers.linear import Linear
 from ..layers.sequential import Sequential
+from ..layers.surgery import prolong
 from ..nonlinear import Gated
 from ..training.score import ERROR
 from .base import PATCHES_ONLY, Config, Data, Experiment, rows
@@ -123,47 +124,6 @@ def start_near_identity(layer: Linear | Gated, seed: int, noise: float = 0.05) -
         core += np.eye(left, right)[:, None, None, :] * np.eye(out, inn)[:, :, None]
         share = 0.1 ** (1 / len(layer.in_dims)) if name.startswith("A.") else 1.0
         layer.params[name] = share * core
-
-
-def prolong(model: Sequential, sites: int, max_bond: MaxBond | None = None) -> Sequential:
-    """Carry a trained model over to a finer grid: identities on the new sites.
-
-    A finer grid is many shifted copies of the coarse one. On functions that the coarse grid
-    resolves, an operator that commutes with shifts acts on each copy alike.
-
-    Parameters
-    ----------
-    model : Sequential
-        Of Linear and Gated layers, on NumPy.
-    sites : int
-        At least as many as the model has.
-    max_bond : int or sequence of int, optional
-        Bond dimension of the layers, at all cuts or at each; by default it is kept, and that
-        of new cuts is that of the last.
-    """
-    layers: list[Layer] = []
-    for layer in model.layers:
-        if not isinstance(layer, (Linear, Gated)):
-            raise TypeError(f"the model has a {type(layer).__name__}, expected Linear and Gated")
-        more = sites - len(layer.in_dims)
-        if more < 0:
-            raise ValueError(f"sites is {sites}, but the model has {len(layer.in_dims)} already")
-        options = layer.config()
-        options["in_dims"] = options["out_dims"] = [2] * sites
-        weight = collect(layer.params, "weight" if isinstance(layer, Linear) else "A")
-        options["bond_dim"] = [core.shape[3] for core in weight[:-1]] + [1] * more
-        for name in options.keys() & {"max_bond", "inner_bond"}:
-            if max_bond is not None:
-                options[name] = max_bond
-            elif isinstance(options[name], tuple):
-                options[name] += options[name][-1:] * more
-        finer = type(layer)(**options)
-        identity = np.eye(2)[None, :, :, None]
-        for name in finer.params:
-            new = np.ones((1, 1, 2, 1)) if name.startswith("bias.") else identity
-            finer.params[name] = layer.params.get(name, new)
-        layers.append(finer)
-    return Sequential(*layers)
 
 
 def carry(trained: Layer, built: Layer) -> Layer:

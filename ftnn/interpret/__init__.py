@@ -6,8 +6,9 @@ from .entanglement import (
     mutual_information,
     operator_cores,
 )
+from .error import truncation_error
 from .report import LayerRow, StateRow, entanglement_report, layer_report
-from .trace import Step, flops_per_sample, relative_error, trace, truncation_errors
+from .trace import Step, flops_per_sample, trace, truncation_errors
 
 __all__ = [
     "LayerRow",
@@ -20,7 +21,7 @@ __all__ = [
     "layer_report",
     "mutual_information",
     "operator_cores",
-    "relative_error",
     "trace",
+    "truncation_error",
     "truncation_errors",
 ]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..chains.terms import Cores
-from ..layers.layer import Layer, collect
+from ..layers.layer import Layer
 from ..layers.sequential import Sequential
 from .entanglement import bond_spectra, mutual_information, operator_cores, spectral_entropies
-from .trace import Step, relative_error, trace
+from .error import truncation_error
+from .trace import Step, trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,9 @@ class LayerRow:
         Bond dimensions of the weight, and of the output.
     params : int
     dense_params : int or None
-        Entries of the dense matrix (and bias) of the same shape; an exact Python integer.
+        Entries of the dense matrices (and bias) of the same shape; an exact Python integer.
     truncation_error : float or None
-        Root mean square over the batch.
+        Root mean square over the batch of :func:`truncation_error`, of the samples that have one.
     entropies, weight_entropies : array (L - 1,)
         Entanglement entropy per bond in nats, of the output (mean over the batch) and of the
         weight.
@@ -77,8 +78,10 @@ def layer_report(model: Layer, cores: Cores) -> tuple[LayerRow, ...]:
     steps = trace(model, cores)
     rows = [_input_row(steps[0].inputs)]
     for step in steps:
-        if hasattr(step.layer, "terms") or not step.layer.children:
-            rows.append(_row(step))
+        terms = step.layer.terms(step.inputs)
+        if terms or step.layer.params or not step.layer.children:
+            error = truncation_error(terms, step.output) if terms else None
+            rows.append(_row(step, error))
     return tuple(rows)
 
 
@@ -162,14 +165,11 @@ def log10_compression(rows: Sequence[LayerRow]) -> float:
     return math.log10(dense) - math.log10(max(1, sum(row.params for row in rows)))
 
 
-def _row(step: Step) -> LayerRow:
+def _row(step: Step, error: np.ndarray | None) -> LayerRow:
     layer = step.layer
-    found = (collect(layer.params, name) for name in ("weight", "A", "B"))
-    operators = [cores for cores in found if cores]
-    weights = operators[0] if operators else ()
-    bias = any(name.startswith("bias.") for name in layer.params)
+    weights = next(iter(layer.operators().values()), ())
     chain = step.output if isinstance(step.output, tuple) else ()
-    error = relative_error(layer.terms(step.inputs), chain) if hasattr(layer, "terms") else None
+    errors = np.zeros(0) if error is None else error[~np.isnan(error)]
     in_dims = tuple(core.shape[2] for core in step.inputs)
     out_dims = tuple(core.shape[2] for core in chain) or (int(step.output.shape[1]),)
     entropies, spectra = _entanglement(chain)
@@ -182,20 +182,13 @@ def _row(step: Step) -> LayerRow:
         weight_bonds=tuple(w.shape[3] for w in weights[:-1]),
         bonds=tuple(core.shape[3] for core in chain[:-1]),
         params=sum(math.prod(a.shape) for a in layer.params.values()),
-        dense_params=(
-            sum(map(_entries, operators)) + bias * math.prod(out_dims) if operators else None
-        ),
-        truncation_error=None if error is None else float(np.sqrt(np.mean(error**2))),
+        dense_params=layer.dense_params(),
+        truncation_error=float(np.sqrt(np.mean(errors**2))) if len(errors) else None,
         entropies=entropies,
         weight_entropies=weight_entropies,
         spectra=spectra,
         weight_spectra=weight_spectra,
     )
-
-
-def _entries(weights: Cores) -> int:
-    """Count the entries of the matrix that MPO cores (left, out, in, right) stand for."""
-    return math.prod(math.prod(map(int, w.shape[1:3])) for w in weights)
 
 
 def _input_row(cores: Cores) -> LayerRow:

@@ -4,16 +4,16 @@ Everything is computed on a copy of the model in double precision on NumPy, what
 the model lives on; nothing here takes part in training.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays.backend import check_backend, convert
-from ..chains.overlap import overlap, squared_norm
-from ..chains.terms import Cores, Term
+from ..chains.terms import Cores
+from ..layers.hooks import intercepted
 from ..layers.layer import Layer
+from ..layers.surgery import duplicate
 from .entanglement import (
     bond_spectra,
     double,
@@ -21,6 +21,7 @@ from .entanglement import (
     mutual_information,
     operator_cores,
 )
+from .error import truncation_error
 
 __all__ = [
     "Step",
@@ -29,8 +30,8 @@ __all__ = [
     "flops_per_sample",
     "mutual_information",
     "operator_cores",
-    "relative_error",
     "trace",
+    "truncation_error",
     "truncation_errors",
 ]
 
@@ -70,28 +71,21 @@ def trace(model: Layer, cores: Cores) -> list[Step]:
     list of Step
         In the order in which the layers finish.
     """
-    model = _host_copy(model)
+    model = duplicate(model, double)
     steps: list[Step] = []
 
-    def record(path: str, layer: Layer) -> None:
-        def apply(inputs: Cores) -> Any:
-            output = type(layer).apply(layer, inputs)
-            steps.append(Step(path.rstrip("."), layer, inputs, output))
-            return output
+    def record(path: str, layer: Layer, inputs: Cores) -> Any:
+        output = type(layer).apply(layer, inputs)
+        steps.append(Step(path, layer, inputs, output))
+        return output
 
-        vars(layer)["apply"] = apply  # shadows the method of this copy
-
-    layers = list(model.walk())
-    for path, layer in layers:
-        record(path, layer)
-    model.apply(tuple(double(core) for core in cores))
-    for _, layer in layers:
-        del vars(layer)["apply"]
+    with intercepted(model, record):
+        model.apply(tuple(double(core) for core in cores))
     return steps
 
 
 def truncation_errors(model: Layer, cores: Cores) -> dict[str, np.ndarray]:
-    r"""Relative truncation error of every layer that truncates, sample by sample.
+    """Compute the relative truncation error of every layer that truncates, sample by sample.
 
     Parameters
     ----------
@@ -102,41 +96,22 @@ def truncation_errors(model: Layer, cores: Cores) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array (batch,)
-        :math:`\|T - C\| / \|T\|` by path of the layer, T being its exact output.
+        :func:`truncation_error` by path of the layer, against its :meth:`ftnn.Layer.terms`.
 
     Notes
     -----
-    Successive randomized compression is an orthogonal projection, so the error needs no
-    difference of chains: :math:`\|T - C\|^2 = \|T\|^2 - \|C\|^2` (see
-    :mod:`ftnn.truncation.src`). T is contracted exactly, with its full bond. Norms are taken
-    in log scale; because of the difference, errors below about 1e-8 come out as noise.
+    The exact output is that of the layer alone, of the input that it got: what a
+    :class:`ftnn.Residual` adds is the output of the layer inside as it is, truncated. All that a
+    layer truncates within counts: both factors of a :class:`ftnn.nonlinear.Gated`, every step of a
+    :class:`ftnn.nonlinear.Polynomial`. For a :class:`ftnn.nonlinear.Elementwise` there is no exact
+    chain; see :meth:`ftnn.nonlinear.Elementwise.sampled_error`.
     """
-    return {
-        step.path: relative_error(step.layer.terms(step.inputs), step.output)
-        for step in trace(model, cores)
-        if hasattr(step.layer, "terms")
-    }
-
-
-def relative_error(terms: tuple[Term, ...], output: Cores) -> np.ndarray:
-    """Relative error of a chain that is an orthogonal projection of a sum of terms.
-
-    Parameters
-    ----------
-    terms : tuple of Term
-        The exact chain, in double precision on NumPy.
-    output : tuple of array (batch, left, phys, right)
-
-    Returns
-    -------
-    array (batch,)
-        0 for samples that are zero.
-    """
-    value, log_scale = squared_norm(terms)
-    kept, kept_log_scale = overlap(output, output)
-    alive = value > 0
-    ratio = np.real(kept) / np.where(alive, value, 1.0) * np.exp(kept_log_scale - log_scale)
-    return np.where(alive, np.sqrt(np.clip(1.0 - ratio, 0.0, None)), 0.0)
+    errors = {}
+    for step in trace(model, cores):
+        terms = step.layer.terms(step.inputs)
+        if terms:
+            errors[step.path] = truncation_error(terms, step.output)
+    return errors
 
 
 def flops_per_sample(model: Layer, cores: Cores) -> float:
@@ -164,17 +139,8 @@ def flops_per_sample(model: Layer, cores: Cores) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    twin = _host_copy(model).to("torch")
+    twin = duplicate(model, double).to("torch")
     batch = tuple(convert(double(core), "torch") for core in cores)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin.apply(batch)
     return counter.get_total_flops() / int(cores[0].shape[0])
-
-
-def _host_copy(layer: Layer) -> Layer:
-    """Copy of a layer and all inside it, in double precision on NumPy."""
-    twin = copy.copy(layer)
-    twin.params = {key: double(array) for key, array in layer.params.items()}
-    twin.buffers = {key: double(array) for key, array in layer.buffers.items()}
-    twin.children = {key: _host_copy(child) for key, child in layer.children.items()}
-    return twin

@@ -8,13 +8,14 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import dims_product, permute, stack
+from ..arrays.functions import permute, stack
 from ..arrays.scales import spread
+from ..chains.bonds import cut_bonds
 from ..chains.overlap import overlap
 from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal
-from .layer import Layer, collect, named
+from .layer import Layer, collect, named, scale_evenly
 
 
 class Coarsen(Layer):
@@ -82,8 +83,10 @@ class Coarsen(Layer):
         check_positive(bond_dim, "bond_dim")
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.seed = bond_dim, seed
+        blocks = list(zip(self._blocks(in_dims), out_dims, strict=True))
+        shapes = [shape for dims, out in blocks for shape in _weight_shapes(dims, out, bond_dim)]
+        self.declare(named("weight", shapes), "bond_dim")
         rng = np.random.default_rng((seed, 6))
-        blocks = zip(self._blocks(in_dims), out_dims, strict=True)
         self.params |= named(
             "weight", [core for dims, out in blocks for core in _weight(rng, dims, out, bond_dim)]
         )
@@ -93,6 +96,14 @@ class Coarsen(Layer):
         size = len(self.in_dims) // len(self.out_dims)
         return tuple(sites[k : k + size] for k in range(0, len(sites), size))
 
+    def operators(self) -> dict[str, Cores]:
+        """Return the weight: an MPO with an outgoing index on the last site of every block."""
+        return {"weight": collect(self.params, "weight")}
+
+    def rescale(self, log_factor: float) -> None:
+        """Multiply the weight by ``exp(log_factor)``."""
+        scale_evenly(self.params, "weight", log_factor)
+
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, in, right)`` to fewer ``(batch, left, out, right)``."""
         states, weights = self._blocks(cores), self._blocks(collect(self.params, "weight"))
@@ -100,27 +111,18 @@ class Coarsen(Layer):
         for j, block in enumerate(zip(states, weights, strict=True)):
             shapes = tuple(tuple(array.shape) for arrays in block for array in arrays)
             alike.setdefault(shapes, []).append(j)
-        found: dict[int, Array] = {}
+        outputs: dict[int, Array] = {}
         for members in alike.values():
             both = [
                 [stack([side[j][k] for j in members], 0) for k in range(len(side[0]))]
                 for side in (states, weights)
             ]
-            out = _contracted(*both)
-            found |= {j: out[n] for n, j in enumerate(members)}
-        return tuple(found[j] for j in range(len(states)))
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "in_dims": list(self.in_dims),
-            "out_dims": list(self.out_dims),
-            "bond_dim": self.bond_dim,
-            "seed": self.seed,
-        }
+            out = _contract(*both)
+            outputs |= {j: out[n] for n, j in enumerate(members)}
+        return tuple(outputs[j] for j in range(len(states)))
 
 
-def _contracted(cores: list[Array], weights: list[Array]) -> Array:
+def _contract(cores: list[Array], weights: list[Array]) -> Array:
     """Contract states with weights, site by site from the left.
 
     Parameters
@@ -134,7 +136,7 @@ def _contracted(cores: list[Array], weights: list[Array]) -> Array:
     array (blocks, batch, left, out, right)
     """
     blocks, batch, left, p, right = cores[0].shape
-    first, *rest = (_joined(weight) for weight in weights)
+    first, *rest = (_as_matrices(weight) for weight in weights)
     env = do("reshape", permute(cores[0], 0, 1, 2, 4, 3), (blocks, -1, p)) @ first
     for x, weight in zip(cores[1:], rest, strict=True):
         _, _, a, p, right = x.shape
@@ -153,10 +155,25 @@ def _contracted(cores: list[Array], weights: list[Array]) -> Array:
     return permute(env, 0, 1, 2, 4, 3)
 
 
-def _joined(weight: Array) -> Array:
+def _as_matrices(weight: Array) -> Array:
     """Cores (blocks, left, out, in, right) of a site as matrices (blocks, left*in, out*right)."""
     blocks, left, _, inn, _ = weight.shape
     return do("reshape", permute(weight, 0, 1, 3, 2, 4), (blocks, left * inn, -1))
+
+
+def _weight_shapes(dims: tuple[int, ...], out: int, bond_dim: int) -> list[tuple[int, ...]]:
+    """Return the shapes (left, out, in, right) of :func:`_weight`."""
+    bonds = _bonds(dims, out, bond_dim)
+    shapes: list[tuple[int, ...]] = [
+        (left, 1, p, right) for p, left, right in zip(dims, bonds, bonds[1:], strict=False)
+    ]
+    shapes[-1] = (bonds[-2], out, dims[-1], 1)
+    return shapes
+
+
+def _bonds(dims: tuple[int, ...], out: int, bond_dim: int) -> tuple[int, ...]:
+    """Bonds of a block, the last of which is the new physical index."""
+    return (*cut_bonds((*dims[:-1], dims[-1] * out), bond_dim)[:-1], out)
 
 
 def _weight(
@@ -164,11 +181,8 @@ def _weight(
 ) -> list[np.ndarray]:
     """MPO cores (left, out, in, right) of one block."""
     size = len(dims)
-    inner = (
-        min(bond_dim, dims_product(dims[:k]), dims_product(dims[k:]) * out) for k in range(1, size)
-    )
-    noise, cores = min(1.0, 2.0 / size), []
-    for k, (p, (left, right)) in enumerate(zip(dims, pairwise((1, *inner, out)), strict=True)):
+    noise, cores, bonds = min(1.0, 2.0 / size), [], _bonds(dims, out, bond_dim)
+    for k, (p, (left, right)) in enumerate(zip(dims, pairwise(bonds), strict=True)):
         core = noise * rng.standard_normal((left, p, right)) / np.sqrt(p * right)
         core[:, 0] += semi_orthogonal(rng, right, left).T if k == size - 1 else np.eye(left, right)
         cores.append(core)

@@ -1,36 +1,39 @@
-"""Saving and loading models: safetensors files that hold data only, written atomically."""
+"""Saving and loading models: safetensors files that hold data only, written atomically.
+
+A file is not trusted. Nothing in it is executed or imported; what it describes is compared with
+the arrays it holds before anything of that size is made; arrays are of one floating dtype and
+finite.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from .. import nonlinear
-from ..arrays.backend import to_numpy
-from ..encoding import Encoder
+from ..arrays.backend import DTYPES, to_numpy
 from .atomic import replacing
-from .coarsen import Coarsen
 from .layer import Layer
-from .linear import Linear
-from .readouts import Expectation, Readout
-from .residual import Residual
-from .sequential import Sequential
+from .registry import Shapes, class_of, expecting, name_of
+from .signature import construct
+
+if TYPE_CHECKING:
+    from ..encoding import Encoder
 
 FORMAT = "ftnn-model-1"
+_DEEPEST = 32
+"""Layers inside layers that a file may describe."""
+
 _DIGEST = "sha256"
-_LAYERS: dict[str, Callable[..., Layer]] = {
-    **{cls.__name__: cls for cls in (Linear, Coarsen, Residual, Sequential, Readout, Expectation)},
-    **{name: getattr(nonlinear, name) for name in nonlinear.__all__},
-}
 
 
-def save(model: Layer, path: str | os.PathLike, encoder: Encoder | None = None) -> None:
+def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None) -> None:
     """Save a model, and the encoder of its inputs if given, as one safetensors file.
 
     The file is written beside its place and moved there in one step: a crash leaves either the
@@ -39,10 +42,17 @@ def save(model: Layer, path: str | os.PathLike, encoder: Encoder | None = None) 
     Parameters
     ----------
     model : Layer
-        On any backend; the arrays are saved from host memory in their dtype.
+        On any backend; the arrays are saved from host memory in their dtype. Layers of your own
+        are saved as well: whoever loads the file has to define their classes first.
     path : path
         By custom ending in ``.safetensors``.
     encoder : Encoder, optional
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the file could not be loaded again: an argument that is a callable, a class whose name
+        another one has taken, arrays that mix dtypes or hold NaN. Nothing is written.
 
     Examples
     --------
@@ -54,8 +64,10 @@ def save(model: Layer, path: str | os.PathLike, encoder: Encoder | None = None) 
     """
     if not isinstance(model, Layer):
         raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
-    tensors = {f"model.{name}": to_numpy(a) for name, a in model.named_arrays().items()}
     about: dict[str, Any] = {"format": FORMAT, "model": describe(model)}
+    arrays = {name: to_numpy(array) for name, array in model.named_arrays().items()}
+    _check_arrays(arrays, "the model cannot be saved")
+    tensors = {f"model.{name}": array for name, array in arrays.items()}
     if encoder is not None:
         tensors |= {f"encoder.{name}": a for name, a in encoder.buffers.items()}
         about["encoder"] = {"type": type(encoder).__name__, "config": encoder.config()}
@@ -104,9 +116,9 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def describe(model: Layer) -> dict[str, Any]:
-    """Nested description of a model: type, constructor arguments, children."""
+    """Return a nested description of a model: type, constructor arguments, children."""
     return {
-        "type": type(model).__name__,
+        "type": name_of(model),
         "config": model.config(),
         "children": {name: describe(child) for name, child in model.children.items()},
     }
@@ -128,56 +140,125 @@ def load(path: str | os.PathLike) -> Layer:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut off, is not a model of ftnn, or does not fit its own description.
+        If the file is cut off or damaged, is not a model of ftnn, does not fit its own
+        description, holds NaN, or has a layer whose class is not defined.
     """
     tensors, about = _read(path)
+    arrays = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     try:
-        model = build(about["model"])
-        arrays = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
+        _check_arrays(arrays, "its arrays cannot be used")
+        model = build(about["model"], {name: array.shape for name, array in arrays.items()})
         missing = model.named_arrays().keys() - arrays.keys()
         if missing:
             raise ValueError(f"array {min(missing)!r} is missing")
         model.set_arrays(arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path} does not hold a complete model: {error} is missing") from None
+    except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path} does not hold a complete model: {error}") from None
     return model
 
 
-def load_encoder(path: str | os.PathLike) -> Encoder | None:
+def load_encoder(path: str | os.PathLike) -> "Encoder | None":
     """Load the encoder saved with a model, or None if there is none."""
     tensors, about = _read(path)
     if about.get("encoder") is None:
         return None
+    arrays = {k[len("encoder.") :]: v for k, v in tensors.items() if k.startswith("encoder.")}
     try:
-        kind = Encoder.named(about["encoder"]["type"])
-        encoder = kind(**about["encoder"]["config"])
-        stored = {k[len("encoder.") :]: v for k, v in tensors.items() if k.startswith("encoder.")}
-        encoder.set_buffers(stored)
-    except (KeyError, TypeError, ValueError) as error:
+        config = about["encoder"]["config"]
+        _check_encoder(config, arrays)
+        encoder = _encoder_class(about["encoder"]["type"])(**config)
+        encoder.set_buffers(arrays)
+    except KeyError as error:
+        raise ValueError(f"{path} does not hold a complete encoder: {error} is missing") from None
+    except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path} does not hold a complete encoder: {error}") from None
     return encoder
 
 
-def build(description: dict[str, Any]) -> Layer:
-    """Make a model, with fresh arrays, from what :func:`describe` returned."""
-    kind = description["type"]
-    if kind not in _LAYERS:
-        raise ValueError(f"unknown layer type {kind!r}")
-    children = [build(child) for child in description["children"].values()]
-    return _LAYERS[kind](*children, **description["config"])
+def build(description: Mapping[str, Any], shapes: Shapes | None = None, depth: int = 0) -> Layer:
+    """Make a model, with fresh arrays, from what :func:`describe` returned.
+
+    Parameters
+    ----------
+    description : mapping
+    shapes : dict of str to tuple of int, optional
+        Of the arrays that the model must have, by dotted name: a layer that asks for others is
+        refused before it makes them.
+    depth : int
+        How deep in the model it is.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"layers are nested more than {_DEEPEST} deep")
+    _expect(description, Mapping, "the description of a layer")
+    children = _expect(description["children"], Mapping, "children")
+    config = _expect(description["config"], Mapping, "config")
+    cls = class_of(description["type"])
+    own: Shapes = {}
+    inside: dict[str, Shapes] = {name: {} for name in children}
+    for name, shape in (shapes or {}).items():
+        first, _, rest = name.partition(".")
+        if rest and first in inside:
+            inside[first][rest] = shape
+        else:
+            own[name] = shape
+    layers = {
+        name: build(child, None if shapes is None else inside[name], depth + 1)
+        for name, child in children.items()
+    }
+    if shapes is None:
+        return construct(cls, layers, dict(config))
+    with expecting(cls, own):
+        return construct(cls, layers, dict(config))
+
+
+def _expect(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is a {type(value).__name__}, expected an object")
+    return value
 
 
 def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     tensors, metadata = read_tensors(path)
     try:
         about = json.loads(metadata.get("ftnn", "null"))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         about = None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(
             f"{path} is a safetensors file, but not a model saved by ftnn.save ({FORMAT})"
         )
     return tensors, about
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], words: str) -> None:
+    """Raise ``ValueError`` unless all arrays have one floating dtype and are finite."""
+    dtypes = sorted({array.dtype.name for array in arrays.values()})
+    if len(dtypes) > 1 or not set(dtypes) <= set(DTYPES):
+        raise ValueError(
+            f"{words}: they are {' and '.join(dtypes)}, expected a single one of "
+            f"{', '.join(DTYPES)}"
+        )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{words}: {name!r} holds NaN or infinite entries")
+
+
+def _check_encoder(config: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ``ValueError`` for arrays that are not finite or not of the images described."""
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+            raise ValueError(f"encoder.{name} holds NaN or infinite entries")
+    if "image_shape" in config and list(config["image_shape"]) != list(arrays["mean"].shape):
+        raise ValueError(
+            f"encoder.mean has shape {arrays['mean'].shape}, expected {config['image_shape']}"
+        )
+
+
+def _encoder_class(name: str) -> type["Encoder"]:
+    """Return a class by its name; the room of encoders is further down and imported here."""
+    return import_module(f"{__package__.partition('.')[0]}.encoding").Encoder.named(name)
 
 
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

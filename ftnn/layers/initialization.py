@@ -6,13 +6,43 @@ import numpy as np
 
 from ..arrays.scales import spread
 from ..arrays.sketches import test_matrices
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, cut_bonds
 from ..chains.operators import weight_bonds
 from ..chains.overlap import overlap
 
+Shapes = list[tuple[int, ...]]
 
-def sketch_of_layer(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Test matrices (size, dim) of a layer's sketch, the first row along the constant channel."""
+
+def weight_shapes(in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond) -> Shapes:
+    """Return the shapes (left, out, in, right) of :func:`initial_weight`."""
+    bonds = weight_bonds(out_dims, in_dims, bond_dim)
+    return list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
+
+
+def bias_shapes(out_dims: tuple[int, ...]) -> Shapes:
+    """Return the shapes (1, 1, out, 1) of :func:`initial_bias`."""
+    return [(1, 1, out, 1) for out in out_dims]
+
+
+def sketch_shapes(dims: tuple[int, ...], *max_bonds: MaxBond) -> Shapes:
+    """Return the shapes (size, dim) of :func:`sketch_of_layer`, for outputs of any of the bonds.
+
+    The size is the largest bond, cut to what the dimensions allow.
+    """
+    size = max(max(cut_bonds(dims, max_bond)) for max_bond in max_bonds)
+    return [(size, dim) for dim in dims[:-1]]
+
+
+def sketch_of_layer(
+    dims: tuple[int, ...], seed: int, *max_bonds: MaxBond
+) -> tuple[np.ndarray, ...]:
+    """Draw the test matrices (size, dim) of a layer, the first row along the constant channel."""
+    size = max(max(cut_bonds(dims, max_bond)) for max_bond in max_bonds)
+    return sketch_rows(size, seed, *dims)
+
+
+def sketch_rows(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
+    """Draw ``size`` rows of :func:`sketch_of_layer`; the first are the same for every size."""
     omegas = tuple(omega.copy() for omega in test_matrices(dims, size, seed))
     for omega in omegas:
         # the first row favours the constant channel, so that its sign does not flip

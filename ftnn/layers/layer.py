@@ -1,22 +1,41 @@
 """Layer: what every layer of a fully tensorized network is."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 from autoray import infer_backend
 
 from ..arrays.backend import Array, convert
+from ..arrays.functions import dims_product
+from ..chains.bonds import check_memory
 from ..chains.states import MPS
-from ..chains.terms import Cores
+from ..chains.terms import Cores, Term
+from .registry import check_expected, register
+from .signature import json_arguments
+from .summary import describe_layer, html, table
 
 
 class Layer(ABC):
     """A map on batched chains, with its arrays and its parts declared in three dictionaries.
 
     A layer is written once, on the tuple of core arrays, and runs on the backend those live on.
-    Subclasses fill the fields in their constructor and define :meth:`apply` and
-    :meth:`config`; nothing else is overridden.
+    A subclass fills the fields in its constructor and defines :meth:`apply`. What else there is to
+    know of a layer has a default here that is right for one that keeps to the conventions below:
+
+    ====================  ==========================================================================
+    :meth:`operators`     its MPOs by name; none
+    :meth:`terms`         the exact output before truncation, as a lazy chain; nothing is truncated
+    :meth:`rescale`       multiply the output by a number; a layer without a scale
+    :meth:`update_grid`   adapt to inputs, where :attr:`has_grid`
+    :meth:`config`        the arguments of the constructor, read from attributes of their names
+    ====================  ==========================================================================
+
+    *Conventions.* An argument of the constructor is kept under its own name: as an attribute, or,
+    if it is a layer, in ``children``. Every subclass is registered by the name of its class, so
+    that :func:`ftnn.save` and :func:`ftnn.load` know it; in another process it has to be defined
+    (imported) before a file with it is loaded.
 
     Attributes
     ----------
@@ -30,16 +49,34 @@ class Layer(ABC):
         Physical dimensions taken and returned; None means any, and the same.
     training : bool
         Whether the layer is being trained; False at first. See :meth:`train`.
-    truncates : bool
-        Whether it truncates: what it keeps for a backward pass is then thinned out site by site,
-        where asked for (:attr:`ftnn.Sequential.recompute`), instead of as a whole.
+    recomputes_itself : bool
+        Whether the layer, with :attr:`ftnn.Sequential.recompute`, recomputes its own steps in the
+        backward pass, as truncations do site by site; False for layers that are to be recomputed
+        as a whole from their input.
     batch_share : (int, int) or None
         Set while several processes share a batch: which of its rows is the first here, and how
         many it has. A layer that draws does so for the whole batch, and takes its rows.
+
+    Examples
+    --------
+    >>> import numpy as np, ftnn
+    >>> class Scale(ftnn.Layer):
+    ...     def __init__(self, factor: float):
+    ...         super().__init__()
+    ...         self.factor = factor
+    ...
+    ...     def apply(self, cores):
+    ...         return (self.factor * cores[0], *cores[1:])
+    >>> Scale(2.0), Scale(2.0).config()
+    (Scale(factor=2.0), {'factor': 2.0})
     """
 
-    truncates = False
+    recomputes_itself = False
     batch_share: tuple[int, int] | None = None
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        register(cls)
 
     def __init__(
         self,
@@ -57,9 +94,117 @@ class Layer(ABC):
     def apply(self, cores: Cores) -> Any:
         """Map core arrays ``(batch, left, phys, right)``; what ``layer(x)`` does inside."""
 
-    @abstractmethod
+    def operators(self) -> dict[str, Cores]:
+        """Return the operators of the layer, cores ``(left, out, in, right)`` by name."""
+        return {}
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the exact output as a lazy chain, before any truncation.
+
+        Parameters
+        ----------
+        cores : tuple of array (batch, left, phys, right)
+            The input.
+
+        Returns
+        -------
+        tuple of Term
+            Their sum is what :meth:`apply` approximates; empty if the layer truncates nothing, or
+            its exact output is no such sum.
+        """
+        return ()
+
+    def rescale(self, log_factor: float) -> None:
+        """Multiply the output by ``exp(log_factor)`` by changing the arrays, in place.
+
+        The default does nothing: a layer without a scale of its own. One that has :meth:`operators`
+        and defines this is scaled by :func:`ftnn.calibrate`.
+        """
+        return
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether :meth:`update_grid` can adapt the layer to its inputs."""
+        return False
+
+    def update_grid(self, cores: Cores, uniform: float = 0.1) -> None:
+        """Move the grid of the layer to where its inputs are; for layers that have one."""
+        raise ValueError(f"{type(self).__name__} has no grid to update")
+
+    def dense_params(self) -> int | None:
+        """Count the entries of the dense matrices that :meth:`operators` stand for.
+
+        Returns
+        -------
+        int or None
+            Exact, however large; None without operators.
+        """
+        operators = self.operators().values()
+        if not operators:
+            return None
+        return sum(math.prod(dims_product(w.shape[1:3]) for w in cores) for cores in operators)
+
     def config(self) -> dict[str, Any]:
-        """Arguments of the constructor, as JSON types."""
+        """Return the arguments of the constructor as JSON types, without those that are layers.
+
+        Raises
+        ------
+        TypeError
+            If an argument is not kept under its name.
+        ValueError
+            If an argument is not data, such as a callable.
+        """
+        return json_arguments(self)
+
+    @final
+    def declare(self, shapes: Mapping[str, tuple[int, ...]], argument: str) -> None:
+        """Check the arrays that a constructor is about to make, by their shapes.
+
+        Parameters
+        ----------
+        shapes : dict of str to tuple of int
+            By the names that the arrays will have in ``params`` and ``buffers``.
+        argument : str
+            What makes them large, and has to be chosen smaller if they are too large.
+
+        Raises
+        ------
+        ValueError
+            If they would not fit into memory; while a file is loaded, if they are not what the
+            file holds.
+        """
+        check_expected(type(self), shapes)
+        check_memory(shapes.values(), argument)
+
+    def __repr__(self) -> str:
+        return describe_layer(self)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+    @final
+    def summary(self) -> str:
+        """Return a table of the layers: dimensions, bonds, parameters and compression.
+
+        Returns
+        -------
+        str
+            To be printed; :func:`ftnn.interpret.layer_report` tells more, given inputs.
+
+        Examples
+        --------
+        >>> import ftnn
+        >>> dims = (4,) * 10
+        >>> model = ftnn.Sequential(ftnn.Linear(dims, dims, 3, 8), ftnn.Readout(dims, 10, 5))
+        >>> print(model.summary())
+        path  type     dims                    weight bond  max bond  params  dense params
+        ----------------------------------------------------------------------------------
+        0     Linear   (4,) * 10 -> (4,) * 10            3         8   1,288        1.1e12
+        1     Readout  (4,) * 10 -> 10                   5             1,692    10,485,760
+        ----------------------------------------------------------------------------------
+        2,980 parameters; 1.1e12 as dense matrices, 3.7e8 times as many
+        """
+        return table(self)
 
     @final
     def __call__(self, x: MPS) -> Any:
@@ -124,13 +269,7 @@ class Layer(ABC):
     @final
     def num_params(self) -> int:
         """Count the trainable entries."""
-        total = 0
-        for array in self.named_params().values():
-            size = 1
-            for dim in array.shape:
-                size *= int(dim)
-            total += size
-        return total
+        return sum(dims_product(array.shape) for array in self.named_params().values())
 
     @final
     def train(self, mode: bool = True) -> Self:
@@ -193,11 +332,19 @@ class Layer(ABC):
             )
 
 
-def named(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
-    """Entries of ``params`` or ``buffers`` for one array a site."""
+def named(prefix: str, arrays: Sequence[Any]) -> dict[str, Any]:
+    """Entries of ``params`` or ``buffers`` for one array a site, or their shapes."""
     return {f"{prefix}.{k}": array for k, array in enumerate(arrays)}
 
 
 def collect(store: dict[str, Array], prefix: str) -> Cores:
     """Arrays that :func:`named` put there, in the order of the sites."""
     return tuple(array for name, array in store.items() if name.startswith(prefix + "."))
+
+
+def scale_evenly(store: dict[str, Array], prefix: str, log_factor: float) -> None:
+    """Multiply a chain in ``store`` by ``exp(log_factor)``, spread evenly over its cores."""
+    names = [name for name in store if name.startswith(prefix + ".")]
+    factor = math.exp(log_factor / len(names))
+    for name in names:
+        store[name] = store[name] * factor

@@ -1,15 +1,25 @@
 """Linear: MPO times MPS plus MPS, truncated."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from ..chains.bonds import MaxBond, check_bonds, largest_bond
+import numpy as np
+
+from ..arrays.backend import to_numpy
+from ..arrays.functions import dims_product
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.states import check_both_dims
 from ..chains.terms import Apply, Cores, State, Term
 from ..truncation.methods import METHODS
 from ..truncation.src import compress_src
-from .initialization import initial_bias, initial_weight, sketch_of_layer
-from .layer import Layer, collect, named
+from .initialization import (
+    bias_shapes,
+    initial_bias,
+    initial_weight,
+    sketch_of_layer,
+    sketch_shapes,
+    weight_shapes,
+)
+from .layer import Layer, collect, named, scale_evenly
 
 
 class Linear(Layer):
@@ -60,7 +70,7 @@ class Linear(Layer):
 
     in_dims: tuple[int, ...]
     out_dims: tuple[int, ...]
-    truncates = True
+    recomputes_itself = True
 
     def __init__(
         self,
@@ -80,14 +90,24 @@ class Linear(Layer):
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed
+        self.declare(
+            named("weight", weight_shapes(in_dims, out_dims, bond_dim))
+            | (named("bias", bias_shapes(out_dims)) if bias else {})
+            | named("omega", sketch_shapes(out_dims, max_bond)),
+            "bond_dim or max_bond",
+        )
         self.params |= named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
         if bias:
             self.params |= named("bias", initial_bias(out_dims, seed))
-        self.buffers |= named("omega", sketch_of_layer(out_dims, largest_bond(max_bond), seed))
+        self.buffers |= named("omega", sketch_of_layer(out_dims, seed, max_bond))
+
+    def operators(self) -> dict[str, Cores]:
+        """Return the weight."""
+        return {"weight": collect(self.params, "weight")}
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output as a lazy chain, before truncation."""
-        product = Term(Apply(collect(self.params, "weight"), State(cores)))
+        product = Term(Apply(self.operators()["weight"], State(cores)))
         if not self.bias:
             return (product,)
         return (product, Term(State(collect(self.params, "bias"))))
@@ -96,18 +116,17 @@ class Linear(Layer):
         """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
         omegas, terms = collect(self.buffers, "omega"), self.terms(cores)
         if self.method != "src":
-            found, _ = METHODS[self.method](terms, self.max_bond, 0.0, self.seed)
-            terms = (Term(State(found)),)
+            result, _ = METHODS[self.method](terms, self.max_bond, 0.0, self.seed)
+            terms = (Term(State(result)),)
         return compress_src(terms, omegas, self.max_bond)
 
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "in_dims": list(self.in_dims),
-            "out_dims": list(self.out_dims),
-            "bond_dim": self.bond_dim,
-            "max_bond": self.max_bond,
-            "bias": self.bias,
-            "method": self.method,
-            "seed": self.seed,
-        }
+    def rescale(self, log_factor: float) -> None:
+        """Multiply weight and bias by ``exp(log_factor)``; a bias of zero stays as it is."""
+        scale_evenly(self.params, "weight", log_factor)
+        if self.bias and np.any(to_numpy(collect(self.params, "bias")[-1])):
+            scale_evenly(self.params, "bias", log_factor)
+
+    def dense_params(self) -> int:
+        """Count the entries of the dense matrix and of the bias."""
+        matrix = dims_product(self.out_dims) * dims_product(self.in_dims)
+        return matrix + self.bias * dims_product(self.out_dims)

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from autoray import do
@@ -22,8 +21,8 @@ from ..chains.overlap import (
 )
 from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
-from .initialization import initial_weight
-from .layer import Layer, collect, named
+from .initialization import initial_weight, weight_shapes
+from .layer import Layer, collect, named, scale_evenly
 
 
 class Head(Layer):
@@ -48,6 +47,14 @@ class Head(Layer):
         """Site of the output index."""
         return len(self.in_dims) // 2
 
+    def operators(self) -> dict[str, Cores]:
+        """Return the weight, with the output index on the outgoing one of the middle site."""
+        return {"weight": collect(self.params, "weight")}
+
+    def rescale(self, log_factor: float) -> None:
+        """Multiply the outputs by ``exp(log_factor)``: they are linear in the weight."""
+        scale_evenly(self.params, "weight", log_factor)
+
     @abstractmethod
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
@@ -56,15 +63,6 @@ class Head(Layer):
         """Map cores ``(batch, left, in, right)`` to outputs ``(batch, num_outputs)``."""
         out, log_scale = self.contract(cores)
         return out * as_dtype_of(do("exp", log_scale), out)[:, None]
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "in_dims": list(self.in_dims),
-            "num_outputs": self.num_outputs,
-            "bond_dim": self.bond_dim,
-            "seed": self.seed,
-        }
 
 
 class Readout(Head):
@@ -98,6 +96,8 @@ class Readout(Head):
         super().__init__(in_dims, num_outputs, bond_dim, seed)
         outs = [1] * len(self.in_dims)
         outs[self.center] = num_outputs
+        shapes = weight_shapes(self.in_dims, tuple(outs), bond_dim)
+        self.declare(named("weight", shapes), "bond_dim")
         # (left, out, in, right); out is 1 but on the middle site
         cores = initial_weight(self.in_dims, tuple(outs), bond_dim, seed)
         self.params |= named("weight", cores)
@@ -165,14 +165,17 @@ class Expectation(Head):
         super().__init__(in_dims, num_outputs, bond_dim, seed)
         rng = np.random.default_rng((seed, 3))
         bonds = weight_bonds(self.in_dims, self.in_dims, bond_dim)
+        copies = [num_outputs if k == self.center else 1 for k in range(len(self.in_dims))]
+        outs = [n * p for n, p in zip(copies, self.in_dims, strict=True)]
+        shapes = list(zip(bonds[:-1], outs, self.in_dims, bonds[1:], strict=True))
+        self.declare(named("weight", shapes), "bond_dim")
         noise = min(1.0, 2.0 / len(self.in_dims))
         cores = []
         for k, (p, left, right) in enumerate(zip(self.in_dims, bonds[:-1], bonds[1:], strict=True)):
-            copies = num_outputs if k == self.center else 1
-            core = rng.standard_normal((left, copies, p, p, right)) * noise / np.sqrt(p)
+            core = rng.standard_normal((left, copies[k], p, p, right)) * noise / np.sqrt(p)
             core += np.eye(left, right)[:, None, None, None, :] * np.eye(p)[:, :, None]
             # (left, copies * out, in, right): the output index goes with the physical one
-            cores.append(core.reshape(left, copies * p, p, right))
+            cores.append(core.reshape(shapes[k]))
         self.params |= named("weight", cores)
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:

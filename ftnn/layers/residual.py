@@ -1,11 +1,9 @@
 """Residual: a layer added to its input."""
 
-from typing import Any
-
-from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.terms import Cores, State, Term
 from ..truncation.src import compress_src
-from .initialization import sketch_of_layer
+from .initialization import sketch_of_layer, sketch_shapes
 from .layer import Layer, collect, named
 
 
@@ -22,7 +20,7 @@ class Residual(Layer):
         Seed of the test matrices.
     """
 
-    truncates = True
+    recomputes_itself = True
 
     def __init__(self, layer: Layer, max_bond: MaxBond, seed: int = 0):
         if layer.in_dims is None:
@@ -35,17 +33,14 @@ class Residual(Layer):
         super().__init__(layer.in_dims, layer.in_dims)
         self.max_bond, self.seed = max_bond, seed
         self.children["layer"] = layer
-        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, largest_bond(max_bond), seed))
+        self.declare(named("omega", sketch_shapes(layer.in_dims, max_bond)), "max_bond")
+        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """Return the exact output as a lazy chain, before truncation."""
+        """Return the input plus what the layer inside makes of it, before truncation."""
         return (Term(State(cores)), Term(State(self.children["layer"].apply(cores))))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores to cores of the same physical dimensions."""
         omegas = collect(self.buffers, "omega")
         return compress_src(self.terms(cores), omegas, self.max_bond)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor; the layer inside is described by itself."""
-        return {"max_bond": self.max_bond, "seed": self.seed}

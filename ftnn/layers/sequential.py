@@ -26,7 +26,7 @@ class Sequential(Layer):
         half of the memory, a quarter more time. False at first.
     """
 
-    truncates = True
+    recomputes_itself = True
 
     def __init__(self, *layers: Layer):
         if not layers:
@@ -64,13 +64,9 @@ class Sequential(Layer):
             return cores
         with recomputing():
             for layer in self.layers:
-                again = None if layer.truncates else _repeatable(layer)
+                again = None if layer.recomputes_itself else _repeatable(layer)
                 cores = recompute(again, cores) if again else layer.apply(cores)
         return cores
-
-    def config(self) -> dict[str, Any]:
-        """No argument of its own; the layers describe themselves."""
-        return {}
 
 
 def _repeatable(layer: Layer) -> Callable[[Cores], Any]:

@@ -132,10 +132,10 @@ def bsplines(u: Array, knots: Array, order: int) -> list[Array]:
 def uniform_knots(grid: int, order: int, odd: bool) -> np.ndarray:
     """Knots of ``grid`` even intervals (on either side of 0, if ``odd``), and ``order`` beyond."""
     count = 2 * grid if odd else grid
-    return extended(np.linspace(-EXTENT, EXTENT, count + 1), order)
+    return extend_knots(np.linspace(-EXTENT, EXTENT, count + 1), order)
 
 
-def extended(inner: np.ndarray, order: int) -> np.ndarray:
+def extend_knots(inner: np.ndarray, order: int) -> np.ndarray:
     """Add ``order`` knots on both sides, as far apart as the outermost ones."""
     steps = np.arange(1, order + 1)
     before = inner[0] - steps[::-1] * (inner[1] - inner[0])
@@ -167,4 +167,4 @@ def adapted_knots(
     inner = uniform * even + (1.0 - uniform) * quantiles
     if odd:
         inner = np.concatenate([-inner[:0:-1], inner])
-    return extended(inner, order)
+    return extend_knots(inner, order)

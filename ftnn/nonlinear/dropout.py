@@ -1,7 +1,6 @@
 """Dropout of physical channels, as a random operator on the state."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,3 @@ class Dropout(Layer):
             out.append(concat((core[:, :, :1], core[:, :, 1:] * factor), 2))
             start += p
         return tuple(out)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {"rate": self.rate, "seed": self.seed}

@@ -1,11 +1,9 @@
 """Elementwise: any function of the entries of the vector, by cross interpolation."""
 
-from typing import Any
-
 import numpy as np
 
 from ..arrays.backend import as_index, to_numpy
-from ..chains.bonds import check_tolerance
+from ..chains.bonds import check_tolerance, cut_bonds
 from ..chains.states import MPS, check_positive
 from ..chains.terms import Cores, State, Term
 from ..layers.layer import Layer
@@ -15,6 +13,8 @@ from .functions import Function, check_real, resolve
 
 SAMPLES = 1000
 """Random places at which an error is measured."""
+
+MAX_SWEEPS = 1000
 
 START = 4
 """Bond dimension that a search by tolerance starts from; it doubles."""
@@ -30,8 +30,9 @@ class Elementwise(Layer):
     Parameters
     ----------
     fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
-        A callable takes and returns arrays of any backend, entry by entry; a model with one
-        cannot be saved. It need not vanish at zero.
+        A callable takes and returns arrays entry by entry, of any backend or of one, e.g.
+        ``torch.tanh``, on which the layer then has to be used; a model with one cannot be saved.
+        It need not vanish at zero.
     max_bond : int, optional
         Bond dimension of the output.
     rtol : float
@@ -39,7 +40,7 @@ class Elementwise(Layer):
         0: the bond doubles until the sampled error of every sample is below ``rtol``, or
         ``max_bond`` is reached; then it is cut down by SVDs within ``rtol``.
     sweeps : int
-        Sweeps to and fro that choose the index sets.
+        Sweeps to and fro that choose the index sets, at most 1000.
     seed : int
         Of the index sets to start from, and of the places where errors are sampled.
 
@@ -72,13 +73,19 @@ class Elementwise(Layer):
         seed: int = 0,
     ):
         super().__init__()
-        self.fn, self.name, _ = resolve(fn, at_zero=False)
+        self.function = resolve(fn, at_zero=False)
+        self.fn = self.function.argument
         if max_bond is not None:
             check_positive(max_bond, "max_bond")
         check_tolerance(rtol)
         if max_bond is None and rtol == 0.0:
             raise ValueError("max_bond is None and rtol 0; give at least one of them")
         check_positive(sweeps, "sweeps")
+        if sweeps > MAX_SWEEPS:
+            raise ValueError(
+                f"sweeps is {sweeps}, expected at most {MAX_SWEEPS}; after a few the index sets "
+                "hardly change"
+            )
         self.max_bond, self.rtol, self.sweeps, self.seed = max_bond, rtol, sweeps, seed
 
     def apply(self, cores: Cores) -> Cores:
@@ -86,10 +93,10 @@ class Elementwise(Layer):
         check_real(cores, "Elementwise")
         if self.rtol == 0.0:
             assert self.max_bond is not None
-            return interpolate(self.fn, cores, self.max_bond, self.sweeps, self.seed)
+            return interpolate(self.function, cores, self.max_bond, self.sweeps, self.seed)
         bond, largest = START, self.max_bond or _largest(cores)
         while True:
-            out = interpolate(self.fn, cores, min(bond, largest), self.sweeps, self.seed)
+            out = interpolate(self.function, cores, min(bond, largest), self.sweeps, self.seed)
             if float(self._error(cores, out).max()) <= self.rtol or bond >= largest:
                 break
             bond *= 2
@@ -115,40 +122,17 @@ class Elementwise(Layer):
         rng = np.random.default_rng((self.seed, 5))
         places = np.stack([rng.integers(0, c.shape[2], SAMPLES) for c in cores], axis=1)
         index = as_index(places, cores[0])
-        exact = to_numpy(self.fn(entries(cores, index))).astype(np.float64)
-        found = to_numpy(entries(out, index)).astype(np.float64)
+        exact = to_numpy(self.function(entries(cores, index))).astype(np.float64)
+        values = to_numpy(entries(out, index)).astype(np.float64)
         if not np.isfinite(exact).all():
             raise ValueError(
                 "fn gives NaN or infinity on entries of x; restrict x, or give a function that is "
                 "finite there"
             )
         size = np.linalg.norm(exact, axis=1)
-        return np.linalg.norm(found - exact, axis=1) / np.where(size > 0, size, 1.0)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        if self.name is None:
-            raise ValueError(
-                "fn is a callable, which a file of data cannot hold; use one of the named functions"
-            )
-        return {
-            "fn": self.name,
-            "max_bond": self.max_bond,
-            "rtol": self.rtol,
-            "sweeps": self.sweeps,
-            "seed": self.seed,
-        }
+        return np.linalg.norm(values - exact, axis=1) / np.where(size > 0, size, 1.0)
 
 
 def _largest(cores: Cores) -> int:
     """Largest bond dimension that a vector of these dimensions can need."""
-    left = right = 1
-    dims = [core.shape[2] for core in cores]
-    sizes = []
-    for k in range(1, len(dims)):
-        left = min(left * dims[k - 1], 2**20)
-        right = 1
-        for d in dims[k:]:
-            right = min(right * d, 2**20)
-        sizes.append(min(left, right))
-    return max(sizes, default=1)
+    return max(cut_bonds([core.shape[2] for core in cores], 2**20))

@@ -91,15 +91,23 @@ class FeatureMap(Layer):
                 )
         check_positive(hidden, "hidden")
         super().__init__(phys_dims, out_dims)
-        self.fn, self.name, _ = resolve(fn, at_zero=True)
-        self.hidden, self.share, self.seed = hidden, share, seed
+        function = resolve(fn, at_zero=True)
+        self.phys_dims, self.hidden, self.share, self.seed = phys_dims, hidden, share, seed
+        self.fn, self.function = function.argument, function
         rng = np.random.default_rng((seed, 4))
         n, p, q = 1 if share else len(phys_dims), phys_dims[0] - 1, out_dims[0] - 1
+        shapes = {
+            "inner": (n, p, hidden),
+            "inner_bias": (n, 1, hidden),
+            "outer": (n, hidden, q),
+            "outer_bias": (n, 1, q),
+        }
+        self.declare(shapes, "hidden")
         self.params |= {
-            "inner": rng.standard_normal((n, p, hidden)) / np.sqrt(p),
-            "inner_bias": np.zeros((n, 1, hidden)),
-            "outer": rng.standard_normal((n, hidden, q)) / np.sqrt(hidden),
-            "outer_bias": np.zeros((n, 1, q)),
+            "inner": rng.standard_normal(shapes["inner"]) / np.sqrt(p),
+            "inner_bias": np.zeros(shapes["inner_bias"]),
+            "outer": rng.standard_normal(shapes["outer"]) / np.sqrt(hidden),
+            "outer_bias": np.zeros(shapes["outer_bias"]),
         }
 
     def apply(self, cores: Cores) -> Cores:
@@ -113,25 +121,10 @@ class FeatureMap(Layer):
             )
         x = stack([core[:, 0, :, 0] for core in cores], 0)  # (sites, batch, phys)
         constant, xi = coordinates(x)
-        inner = self.fn(xi @ self.params["inner"] + self.params["inner_bias"])
+        inner = self.function(xi @ self.params["inner"] + self.params["inner_bias"])
         phi = inner @ self.params["outer"] + self.params["outer_bias"]
         y = constant * concat((do("ones_like", phi[..., :1]), phi), 2)
         return tuple(y[k][:, None, :, None] for k in range(len(cores)))
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        if self.name is None:
-            raise ValueError(
-                "fn is a callable, which a file of data cannot hold; use one of the named functions"
-            )
-        return {
-            "phys_dims": list(self.in_dims),
-            "out_dims": list(self.out_dims),
-            "hidden": self.hidden,
-            "fn": self.name,
-            "share": self.share,
-            "seed": self.seed,
-        }
 
 
 def coordinates(x: Array) -> tuple[Array, Array]:

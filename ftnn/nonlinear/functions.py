@@ -1,12 +1,15 @@
 """Functions of one variable by name, on arrays of any backend, and the scaling of core entries."""
 
 import math
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from autoray import do
+from autoray import do, infer_backend
 
-from ..arrays.backend import Array, is_complex
+from ..arrays.backend import BACKENDS, Array, convert, is_complex, to_numpy
 from ..arrays.functions import erf
 from ..arrays.scales import safe_norm
 
@@ -54,8 +57,42 @@ FUNCTIONS: dict[str, Function] = {
 """Functions that a layer can be saved with."""
 
 
-def resolve(fn: str | Function, at_zero: bool) -> tuple[Function, str | None, float]:
-    """Look a function up, and try it.
+@dataclass(frozen=True)
+class Resolved:
+    """A function of entries that has been tried.
+
+    Attributes
+    ----------
+    argument : str or callable
+        What the layer was given: a name, or a callable that has none here.
+    function : callable
+    value : float
+        At the point tried.
+    backend : str or None
+        The only one whose arrays it takes; None for a function of arrays of any.
+    """
+
+    argument: str | Function
+    function: Function
+    value: float
+    backend: str | None = None
+
+    def __call__(self, u: Array) -> Array:
+        """Apply the function, or raise ``TypeError`` for arrays that it does not take."""
+        if self.backend is not None and infer_backend(u) != self.backend:
+            raise TypeError(
+                f"fn, {_name(self.function)}, is a function of {self.backend} arrays, but x lives "
+                f"on {infer_backend(u)}; use layer.to({self.backend!r}), or a function of any "
+                "backend, e.g. by its name"
+            )
+        return self.function(u)
+
+
+def resolve(fn: str | Function, at_zero: bool) -> Resolved:
+    """Look a function up, and try it on a small array.
+
+    A function of torch, NumPy, JAX or CuPy is tried on that backend; any other, such as one of the
+    user's, on NumPy, and if it fails there on what else is loaded.
 
     Parameters
     ----------
@@ -65,31 +102,40 @@ def resolve(fn: str | Function, at_zero: bool) -> tuple[Function, str | None, fl
 
     Returns
     -------
-    function : callable
-    name : str or None
-        None for a callable that has no name here.
-    value : float
-        At the point tried.
+    Resolved
 
     Raises
     ------
     TypeError
-        If ``fn`` is neither a name nor callable, or does not act entry by entry.
+        If ``fn`` is neither a name nor callable, fails on every backend, or does not act entry by
+        entry.
     ValueError
         If the name is unknown, or the value is undefined, infinite or NaN.
     """
+    point = 0.0 if at_zero else 1.0
     if isinstance(fn, str):
         if fn not in FUNCTIONS:
             raise ValueError(f"fn is {fn!r}; choose one of {', '.join(FUNCTIONS)}, or a callable")
-        return FUNCTIONS[fn], fn, float(FUNCTIONS[fn](np.full(1, 0.0 if at_zero else 1.0))[0])
+        return Resolved(fn, FUNCTIONS[fn], float(FUNCTIONS[fn](np.full(1, point))[0]))
+    name = next((key for key, known in FUNCTIONS.items() if known is fn), None)
+    if name is not None:
+        return resolve(name, at_zero)
     if not callable(fn):
         raise TypeError(f"fn is a {type(fn).__name__}, expected a name or a callable of arrays")
-    point = 0.0 if at_zero else 1.0
-    with np.errstate(all="ignore"):
+    home = _home(fn)
+    value, backend, failures = None, home, []
+    for place in [home] if home else ["numpy", *(b for b in _OTHERS if b in sys.modules)]:
         try:
-            value = np.asarray(fn(np.full((2, 3), point)))
-        except ZeroDivisionError:
-            value = np.full((2, 3), math.nan)
+            value = _try(fn, point, place)
+        except Exception as error:  # whatever a function says of arrays it was not made for
+            failures.append(f"on {place}: {type(error).__name__}: {_first_line(error)}")
+        else:
+            backend = place if failures else home
+            break
+    if value is None:
+        raise TypeError(
+            f"fn, {_name(fn)}, fails on an array of shape (2, 3), {'; '.join(failures)}"
+        )
     if value.shape != (2, 3):
         raise TypeError(
             f"fn maps an array (2, 3) to {value.shape}, expected a function of every entry"
@@ -99,8 +145,43 @@ def resolve(fn: str | Function, at_zero: bool) -> tuple[Function, str | None, fl
             f"fn is not finite at {point:g}: fn({point:g}) = {value.flat[0]}; "
             "give a function that is, e.g. lambda u: u * fn(u) or one shifted away from the pole"
         )
-    name = next((key for key, known in FUNCTIONS.items() if known is fn), None)
-    return fn, name, float(value.flat[0])
+    return Resolved(fn, fn, float(value.flat[0]), backend)
+
+
+_OTHERS = tuple(backend for backend in BACKENDS if backend != "numpy")
+
+
+def _home(fn: Function) -> str | None:
+    """Return the backend whose package a function or module belongs to, if it belongs to one."""
+    if isinstance(fn, np.ufunc):  # also those of SciPy
+        return "numpy"
+    owners = (fn, getattr(fn, "__self__", None), type(fn))  # torch.tanh is a builtin method
+    for owner in owners:
+        module = getattr(owner, "__module__", None) or ""
+        root = module.partition(".")[0].removesuffix("lib")
+        if root in BACKENDS:
+            return root
+    return None
+
+
+def _try(fn: Function, point: float, backend: str) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        try:
+            return to_numpy(_as_array(fn(convert(np.full((2, 3), point), backend))))
+        except ZeroDivisionError:
+            return np.full((2, 3), math.nan)
+
+
+def _as_array(value: Any) -> Array:
+    return value if hasattr(value, "shape") else np.asarray(value)
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def scaled_entries(core: Array) -> tuple[Array, Array]:

@@ -1,16 +1,21 @@
 """Gated and Polynomial: nonlinearities that multiply vectors entry by entry."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from autoray import do
 
-from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.states import check_both_dims, check_dims
-from ..chains.terms import Apply, Cores, Hadamard, State, Term
-from ..layers.initialization import initial_weight, sketch_of_layer
-from ..layers.layer import Layer, collect, named
+from ..chains.terms import Apply, Cores, Hadamard, Node, State, Term
+from ..layers.initialization import (
+    initial_weight,
+    sketch_of_layer,
+    sketch_shapes,
+    weight_shapes,
+)
+from ..layers.layer import Layer, collect, named, scale_evenly
 from ..truncation.src import compress_src
 
 
@@ -47,7 +52,7 @@ class Gated(Layer):
     >>> import numpy as np, ftnn
     >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((6, 64)), (4, 4, 4))
     >>> layer = ftnn.nonlinear.Gated((4, 4, 4), (3, 3, 3), bond_dim=2, max_bond=9, inner_bond=8)
-    >>> a, b = (ftnn.MPO(layer.weight(name)).to_dense() for name in "AB")
+    >>> a, b = (ftnn.MPO(cores).to_dense() for cores in layer.operators().values())
     >>> dense = x.to_dense()
     >>> bool(np.allclose(layer(x).to_dense(), (1 + dense @ a.T) * (dense @ b.T)))
     True
@@ -55,7 +60,7 @@ class Gated(Layer):
 
     in_dims: tuple[int, ...]
     out_dims: tuple[int, ...]
-    truncates = True
+    recomputes_itself = True
 
     def __init__(
         self,
@@ -75,40 +80,42 @@ class Gated(Layer):
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.inner_bond = bond_dim, max_bond, inner_bond
         self.offset, self.seed = offset, seed
+        shapes = weight_shapes(in_dims, out_dims, bond_dim)
+        self.declare(
+            named("A", shapes)
+            | named("B", shapes)
+            | named("omega", sketch_shapes(out_dims, max_bond, inner_bond)),
+            "bond_dim, max_bond or inner_bond",
+        )
         for n, name in enumerate("AB"):
             weight = initial_weight(in_dims, out_dims, bond_dim, 2 * seed + n)
             shrink = 0.1 ** (1 / len(weight)) if offset and name == "A" else 1.0
             self.params |= named(name, [core * shrink for core in weight])
-        size = max(largest_bond(max_bond), largest_bond(inner_bond))
-        self.buffers |= named("omega", sketch_of_layer(out_dims, size, seed))
+        self.buffers |= named("omega", sketch_of_layer(out_dims, seed, max_bond, inner_bond))
 
-    def weight(self, name: str) -> Cores:
-        """Cores (left, out, in, right) of "A" or "B"."""
-        return collect(self.params, name)
+    def operators(self) -> dict[str, Cores]:
+        """Return the weights "A" and "B"."""
+        return {name: collect(self.params, name) for name in "AB"}
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the exact output, of the factors A x and B x before their own truncation."""
+        gate, value = (Apply(weight, State(cores)) for weight in self.operators().values())
+        product = Term(Hadamard(gate, value))
+        return (product, Term(value)) if self.offset else (product,)
+
+    def rescale(self, log_factor: float) -> None:
+        """Multiply the output by ``exp(log_factor)``: it is linear in B."""
+        scale_evenly(self.params, "B", log_factor)
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, in, right)`` to ``(batch, left, out, right)``."""
         omegas = collect(self.buffers, "omega")
         gate, value = (
-            State(
-                compress_src((Term(Apply(self.weight(n), State(cores))),), omegas, self.inner_bond)
-            )
-            for n in "AB"
+            State(compress_src((Term(Apply(weight, State(cores))),), omegas, self.inner_bond))
+            for weight in self.operators().values()
         )
         terms = (Term(Hadamard(gate, value)), *((Term(value),) if self.offset else ()))
         return compress_src(terms, omegas, self.max_bond)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "in_dims": list(self.in_dims),
-            "out_dims": list(self.out_dims),
-            "bond_dim": self.bond_dim,
-            "max_bond": self.max_bond,
-            "inner_bond": self.inner_bond,
-            "offset": self.offset,
-            "seed": self.seed,
-        }
 
 
 class Polynomial(Layer):
@@ -138,7 +145,7 @@ class Polynomial(Layer):
     """
 
     in_dims: tuple[int, ...]
-    truncates = True
+    recomputes_itself = True
 
     def __init__(
         self,
@@ -155,26 +162,31 @@ class Polynomial(Layer):
                 f"coefficients is {coefficients!r}, expected two or more finite numbers, c_0 to c_n"
             )
         super().__init__(dims, dims)
+        self.phys_dims = dims
         self.coefficients = [float(value) for value in values]
         self.max_bond, self.seed = max_bond, seed
-        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
+        self.declare(named("omega", sketch_shapes(dims, max_bond)), "max_bond")
+        self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the exact output, a term for every power; nothing of it is truncated."""
+        x, power = State(cores), cast(Node, State(cores))
+        terms = [Term(self._ones(cores), self.coefficients[0])]
+        for coefficient in self.coefficients[1:]:
+            terms.append(Term(power, coefficient))
+            power = Hadamard(x, power)
+        return tuple(term for term in terms if term.scale != 0.0) or tuple(terms[:1])
+
+    def _ones(self, cores: Cores) -> State:
+        return State(tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.phys_dims))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
         omegas, x = collect(self.buffers, "omega"), State(cores)
-        ones = State(tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims))
+        ones = self._ones(cores)
         *rest, second, last = self.coefficients
         terms: tuple[Term, ...] = (Term(x, last), Term(ones, second))
         for coefficient in reversed(rest):
             y = State(compress_src(terms, omegas, self.max_bond))
             terms = (Term(Hadamard(x, y)), Term(ones, coefficient))
         return compress_src(terms, omegas, self.max_bond)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "phys_dims": list(self.in_dims),
-            "coefficients": self.coefficients,
-            "max_bond": self.max_bond,
-            "seed": self.seed,
-        }

@@ -1,7 +1,6 @@
 """Gauges for nonlinearities on cores: layers that change cores, and not the vector."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from autoray import do
 
@@ -9,11 +8,11 @@ from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import abs2, adjoint, matrix_transpose, sum_over
 from ..arrays.scales import spread
 from ..arrays.svd import leading, left_singular
-from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.canonical import canonical_cores
 from ..chains.states import check_dims
 from ..chains.terms import Cores, State, Term
-from ..layers.initialization import sketch_of_layer
+from ..layers.initialization import sketch_of_layer, sketch_shapes
 from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
 
@@ -33,24 +32,23 @@ class SketchGauge(Layer):
         Of the test matrices.
     """
 
-    truncates = True
+    recomputes_itself = True
 
     def __init__(self, phys_dims: Sequence[int], max_bond: MaxBond, seed: int = 0):
         dims = check_dims(phys_dims, "phys_dims")
         max_bond = check_bonds(max_bond, len(dims))
         super().__init__(dims, dims)
-        self.max_bond, self.seed = max_bond, seed
-        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
+        self.phys_dims, self.max_bond, self.seed = dims, max_bond, seed
+        self.declare(named("omega", sketch_shapes(dims, max_bond)), "max_bond")
+        self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the input: the exact output is the same vector."""
+        return (Term(State(cores)),)
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of bond at most ``max_bond``."""
-        omegas = collect(self.buffers, "omega")
-        return compress_src((Term(State(cores)),), omegas, self.max_bond)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        assert self.in_dims is not None
-        return {"phys_dims": list(self.in_dims), "max_bond": self.max_bond, "seed": self.seed}
+        return compress_src(self.terms(cores), collect(self.buffers, "omega"), self.max_bond)
 
 
 class SVDGauge(Layer):
@@ -81,6 +79,13 @@ class SVDGauge(Layer):
     (True, (2, 2))
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the input: the exact output is the same vector."""
+        return (Term(State(cores)),)
+
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of at most their bonds."""
         rest, log_scale = canonical_cores(cores, len(cores) - 1)
@@ -101,10 +106,6 @@ class SVDGauge(Layer):
         if after is not None:
             out[0] = out[0] * after[:, None, None, :]
         return spread(out, log_scale)
-
-    def config(self) -> dict[str, Any]:
-        """No argument of its own."""
-        return {}
 
 
 def _roots(carried: Array) -> tuple[Array, Array]:

@@ -1,7 +1,6 @@
 """KAN: trainable univariate functions on the physical index of every core."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from autoray import do, infer_backend
@@ -10,7 +9,7 @@ from ..arrays.backend import Array, as_like, to_numpy
 from ..arrays.functions import matrix_transpose, permute
 from ..chains.states import check_both_dims, check_positive
 from ..chains.terms import Cores
-from ..layers.layer import Layer
+from ..layers.layer import Layer, named
 from . import bases
 from .functions import check_real, scaled_entries
 
@@ -89,27 +88,39 @@ class KAN(Layer):
         if basis not in bases.BASES:
             raise ValueError(f"basis is {basis!r}; choose one of {', '.join(bases.BASES)}")
         check_positive(grid, "grid")
-        if order is None:
+        if order is None and basis == "spline":
             order = 3
-        elif basis != "spline":
+        elif order is not None and basis != "spline":
             raise ValueError(f"order is {order!r}, but only the basis 'spline' has one")
-        check_positive(order, "order")
+        if order is not None:
+            check_positive(order, "order")
         if share and len(set(zip(phys_dims, out_dims, strict=True))) > 1:
             raise ValueError(
                 f"share=True needs equal dimensions on every site, got {phys_dims} -> {out_dims}"
             )
         super().__init__(phys_dims, out_dims)
+        self.phys_dims = phys_dims
         self.basis, self.grid, self.odd = basis, grid, odd
         self.share, self.order, self.seed = share, order, seed
         rng = np.random.default_rng((seed, 3))
-        count = bases.size(basis, grid, odd, order)
+        count = bases.size(basis, grid, odd, order or 0)
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
+        shapes = named("linear", pairs) | named("curve", [(p, count, q) for p, q in pairs])
+        if order is not None:
+            knots = grid * (2 if odd else 1) + 1 + 2 * order
+            shapes |= named("knots", [(knots,)] * len(pairs))
+        self.declare(shapes, "grid")
         for k, (p, q) in enumerate(pairs):
             self.params[f"linear.{k}"] = np.eye(p, q)  # (p, q)
             noise = 0.1 / np.sqrt(p * count)
             self.params[f"curve.{k}"] = noise * rng.standard_normal((p, count, q))
-            if basis == "spline":
+            if order is not None:
                 self.buffers[f"knots.{k}"] = bases.uniform_knots(grid, order, odd)
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether the basis is that of splines, whose knots can move."""
+        return self.basis == "spline"
 
     def values(self, u: Array, site: int = 0) -> Array:
         """Basis functions of a site at ``u``, array (functions, ...); every one is 0 at 0."""
@@ -118,7 +129,7 @@ class KAN(Layer):
         if self.basis == "radial":
             return bases.radial(u, self.grid, self.odd)
         knots = self.buffers[f"knots.{0 if self.share else site}"]
-        return bases.spline(u, knots, self.order, self.odd)
+        return bases.spline(u, knots, self._splines("values"), self.odd)
 
     def functions(self, u: Array, site: int = 0) -> Array:
         """Evaluate the fitted functions of one site, to read or plot.
@@ -176,14 +187,14 @@ class KAN(Layer):
         """
         if not 0.0 < uniform <= 1.0:
             raise ValueError(f"uniform is {uniform!r}, expected a number in (0, 1]")
-        self._need_splines("update_grid")
+        order = self._splines("update_grid")
         entries = [to_numpy(scaled_entries(core)[0]).ravel() for core in cores]
         if self.share:
             entries = [np.concatenate(entries)]
         for k, samples in enumerate(entries):
             samples = samples[samples != 0.0].astype(np.float64)
             if len(samples) > self.grid:
-                knots = bases.adapted_knots(samples, self.grid, self.order, self.odd, uniform)
+                knots = bases.adapted_knots(samples, self.grid, order, self.odd, uniform)
                 self._refit(k, knots, np.unique(np.quantile(samples, np.linspace(0, 1, 1000))))
 
     def refine(self, grid: int) -> None:
@@ -196,46 +207,36 @@ class KAN(Layer):
             :class:`ftnn.training.TorchModule`, anew.
         """
         check_positive(grid, "grid")
-        self._need_splines("refine")
+        order = self._splines("refine")
         old, self.grid = self.grid, grid
         for k in range(len(self.buffers)):
-            inner = to_numpy(self.buffers[f"knots.{k}"])[self.order : -self.order]
+            inner = to_numpy(self.buffers[f"knots.{k}"])[order:-order]
             count = grid * (2 if self.odd else 1)
             places = np.linspace(0.0, len(inner) - 1.0, count + 1)
             finer = np.interp(places, np.arange(len(inner)), inner)
             samples = np.linspace(inner[0], inner[-1], 20 * max(old, grid) + 1)
-            self._refit(k, bases.extended(finer, self.order), samples)
+            self._refit(k, bases.extend_knots(finer, order), samples)
 
-    def _need_splines(self, method: str) -> None:
-        if self.basis != "spline":
+    def _splines(self, method: str) -> int:
+        """Return the degree of the splines, or raise ``ValueError``."""
+        if self.order is None:
             raise ValueError(
                 f"{method} needs basis 'spline', this layer has {self.basis!r}: its grid is fixed"
             )
+        return self.order
 
     def _refit(self, k: int, knots: np.ndarray, samples: np.ndarray) -> None:
         curve, like = self.params[f"curve.{k}"], self.params[f"linear.{k}"]
         old_knots = to_numpy(self.buffers[f"knots.{k}"]).astype(np.float64)
-        before = bases.spline(samples, old_knots, self.order, self.odd).T  # (n, functions)
-        after = bases.spline(samples, knots, self.order, self.odd).T
+        order = self._splines("refit")
+        before = bases.spline(samples, old_knots, order, self.odd).T  # (n, functions)
+        after = bases.spline(samples, knots, order, self.odd).T
         targets = np.einsum("ng,pgq->npq", before, to_numpy(curve).astype(np.float64))
         p, q = targets.shape[1:]
         fitted = np.linalg.lstsq(after, targets.reshape(len(samples), -1), rcond=None)[0]
         new = fitted.reshape(-1, p, q).transpose(1, 0, 2)
         _replace(self.params, f"curve.{k}", as_like(np.ascontiguousarray(new), like))
         _replace(self.buffers, f"knots.{k}", as_like(knots, like))
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "phys_dims": list(self.in_dims),
-            "out_dims": list(self.out_dims),
-            "basis": self.basis,
-            "grid": self.grid,
-            "odd": self.odd,
-            "share": self.share,
-            "order": self.order if self.basis == "spline" else None,
-            "seed": self.seed,
-        }
 
 
 def _replace(store: dict[str, Array], key: str, new: Array) -> None:

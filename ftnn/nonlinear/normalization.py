@@ -3,21 +3,22 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, eps, is_complex
 from ..arrays.functions import log, stop_gradient, sum_over
+from ..arrays.random import draw_arrays
 from ..arrays.scales import spread
-from ..chains.bonds import MaxBond, check_bonds, largest_bond
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.overlap import overlap
 from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores, Hadamard, State, Term
-from ..layers.initialization import sketch_of_layer
+from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
 from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
+from ..truncation.sweep import output_bonds
 from .functions import scaled_entries
 
 
@@ -50,7 +51,8 @@ class RMSNorm(Layer):
         _check_eps(eps)
         dims = None if phys_dims is None else check_dims(phys_dims, "phys_dims")
         super().__init__(dims, dims)
-        self.eps = eps
+        self.eps, self.phys_dims = eps, dims
+        self.declare(named("gain", [(1, 1, p, 1) for p in dims or ()]), "phys_dims")
         self.params |= named("gain", [np.ones((1, 1, p, 1)) for p in dims or ()])
 
     def apply(self, cores: Cores) -> Cores:
@@ -59,11 +61,6 @@ class RMSNorm(Layer):
         if self.params:
             out = tuple(c * g for c, g in zip(out, collect(self.params, "gain"), strict=True))
         return out
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        dims = None if self.in_dims is None else list(self.in_dims)
-        return {"eps": self.eps, "phys_dims": dims}
 
 
 class LayerNorm(Layer):
@@ -78,9 +75,10 @@ class LayerNorm(Layer):
     Parameters
     ----------
     phys_dims : sequence of int
-    max_bond : int or sequence of int
-        Bond dimension of the output; that of the input, times ``bond_dim``, plus ``2 * bond_dim``
-        is enough.
+    max_bond : int or sequence of int, optional
+        Bond dimension of the output. By default nothing is truncated: it is that of the input,
+        times ``bond_dim``, plus ``2 * bond_dim`` (without ``affine`` plus 1), or less where the
+        dimensions allow no more.
     bond_dim : int
         Bond dimension of the trainable gain g and shift b, which start at ones and zeros.
     eps : float
@@ -101,39 +99,55 @@ class LayerNorm(Layer):
     --------
     >>> import numpy as np, ftnn
     >>> x = ftnn.MPS.from_dense(np.array([[1.0, 2.0, 3.0, 4.0]]), (2, 2))
-    >>> print(ftnn.nonlinear.LayerNorm((2, 2), max_bond=2)(x).to_dense().round(4))
+    >>> print(ftnn.nonlinear.LayerNorm((2, 2))(x).to_dense().round(4))
     [[-1.3416 -0.4472  0.4472  1.3416]]
     """
 
     in_dims: tuple[int, ...]
-    truncates = True
+    recomputes_itself = True
 
     def __init__(
         self,
         phys_dims: Sequence[int],
-        max_bond: MaxBond,
+        max_bond: MaxBond | None = None,
         bond_dim: int = 1,
         eps: float = 0.0,
         affine: bool = True,
         seed: int = 0,
     ):
         dims = check_dims(phys_dims, "phys_dims")
-        max_bond = check_bonds(max_bond, len(dims))
+        if max_bond is not None:
+            max_bond = check_bonds(max_bond, len(dims))
         check_positive(bond_dim, "bond_dim")
         _check_eps(eps)
         if not affine and bond_dim != 1:
             raise ValueError(f"bond_dim is {bond_dim} of a gain and a shift, but affine=False")
         super().__init__(dims, dims)
-        self.max_bond, self.bond_dim, self.eps = max_bond, bond_dim, eps
-        self.affine, self.seed = affine, seed
+        self.phys_dims, self.max_bond, self.bond_dim = dims, max_bond, bond_dim
+        self.eps, self.affine, self.seed = eps, affine, seed
+        shapes = _constant_shapes(dims, bond_dim)
+        self.declare(
+            (named("gain", shapes) | named("shift", shapes) if affine else {})
+            | ({} if max_bond is None else named("omega", sketch_shapes(dims, max_bond))),
+            "bond_dim or max_bond",
+        )
         if affine:
             for name, first in (("gain", 1.0), ("shift", 0.0)):
                 cores = _constant(dims, bond_dim, first, seed + (name == "shift"))
                 self.params |= named(name, cores)
-        self.buffers |= named("omega", sketch_of_layer(dims, largest_bond(max_bond), seed))
+        if max_bond is not None:
+            self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""
+        terms, omegas = self.terms(cores), collect(self.buffers, "omega")
+        if self.max_bond is None:
+            size = max(output_bonds(terms, None))
+            omegas = draw_arrays(sketch_rows, size, self.seed, *self.phys_dims, like=cores[0])
+        return compress_src(terms, omegas, self.max_bond)
+
+    def terms(self, cores: Cores) -> tuple[Term, ...]:
+        """Return the exact output, before truncation."""
         z, log_rms = unit_rms(cores)
         ones = tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims)
         value, log_scale = overlap(ones, z)
@@ -150,32 +164,18 @@ class LayerNorm(Layer):
             variance = variance + as_dtype_of(do("exp", exponent), variance)
         none = do("zeros_like", variance)
         scale = as_dtype_of(do("where", live, 1.0 / do("sqrt", variance), none), value)
-        omegas = collect(self.buffers, "omega")
         if not self.affine:
-            terms: tuple[Term, ...] = (Term(State(z), scale), Term(State(ones), -mean * scale))
-            return compress_src(terms, omegas, self.max_bond)
+            return (Term(State(z), scale), Term(State(ones), -mean * scale))
         gain, shift = collect(self.params, "gain"), collect(self.params, "shift")
         if self.bond_dim == 1:
             product: State | Hadamard = State(tuple(c * g for c, g in zip(z, gain, strict=True)))
         else:
             product = Hadamard(State(gain), State(z))
-        terms = (
+        return (
             Term(product, scale),
             Term(State(gain), -mean * scale),
             Term(State(shift)),
         )
-        return compress_src(terms, omegas, self.max_bond)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {
-            "phys_dims": list(self.in_dims),
-            "max_bond": self.max_bond,
-            "bond_dim": self.bond_dim,
-            "eps": self.eps,
-            "affine": self.affine,
-            "seed": self.seed,
-        }
 
 
 class CoreNorm(Layer):
@@ -215,11 +215,11 @@ class CoreNorm(Layer):
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         if product not in ("keep", "drop", "running"):
             raise ValueError(f"product is {product!r}; choose keep, drop or running")
-        if momentum is None:
+        if momentum is None and product == "running":
             momentum = 0.1
-        elif product != "running":
+        elif momentum is not None and product != "running":
             raise ValueError(f"momentum is {momentum!r}, but only product 'running' has a mean")
-        if not 0.0 < momentum <= 1.0:
+        if momentum is not None and not 0.0 < momentum <= 1.0:
             raise ValueError(f"momentum is {momentum!r}, expected a number in (0, 1]")
         super().__init__()
         self.scale, self.product, self.momentum = scale, product, momentum
@@ -238,7 +238,8 @@ class CoreNorm(Layer):
         return spread(out, total)
 
     def _typical(self, total: Array) -> Array:
-        """Mean of the batch, which the running mean takes in; or in evaluation that."""
+        """Return the mean of the batch and update the running one; in evaluation, return that."""
+        assert self.momentum is not None
         running, batches = self.buffers["log_product"], self.buffers["batches"]
         if not self.training:
             return as_dtype_of(running, total)
@@ -249,11 +250,6 @@ class CoreNorm(Layer):
         self.buffers["log_product"] = running + share * (new - running)
         self.buffers["batches"] = batches + 1.0
         return mean
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        momentum = self.momentum if self.product == "running" else None
-        return {"scale": self.scale, "product": self.product, "momentum": momentum}
 
 
 def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
@@ -285,6 +281,12 @@ def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
     return spread(list(cores), -log_rms), log_rms
 
 
+def _constant_shapes(dims: tuple[int, ...], bond_dim: int) -> list[tuple[int, ...]]:
+    """Return the shapes (1, left, phys, right) of :func:`_constant`."""
+    bonds = [1, *[bond_dim] * (len(dims) - 1), 1]
+    return [(1, left, p, right) for p, (left, right) in zip(dims, pairwise(bonds), strict=True)]
+
+
 def _constant(dims: tuple[int, ...], bond_dim: int, value: float, seed: int) -> list[np.ndarray]:
     """Cores (1, left, phys, right) of a constant vector whose every entry can learn.
 
@@ -292,10 +294,9 @@ def _constant(dims: tuple[int, ...], bond_dim: int, value: float, seed: int) -> 
     from them to channel 0.
     """
     rng = np.random.default_rng((seed, 4))
-    bonds = [1, *[bond_dim] * (len(dims) - 1), 1]
     cores = []
-    for p, (left, right) in zip(dims, pairwise(bonds), strict=True):
-        core = rng.standard_normal((1, left, p, right)) / max(1, bond_dim) ** 0.5
+    for shape in _constant_shapes(dims, bond_dim):
+        core = rng.standard_normal(shape) / max(1, bond_dim) ** 0.5
         core[:, 0, :, 0] = 1.0
         core[:, 1:, :, 0] = 0.0
         cores.append(core)

@@ -1,7 +1,5 @@
 """Pointwise: one fixed function of every entry of every core."""
 
-from typing import Any
-
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from .functions import Function, check_real, resolve, scaled_entries
@@ -20,8 +18,9 @@ class Pointwise(Layer):
     Parameters
     ----------
     fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
-        A callable takes and returns arrays of any backend, entry by entry, e.g.
-        ``lambda u: u**3``; a model with one cannot be saved.
+        A callable takes and returns arrays entry by entry, of any backend, e.g.
+        ``lambda u: u**3``, or of one, e.g. ``torch.tanh``, on which the layer then has to be used;
+        a model with one cannot be saved.
     residual : bool
         Add the entry itself.
     normalize : bool
@@ -44,7 +43,8 @@ class Pointwise(Layer):
 
     def __init__(self, fn: str | Function, residual: bool = False, normalize: bool = True):
         super().__init__()
-        self.fn, self.name, self.shift = resolve(fn, at_zero=True)
+        self.function = resolve(fn, at_zero=True)
+        self.fn = self.function.argument
         self.residual, self.normalize = residual, normalize
 
     def apply(self, cores: Cores) -> Cores:
@@ -53,14 +53,6 @@ class Pointwise(Layer):
         out = []
         for core in cores:
             u, norm = scaled_entries(core) if self.normalize else (core, 1.0)
-            new = self.fn(u) - self.shift
+            new = self.function(u) - self.function.value
             out.append((u + new if self.residual else new) * norm)
         return tuple(out)
-
-    def config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        if self.name is None:
-            raise ValueError(
-                "fn is a callable, which a file of data cannot hold; use one of the named functions"
-            )
-        return {"fn": self.name, "residual": self.residual, "normalize": self.normalize}

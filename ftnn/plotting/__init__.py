@@ -2,7 +2,7 @@
 
 from .entanglement import plot_entanglement
 from .functions import plot_functions
-from .network import plot_network
+from .network import network_svg, plot_network
 from .phases import Panel, plot_phases
 from .runs import plot_bonds, plot_confusion, plot_curves
 from .solutions import plot_solutions
@@ -10,6 +10,7 @@ from .spectra import plot_spectra
 
 __all__ = [
     "Panel",
+    "network_svg",
     "plot_bonds",
     "plot_confusion",
     "plot_curves",

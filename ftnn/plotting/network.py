@@ -2,19 +2,19 @@
 
 import os
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 
 from ..chains.bonds import largest_bond
-from ..layers.coarsen import Coarsen
 from ..layers.layer import Layer
-from ..layers.linear import Linear
 from ..layers.readouts import Expectation, Head
 from ..layers.residual import Residual
 from ..layers.sequential import Sequential
-from ..nonlinear import Dropout, FeatureMap, Gated
+from ..nonlinear import KAN, Dropout, FeatureMap
 from .style import figure, save_figure, style
 
 INK = "#333333"
@@ -60,28 +60,51 @@ def plot_network(model: Layer, path: str | os.PathLike[str], input_bond: int | N
     input_bond : int, optional
         Largest bond dimension of the input states, if known.
     """
+    with style():
+        save_figure(_draw_network(model, input_bond), path)
+
+
+def network_svg(model: Layer, input_bond: int | None = None) -> str:
+    """Draw a model as :func:`plot_network` does, as an SVG to stand in a page.
+
+    Parameters
+    ----------
+    model : Layer
+    input_bond : int, optional
+        Largest bond dimension of the input states, if known.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
+    """
+    text = StringIO()
+    with style():
+        _draw_network(model, input_bond).savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _draw_network(model: Layer, input_bond: int | None) -> Figure:
     if model.in_dims is None:
         raise ValueError("model has no in_dims of its own; draw a Linear or a Sequential")
     layers = list(model.layers) if isinstance(model, Sequential) else [model]
-    L = len(model.in_dims)
-    with style():
-        fig = figure(1.0, 1.0)
-        axis = fig.add_subplot()
-        axis.set_axis_off()
-        axis.set_aspect("equal")
-        canvas = _Canvas(axis, _columns(L))
-        widest = canvas.right
-        canvas.bond = input_bond or 2
-        _sites(canvas, MPS_FILL, "circle", canvas.bond)
-        known = f", χ = {input_bond}" if input_bond else ""
-        _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}{known}")
-        for layer in layers:
-            _draw(canvas, layer)
-        width, bottom = widest + 6.6, canvas.y - 0.55
-        axis.set_xlim(_LEFT - 2.5, widest + 3.2)
-        axis.set_ylim(bottom, 0.75)
-        fig.set_size_inches(0.62 * width, 0.62 * (0.75 - bottom))
-        save_figure(fig, path)
+    fig = figure(1.0, 1.0)
+    axis = fig.add_subplot()
+    axis.set_axis_off()
+    axis.set_aspect("equal")
+    canvas = _Canvas(axis, _columns(len(model.in_dims)))
+    widest = canvas.right
+    canvas.bond = input_bond or 2
+    _sites(canvas, MPS_FILL, "circle", canvas.bond)
+    known = f", χ = {input_bond}" if input_bond else ""
+    _left(canvas, "input MPS", f"p = {_dims(model.in_dims)}{known}")
+    for layer in layers:
+        _draw(canvas, layer)
+    width, bottom = widest + 6.6, canvas.y - 0.55
+    axis.set_xlim(_LEFT - 2.5, widest + 3.2)
+    axis.set_ylim(bottom, 0.75)
+    fig.set_size_inches(0.62 * width, 0.62 * (0.75 - bottom))
+    return fig
 
 
 def _columns(L: int) -> list[int | None]:
@@ -99,43 +122,49 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
             top = canvas.state_y
             _draw(canvas, layer.children["layer"])
             _sum(canvas, top, largest_bond(layer.max_bond))
-        case Linear():
-            _linear(canvas, layer)
-        case Gated():
-            _gated(canvas, layer)
-        case Coarsen():
-            _coarsen(canvas, layer)
         case Dropout():  # in training only
             pass
         case Head():
             _head(canvas, layer)
-        case FeatureMap():
+        case KAN() | FeatureMap():
             _core_functions(canvas, layer)
-        case _ if any(name.count(".") for name in layer.params):  # functions on every core
-            _core_functions(canvas, layer)
+        case _ if layer.operators():
+            _operators(canvas, layer)
         case _:
             _bar(canvas, type(layer).__name__)
 
 
-def _linear(canvas: _Canvas, layer: Linear) -> None:
+def _operators(canvas: _Canvas, layer: Layer) -> None:
+    """Draw a layer by its operators: a single row of squares, or a box between numbers of sites."""
+    operators, name = layer.operators(), type(layer).__name__
+    bond = max((core.shape[3] for cores in operators.values() for core in cores[:-1]), default=1)
+    before, after = layer.in_dims, layer.out_dims
     _legs(canvas)
     canvas.y -= _GAP
-    bond = largest_bond(layer.bond_dim)
-    _sites(canvas, MPO_FILL, "square", bond)
-    bias = ", bias" if layer.bias else ""
-    _left(canvas, "linear MPO", f"{_map(layer)}, D = {bond}{bias}")
-    _truncation(canvas, largest_bond(layer.max_bond))
-
-
-def _gated(canvas: _Canvas, layer: Gated) -> None:
-    """Both MPOs as one row: the state goes into each, and what they return is multiplied."""
-    _legs(canvas)
-    canvas.y -= _GAP
-    bond = largest_bond(layer.bond_dim)
-    _sites(canvas, MPO_FILL, "square", bond, sign="⊙")
-    gate = "(1 + Ax)" if layer.offset else "Ax"
-    _left(canvas, "Gated: two MPOs", f"{gate} ⊙ Bx, {_map(layer)}, D = {bond}")
-    _truncation(canvas, largest_bond(layer.max_bond))
+    if before is not None and after is not None and len(before) != len(after):
+        _box(canvas, f"{len(before)} → {len(after)} sites", canvas.y, 0.44, MPO_FILL)
+        _left(canvas, name, f"{_map(layer)}, D = {bond}")
+        canvas.columns = _columns(len(after))
+        _legs(canvas)
+        canvas.y -= _GAP
+        _sites(canvas, MPS_FILL, "circle", canvas.bond)
+        return
+    details = [_map(layer), f"D = {bond}"]
+    if getattr(layer, "bias", False):
+        details.append("bias")
+    if len(operators) == 1:
+        _sites(canvas, MPO_FILL, "square", bond)
+        title = "linear MPO" if name == "Linear" else name
+    else:  # the state goes into each, and what they return is multiplied
+        _sites(canvas, MPO_FILL, "square", bond, sign="⊙")
+        title = f"{name}: {len(operators)} MPOs"
+        first, *rest = operators
+        gate = f"(1 + {first}x)" if getattr(layer, "offset", False) else f"{first}x"
+        details.insert(0, " ⊙ ".join((gate, *(f"{other}x" for other in rest))))
+    _left(canvas, title, ", ".join(filter(None, details)))
+    max_bond = getattr(layer, "max_bond", None)
+    if max_bond is not None:
+        _truncation(canvas, largest_bond(max_bond))
 
 
 def _truncation(canvas: _Canvas, max_bond: int) -> None:
@@ -147,17 +176,6 @@ def _truncation(canvas: _Canvas, max_bond: int) -> None:
     canvas.y -= _GAP
     canvas.bond = max_bond
     _sites(canvas, MPS_FILL, "circle", max_bond)
-
-
-def _coarsen(canvas: _Canvas, layer: Coarsen) -> None:
-    _legs(canvas)
-    canvas.y -= _GAP
-    _box(canvas, f"{len(layer.in_dims)} → {len(layer.out_dims)} sites", canvas.y, 0.44, MPO_FILL)
-    _left(canvas, "Coarsen", f"{_map(layer)}, D = {layer.bond_dim}")
-    canvas.columns = _columns(len(layer.out_dims))
-    _legs(canvas)
-    canvas.y -= _GAP
-    _sites(canvas, MPS_FILL, "circle", canvas.bond)
 
 
 def _core_functions(canvas: _Canvas, layer: Layer) -> None:

@@ -12,6 +12,7 @@ import torch
 from ..encoding import Encoder
 from ..layers.files import save
 from ..layers.layer import Layer
+from ..layers.surgery import Block
 from .callbacks import Callback, states_of
 from .checkpoint import JSON_NAME, save_checkpoint
 from .config import TrainConfig
@@ -22,7 +23,7 @@ from .inputs import batches
 from .module import TorchModule
 from .objective import Objective
 from .progress import Progress, Sums
-from .update import Block, DivergenceError, PendingStats, StepStats, Updater
+from .update import DivergenceError, PendingStats, StepStats, Updater
 from .weights import Kept
 from .world import World
 

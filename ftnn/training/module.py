@@ -88,6 +88,10 @@ class TorchModule(torch.nn.Module):
         }
         return [p for name, p in self.named_parameters() if name in names]
 
+    def extra_repr(self) -> str:
+        """Return what the model is."""
+        return repr(self.model)
+
     def forward(self, x: MPS) -> torch.Tensor | MPS:
         """Apply the model to an MPS on the module's device and dtype."""
         self.bind()

@@ -7,10 +7,14 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..interpret.entanglement import entanglement_entropies
-from ..interpret.trace import relative_error, trace
+from ..interpret.error import truncation_error
+from ..interpret.trace import trace
 from ..layers.layer import Layer
 
 PROBE_SIZE = 32
+
+WORK = 2e9
+"""Floating point operations that the error of a layer may take; more means fewer samples."""
 
 
 def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
@@ -25,7 +29,8 @@ def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``"truncation_error"``: mean relative error by path of the layers that truncate;
+        ``"truncation_error"``: mean relative error by path of the layers that truncate, of as
+        many samples as a bounded effort allows, left out if that is none;
         ``"bond_dims"``: of the output, by path of the layers that return states;
         ``"entropies"``: mean entanglement entropy across every bond of the output, in nats, by
         path of the layers that truncate.
@@ -36,9 +41,12 @@ def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
         steps = trace(model, tuple(core[:PROBE_SIZE] for core in cores))
         errors, entropies = {}, {}
         for step in steps:
-            if hasattr(step.layer, "terms"):
-                error = relative_error(step.layer.terms(step.inputs), step.output)
-                errors[step.path] = float(np.mean(error))
+            terms = step.layer.terms(step.inputs)
+            if terms:
+                error = truncation_error(terms, step.output, WORK)
+                error = error[~np.isnan(error)]
+                if len(error):
+                    errors[step.path] = float(np.mean(error))
                 mean = entanglement_entropies(step.output).mean(axis=0)
                 entropies[step.path] = mean.tolist()
         return {

@@ -13,20 +13,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..layers.surgery import Block
 from .config import TrainConfig, make_optimizer, make_scheduler
 from .module import TorchModule
 from .objective import Objective
 from .weights import arrays_of, check_arrays, parameters_of, set_arrays
 from .world import World
-
-
-@dataclass(frozen=True)
-class Block:
-    """Where a new parameter holds an old one: ``new[target]`` belongs to ``old[source]``."""
-
-    name: str
-    source: tuple[slice, ...]
-    target: tuple[slice, ...]
 
 
 class DivergenceError(RuntimeError):

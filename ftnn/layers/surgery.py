@@ -1,0 +1,281 @@
+"""Surgery on models: exchange a part, carry a model over to more sites, follow its parameters.
+
+Every function returns a new model; the one given is unchanged, and shares no array with it.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from autoray import infer_backend
+
+from ..arrays.backend import Array
+from ..chains.bonds import MaxBond
+from .layer import Layer
+from .signature import construct, parameters
+
+Where = str | Callable[[Layer], Layer]
+"""Dotted path of a layer, ``"2.layer"``, or a function that returns it, given the model."""
+
+
+def duplicate(model: Layer, change: Callable[[Array], Array] | None = None) -> Layer:
+    """Copy a model and everything in it.
+
+    Parameters
+    ----------
+    model : Layer
+    change : callable, optional
+        Makes the new array of an old one; by default a copy, outside of any gradient graph.
+
+    Returns
+    -------
+    Layer
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> from ftnn.layers.surgery import duplicate
+    >>> model = ftnn.Readout((2, 2), 3, bond_dim=2)
+    >>> twin = duplicate(model)
+    >>> twin.params["weight.0"][:] = 0.0
+    >>> bool(model.params["weight.0"].any())
+    True
+    """
+    change = change or _copy_array
+    twin = copy.copy(model)
+    for name, value in vars(model).items():
+        if name in ("params", "buffers"):
+            setattr(twin, name, {key: change(array) for key, array in value.items()})
+        elif name == "children":
+            twin.children = {key: duplicate(child, change) for key, child in value.items()}
+        else:
+            setattr(twin, name, copy.deepcopy(value))
+    return twin
+
+
+def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -> Layer:
+    """Exchange one layer of a model.
+
+    Parameters
+    ----------
+    model : Layer
+    where : str or callable
+        Dotted path of the layer, as in :meth:`Layer.walk`, or a function that returns it, given
+        the model: ``lambda model: model.layers[2].children["layer"]``.
+    new : Layer or callable
+        The layer to put there, or a function that makes it of the old one.
+
+    Returns
+    -------
+    Layer
+        Layers around the new one are made again by their constructors, which check that it fits;
+        their arrays are kept where the shapes are still the same, and drawn anew where not.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or the new one does not fit.
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> from ftnn.layers.surgery import replace
+    >>> dims = (4, 4, 4)
+    >>> model = ftnn.Sequential(ftnn.Linear(dims, dims, 2, 4), ftnn.Readout(dims, 10, 3))
+    >>> replace(model, "1", ftnn.Readout(dims, 5, 3)).layers[1]
+    Readout((4, 4, 4), num_outputs=5, bond_dim=3)
+    """
+    path = _path(model, where)
+    old = dict(_layers(model))[path]
+    layer = new if isinstance(new, Layer) else new(old)
+    if not isinstance(layer, Layer):
+        raise TypeError(f"new is a {type(layer).__name__}, expected a Layer or a function of one")
+    return _exchange(model, path.split(".") if path else [], layer)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where a new parameter holds an old one: ``new[target]`` belongs to ``old[source]``.
+
+    Attributes
+    ----------
+    name : str
+        Dotted name of the old parameter.
+    source, target : tuple of slice
+        Of as many entries, one for each axis.
+    """
+
+    name: str
+    source: tuple[slice, ...]
+    target: tuple[slice, ...]
+
+
+def parameter_map(
+    old: Layer, new: Layer, paths: Mapping[str, str] | None = None
+) -> dict[str, Block]:
+    """Find which new parameter, or part of it, holds which old one.
+
+    It is what an optimizer needs to keep its moments when a model grows: those of ``new[target]``
+    are those of ``old[source]``, and zero elsewhere.
+
+    Parameters
+    ----------
+    old, new : Layer
+    paths : mapping of str to str, optional
+        Dotted path in ``old`` of layers, or names of parameters, that have another in ``new``, by
+        that in ``new``. By default everything has kept its name.
+
+    Returns
+    -------
+    dict of str to Block
+        By dotted name of the new parameter; those without an old one are left out. A bond or
+        dimension that grows keeps its old entries first, one that shrinks its first entries.
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> from ftnn.layers.surgery import parameter_map
+    >>> small, large = (ftnn.Linear((3, 3), (3, 3), d, 4, bias=False) for d in (2, 5))
+    >>> parameter_map(small, large)["weight.0"].target
+    (slice(0, 1, None), slice(0, 3, None), slice(0, 3, None), slice(0, 2, None))
+    """
+    before, names = old.named_params(), paths or {}
+    blocks = {}
+    for name, array in new.named_params().items():
+        origin = _renamed(name, names)
+        if origin not in before or len(before[origin].shape) != len(array.shape):
+            continue
+        common = tuple(
+            slice(0, min(int(a), int(b)))
+            for a, b in zip(before[origin].shape, array.shape, strict=True)
+        )
+        blocks[name] = Block(origin, common, common)
+    return blocks
+
+
+def prolong(model: Layer, sites: int, max_bond: MaxBond | None = None) -> Layer:
+    """Carry a model over to a longer chain: identities on the new sites.
+
+    On a quantics grid the new sites are finer ones: a finer grid is many shifted copies of the
+    coarse one, and on functions that the coarse grid resolves, an operator that commutes with
+    shifts acts on each copy alike.
+
+    Parameters
+    ----------
+    model : Layer
+        Of layers whose operators have equal dimensions on both sides, such as
+        :class:`ftnn.Linear` and :class:`ftnn.nonlinear.Gated`, on NumPy, alone or in a
+        :class:`ftnn.Sequential`. New sites have the dimension of the last one.
+    sites : int
+        At least as many as the model has.
+    max_bond : int or sequence of int, optional
+        Bond dimension of the layers, at all cuts or at each; by default it is kept, and that
+        of new cuts is that of the last.
+
+    Returns
+    -------
+    Layer
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> from ftnn.layers.surgery import prolong
+    >>> prolong(ftnn.Linear((2, 2), (2, 2), 3, 4), sites=4)
+    Linear((2, 2, 2, 2) -> (2, 2, 2, 2), bond_dim=(3, 1, 1), max_bond=4)
+    """
+    if model.children and not model.params:
+        children = {name: prolong(child, sites, max_bond) for name, child in model.children.items()}
+        return construct(type(model), children, model.config())
+    operators = list(model.operators().values())
+    options = model.config()
+    if not operators or not {"in_dims", "out_dims", "bond_dim"} <= options.keys():
+        raise TypeError(f"the model has a {type(model).__name__}, expected Linear and Gated")
+    if model.in_dims is None or model.in_dims != model.out_dims:
+        raise ValueError(
+            f"{type(model).__name__} maps {model.in_dims} to {model.out_dims}; identities on new "
+            "sites need the same dimensions on both sides"
+        )
+    more = sites - len(model.in_dims)
+    if more < 0:
+        raise ValueError(f"sites is {sites}, but the model has {len(model.in_dims)} already")
+    dim = model.in_dims[-1]
+    options["in_dims"] = options["out_dims"] = [*model.in_dims, *[dim] * more]
+    options["bond_dim"] = [core.shape[3] for core in operators[0][:-1]] + [1] * more
+    for name in options.keys() & {"max_bond", "inner_bond"}:
+        if max_bond is not None:
+            options[name] = max_bond
+        elif isinstance(options[name], list):
+            options[name] += options[name][-1:] * more
+    longer = construct(type(model), {}, options)
+    identity = np.eye(dim)[None, :, :, None]
+    own = {f"{name}.{k}" for name in model.operators() for k in range(sites)}
+    for name, array in longer.params.items():
+        new = identity if name in own else np.ones((1, 1, array.shape[2], 1))
+        longer.params[name] = model.params.get(name, new).copy()
+    return longer
+
+
+def _copy_array(array: Array) -> Array:
+    if infer_backend(array) == "torch":
+        return array.detach().clone()
+    return array.copy()
+
+
+def _layers(model: Layer) -> list[tuple[str, Layer]]:
+    return [(path.rstrip("."), layer) for path, layer in model.walk()]
+
+
+def _path(model: Layer, where: Where) -> str:
+    known = _layers(model)
+    if isinstance(where, str):
+        if where not in dict(known):
+            paths = ", ".join(repr(path) for path, _ in known if path)
+            raise ValueError(f"where is {where!r}, but the model has the layers {paths or 'none'}")
+        return where
+    layer = where(model)
+    for path, candidate in known:
+        if candidate is layer:
+            return path
+    raise ValueError(f"where returned {layer!r}, which is no layer of the model")
+
+
+def _exchange(model: Layer, path: list[str], new: Layer) -> Layer:
+    """Copy a model with another layer at a path."""
+    if not path:
+        return duplicate(new)
+    children = {
+        name: _exchange(child, path[1:], new) if name == path[0] else duplicate(child)
+        for name, child in model.children.items()
+    }
+    own = parameters(type(model))
+    given = {parameter.name for parameter in own}
+    variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in own)
+    if not variadic and path[0] not in given:  # made by the constructor itself
+        twin = duplicate(model)
+        twin.children[path[0]] = children[path[0]]
+        return twin
+    twin = construct(type(model), children, model.config())
+    twin.children |= {name: children[name] for name in twin.children.keys() & children.keys()}
+    for store, before in ((twin.params, model.params), (twin.buffers, model.buffers)):
+        for name, array in store.items():
+            if name in before and tuple(before[name].shape) == tuple(array.shape):
+                store[name] = _copy_array(before[name])
+    settings: dict[str, Any] = {
+        name: copy.deepcopy(value)
+        for name, value in vars(model).items()
+        if name in ("training", "recompute")
+    }
+    vars(twin).update(settings)
+    return twin
+
+
+def _renamed(name: str, paths: Mapping[str, str]) -> str:
+    """Return the old name of a parameter, by the longest path that it begins with."""
+    for path in sorted(paths, key=len, reverse=True):
+        if name == path:
+            return paths[path]
+        if path and name.startswith(path + "."):
+            return f"{paths[path]}.{name[len(path) + 1 :]}".lstrip(".")
+    return name
