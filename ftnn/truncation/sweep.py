@@ -37,7 +37,7 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, real_name, tiny
-from ..arrays.functions import adjoint, concat, largest, log, stack, sum_over
+from ..arrays.functions import adjoint, at_least, concat, largest, log, stack, sum_over
 from ..arrays.recompute import step_of_truncation
 from ..arrays.scales import DEAD, log_peak, log_where, safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
@@ -314,7 +314,9 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
     top = largest_of(sizes)
     total = magnitude = 0.0
     for (env, log_env), site, size in zip(rows, sites, sizes, strict=True):
-        weight = as_dtype_of(do("exp", log_env[:, :bond] - top), env)[:, :, None]
+        # above the cap the site is null, and stays so; but an infinite weight would make it NaN
+        exponent = at_least(top - log_env[:, :bond], 0.5 * math.log(tiny(env)))
+        weight = as_dtype_of(do("exp", -exponent), env)[:, :, None]
         total = total + (env[:, :bond] * weight) @ site
         magnitude = magnitude + do("exp", size - top)
     return total, largest(magnitude, 1), top
