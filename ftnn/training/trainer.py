@@ -14,7 +14,7 @@ from ..layers.atomic import clear_write_errors
 from ..layers.layer import Layer
 from .callbacks import Callback, LayerProbe, MetricsFile, check_callbacks
 from .checkpoint import has_checkpoint, remove_checkpoint
-from .config import TrainConfig, resolve_device
+from .config import TrainConfig
 from .data import Augment, AugmentStates, Samples, encode
 from .display import ShowProgress, make_display
 from .evaluation import Evaluation, evaluate_batches
@@ -26,6 +26,7 @@ from .lock import locked_folder
 from .metrics import METRICS_NAME, rewrite_metrics
 from .module import TorchModule
 from .objective import Classification, Objective
+from .optimizer import resolve_device
 from .progress import FitResult
 from .resume import restore
 from .update import Updater
