@@ -265,12 +265,19 @@ def _spec(declared: Any, hint: Any, group: str) -> Spec:
             "Literal of texts, each with | None or without"
         )
     if not given.get("remedy") and isinstance(declared.default, (int, float, str)):
-        given["remedy"] = f"the default is {_written(declared.default)}"
+        given["remedy"] = f"the default is {written(declared.default)}"
     return Spec(declared.name, kind=kinds[0], optional=NoneType in parts, choices=choices,
                 group=group, **given)  # fmt: skip
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Write a value as it is typed.
+
+    Examples
+    --------
+    >>> written(1e-3), written(True)
+    ('0.001', 'true')
+    """
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
