@@ -40,11 +40,11 @@ class OneLineErrors(TyperGroup):
 
 
 def one_line(error: Exception) -> str:
-    """Tell an error in one line.
+    r"""Tell an error in one line.
 
     Examples
     --------
-    >>> one_line(ValueError("epochs is 0, expected\\n an integer >= 1"))
+    >>> one_line(ValueError("epochs is 0, expected\n an integer >= 1"))
     'epochs is 0, expected an integer >= 1'
     >>> one_line(KeyError("seed"))
     "internal, KeyError: 'seed' (FTNN_DEBUG=1 shows more)"

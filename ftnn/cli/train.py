@@ -103,8 +103,7 @@ def train_experiment(
     if resume is not None:
         if out is not None or config is not None or quick:
             raise ValueError("--resume takes no --out, --config or --quick: the run has them all")
-        file = None if experiment.file is None else str(experiment.file)
-        own, base = load_options(resume, file)
+        own, base = load_options(resume, experiment)
         if experiment.name != own.name:
             raise ValueError(f"{resume} is a run of {own.name}, not of {experiment.name}")
         folder = resume

@@ -100,14 +100,14 @@ def write_config(run_dir: Path, experiment: Experiment, options: Any) -> None:
     write_json(run_dir / CONFIG, content | {"options": flat(options)})
 
 
-def load_options(run_dir: Path, file: str | None = None) -> tuple[Experiment, Any]:
+def load_options(run_dir: Path, given: Experiment | str | None = None) -> tuple[Experiment, Any]:
     """Return experiment and options of a run folder, or raise one clear error.
 
     Parameters
     ----------
     run_dir : Path
-    file : path, optional
-        File that defines the experiment of the run, where it is one of the user's and has moved.
+    given : Experiment or path, optional
+        The experiment of the run, or the file that defines it, where it is one of the user's.
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"there is no run folder {run_dir}")
@@ -123,15 +123,15 @@ def load_options(run_dir: Path, file: str | None = None) -> tuple[Experiment, An
             f"{path}: has no table of options, it is of an earlier version of ftnn; read the run "
             "with that version, or train again"
         )
-    experiment = _experiment(name, content, path, file)
+    experiment = _experiment(name, content, path, given)
     return experiment, with_values(experiment.options(), values, f"{path}: ")
 
 
-def load_run(run_dir: Path, file: str | None = None) -> Run:
+def load_run(run_dir: Path, given: Experiment | str | None = None) -> Run:
     """Load the model of a run folder with all that is needed to use it."""
     from ..layers.files import load, load_encoder
 
-    experiment, options = load_options(run_dir, file)
+    experiment, options = load_options(run_dir, given)
     path = run_dir / MODEL
     if not path.is_file():
         raise FileNotFoundError(f"{run_dir} holds no model yet; it is written after an epoch")
@@ -155,12 +155,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _experiment(name: str, content: dict[str, Any], path: Path, file: str | None) -> Experiment:
+def _experiment(
+    name: str, content: dict[str, Any], path: Path, given: Experiment | str | None
+) -> Experiment:
     own = content.get("file")
-    if file is not None:
+    if isinstance(given, Experiment) and given.name == name:
+        return given
+    if isinstance(given, str):
         if own is None:
             raise ValueError(f"{path}: {name} is no experiment of a file; leave --experiment out")
-        return experiment_of_file(file)
+        return experiment_of_file(given)
     if own is None:
         return get_experiment(name)
     # a config.json from elsewhere must not make us run whatever file it names

@@ -3,7 +3,7 @@
 Light on purpose, as are the files ``options.py`` of the experiments: a help text needs no more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..training.config import TrainConfig
@@ -32,7 +32,7 @@ class ExperimentOptions(Options):
     """
 
     start: str | None = option(None, "Run folder or model file whose weights to start with.")
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = field(default=TrainConfig())
 
 
 @dataclass(frozen=True)

@@ -119,26 +119,34 @@ def run(
     experiment = get_experiment(experiment) if isinstance(experiment, str) else experiment
     if folder is None:
         raise ValueError("folder is None, expected the path of a run folder, such as 'runs/mine'")
-    folder = Path(folder)
+    run_dir, saved = Path(folder), None
     if resume:
-        saved = load_options(folder, experiment.file and str(experiment.file))[1]
-        options = saved if options is None else options
-        if not has_begun(folder):
-            raise ValueError(f"{folder} holds no checkpoint.json to go on from")
+        saved = _options_to_resume(experiment, run_dir)
     else:
-        options = experiment.tuned_options() if options is None else options
-        check_free(folder)
+        check_free(run_dir)
+    if options is None:
+        options = saved if resume else experiment.tuned_options()
     experiment.check(options)
     check_torch()
     if resume:
-        check_same(folder, saved, options)
+        check_same(run_dir, saved, options)
     from ..measure.memory import keep_freed_memory
     from ..training.world import joined_world
 
     keep_freed_memory()
     with joined_world() as world:
-        folder = world.from_leader(lambda: folder)  # its name may be the time
-        return _train(world, experiment, options, folder, quiet)
+        run_dir = world.from_leader(lambda: run_dir)  # its name may be the time
+        return _train(world, experiment, options, run_dir, quiet)
+
+
+def _options_to_resume(experiment: Experiment, folder: Path) -> Any:
+    """Load the options of a run of this experiment, or raise an error if it cannot go on."""
+    own, options = load_options(folder, experiment)
+    if own.name != experiment.name:
+        raise ValueError(f"{folder} is a run of {own.name}, not of {experiment.name}")
+    if not has_begun(folder):
+        raise ValueError(f"{folder} holds no checkpoint.json to go on from")
+    return options
 
 
 def _train(

@@ -237,13 +237,13 @@ def _value(options: Any, spec: Spec) -> Any:
 
 
 @cache
-def _nested(options: type) -> dict[str, type]:
+def _nested(options: Any) -> dict[str, type]:
     hints = get_type_hints(options)
     return {f.name: hints[f.name] for f in fields(options) if is_dataclass(hints[f.name])}
 
 
 @cache
-def _own(options: type) -> dict[str, Spec]:
+def _own(options: Any) -> dict[str, Spec]:
     hints, nested = get_type_hints(options), _nested(options)
     title = getattr(options, "title", Options.title)
     return {f.name: _spec(f, hints[f.name], title) for f in fields(options) if f.name not in nested}

@@ -1,4 +1,4 @@
-"""The solution operator of the viscous Burgers equation, from functions on a fine grid as MPS."""
+"""The solution operator of the viscous Burgers equation, from functions on fine grids as MPS."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Options of the experiment on digits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...training.options import option
 from ..options import ExperimentOptions, ImageNetworkOptions
@@ -13,4 +13,4 @@ class DigitsOptions(ExperimentOptions):
     limit: int | None = option(
         None, "Train and validate on at most so many samples, for a trial.", least=1
     )
-    network: ImageNetworkOptions = ImageNetworkOptions()
+    network: ImageNetworkOptions = field(default=ImageNetworkOptions())

@@ -1,6 +1,6 @@
 """Options of the experiment on Fashion-MNIST."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...training.options import option
 from ..options import ExperimentOptions, PatchNetworkOptions
@@ -23,4 +23,4 @@ class FashionMNISTData(ExperimentOptions):
 class FashionMNISTOptions(FashionMNISTData):
     """Options of the experiment on Fashion-MNIST."""
 
-    network: PatchNetworkOptions = PatchNetworkOptions()
+    network: PatchNetworkOptions = field(default=PatchNetworkOptions())

@@ -1,6 +1,6 @@
 """Options of the experiment on quantics states of Fashion-MNIST."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..fashion_mnist.options import FashionMNISTData
 from ..options import ImageNetworkOptions
@@ -10,7 +10,7 @@ from ..options import ImageNetworkOptions
 class QuanticsImageOptions(FashionMNISTData):
     """Options of the experiment on quantics states of Fashion-MNIST."""
 
-    network: ImageNetworkOptions = ImageNetworkOptions()
+    network: ImageNetworkOptions = field(default=ImageNetworkOptions())
 
     def idle(self) -> dict[str, str]:
         """Without layers the readout sees the states as they are."""

@@ -1,4 +1,4 @@
-"""The solution operator of the heat equation, from pairs of functions on a fine grid kept as MPS."""
+"""The solution operator of the heat equation, from pairs of functions on fine grids as MPS."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Options of the experiment on quantum phases."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...training.options import option
 from ..options import ExperimentOptions, LayerOptions
@@ -26,4 +26,4 @@ class PhasesOptions(ExperimentOptions):
     grid: int = option(32, "Points a side of the phase diagram.", least=2)
     input_bond: int = option(16, "Bond dimension of states as inputs.", least=1)
     augment: bool = option(False, "Train on states changed at random without leaving their phase.")
-    network: PhasesNetworkOptions = PhasesNetworkOptions()
+    network: PhasesNetworkOptions = field(default=PhasesNetworkOptions())
