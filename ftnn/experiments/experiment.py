@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..layers.layer import Layer
-    from .splits import Data
+    from .folder import Run
+    from .splits import Data, NewSamples
 
 T = TypeVar("T")
 
@@ -59,6 +60,10 @@ class Experiment:
         Called at the end of a run with its folder, the options, the data, the model on NumPy and
         the evaluation of the test set; returns more for ``summary.json`` and may draw figures into
         the folder.
+    read : callable, optional
+        Called with a :class:`ftnn.experiments.folder.Run`, the path of new data, and whether they
+        have targets; returns :class:`NewSamples`, for ``ftnn evaluate --data`` and ``ftnn
+        predict``.
     file : path, optional
         File of the user's that defines the experiment.
 
@@ -82,6 +87,7 @@ class Experiment:
     carry: "Callable[[Layer, Layer], Layer] | None" = None
     stages: Callable[[Any], tuple[Any, Any] | None] | None = None
     conclude: "Callable[[Path, Any, Data, Layer, Any], dict[str, Any]] | None" = None
+    read: "Callable[[Run, str, bool], NewSamples] | None" = None
     file: Path | None = None
 
     def __post_init__(self) -> None:

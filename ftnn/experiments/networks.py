@@ -123,5 +123,6 @@ def _finished(
         ]
         dims = hidden
     model = Sequential(*layers, Readout(dims, num_classes, options.readout_bond, seed=seed))
-    calibrate(model, encoder.encode(images.astype(np.float64)))
+    floating = images.dtype.kind == "f"
+    calibrate(model, encoder.encode(images.astype(np.float64) if floating else images))
     return model

@@ -16,6 +16,8 @@ SHIPPED = {
     "quantum-phases": "quantum_phases",
     "quantics": "quantics",
     "burgers": "burgers",
+    "table": "table",
+    "images": "images",
 }
 """Name of every shipped experiment, as typed, and its package."""
 

@@ -102,7 +102,8 @@ def check_torch() -> None:
 
 
 def objective_of(data: Data) -> "Objective":
-    """Return what is learned from data: their classes, or states."""
-    from ..training import Classification, StateRegression
+    """Return what is learned from data: classes, numbers or states."""
+    from ..training import Classification, Regression, StateRegression
 
-    return StateRegression() if isinstance(data.train_targets, tuple) else Classification()
+    objectives = (Classification(), Regression(), StateRegression())
+    return next(objective for objective in objectives if objective.score == data.score)

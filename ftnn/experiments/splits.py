@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..training.score import ACCURACY, ERROR, Score
+from ..training.score import ACCURACY, DEVIATION, ERROR, Score
 
 SPLITS = ("train", "val", "test")
 
@@ -36,8 +36,10 @@ class Data:
 
     @property
     def score(self) -> Score:
-        """How well a model does: the share of classes, or the error of states."""
-        return ERROR if isinstance(self.train_targets, tuple) else ACCURACY
+        """How well a model does: the share of classes, the deviation of numbers, the error of states."""
+        if isinstance(self.train_targets, tuple):
+            return ERROR
+        return ACCURACY if self.train_targets.dtype.kind in "iu" else DEVIATION
 
     def split(self, name: str) -> tuple[Any, Any]:
         """Return inputs and targets of ``"train"``, ``"val"`` or ``"test"``."""
@@ -57,6 +59,27 @@ class Data:
         names = [f"{part}_{what}" for part in ("train", "val") for what in ("inputs", "targets")]
         first = {name: select_rows(getattr(self, name), slice(limit)) for name in names}
         return replace(self, **first)
+
+
+@dataclass(frozen=True, eq=False)
+class NewSamples:
+    """Samples that a trained model has not seen, from a file or a folder.
+
+    Attributes
+    ----------
+    inputs : array (n, ...)
+    targets : array (n,) or None
+        As in :class:`Data`; None where they are not known.
+    class_names : tuple of str
+        Empty where the targets are no labels.
+    names : list of str
+        What every sample is called in a table of predictions.
+    """
+
+    inputs: Any
+    targets: Any
+    class_names: tuple[str, ...]
+    names: list[str]
 
 
 def select_rows(samples: Any, index: Any) -> Any:
