@@ -8,6 +8,7 @@ from ..arrays.backend import check_backend
 from ..encoding import Encoder
 from ..layers.files import load
 from ..layers.layer import Layer
+from ..training.score import ACCURACY, DEVIATION, ERROR
 from .experiment import Experiment
 from .folder import MODEL, START
 from .splits import Data
@@ -103,7 +104,7 @@ def check_torch() -> None:
 
 def objective_of(data: Data) -> "Objective":
     """Return what is learned from data: classes, numbers or states."""
-    from ..training import Classification, Regression, StateRegression
+    from ..training import objective as objectives
 
-    objectives = (Classification(), Regression(), StateRegression())
-    return next(objective for objective in objectives if objective.score == data.score)
+    name = {ACCURACY: "Classification", DEVIATION: "Regression", ERROR: "StateRegression"}
+    return getattr(objectives, name[data.score])()

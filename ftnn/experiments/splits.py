@@ -36,7 +36,7 @@ class Data:
 
     @property
     def score(self) -> Score:
-        """How well a model does: the share of classes, the deviation of numbers, the error of states."""
+        """How well a model does: accuracy of classes, deviation of numbers, error of states."""
         if isinstance(self.train_targets, tuple):
             return ERROR
         return ACCURACY if self.train_targets.dtype.kind in "iu" else DEVIATION

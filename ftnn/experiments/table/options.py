@@ -19,9 +19,7 @@ class TableOptions(ExperimentOptions):
         "auto", "What the target is; auto takes text and up to 20 different integers as classes."
     )
     columns_per_site: int = option(1, "Columns that share a site of the chain.", least=1)
-    held_out: float = option(
-        0.2, "Share of the rows held out for the test.", above=0.0, below=1.0
-    )
+    held_out: float = option(0.2, "Share of the rows held out for the test.", above=0.0, below=1.0)
     limit: int | None = option(
         None, "Train and validate on at most so many samples, for a trial.", least=1
     )
