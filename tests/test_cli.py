@@ -371,7 +371,7 @@ def test_the_help_of_an_experiment_has_its_options_and_no_others(name):
     printed = good("train", name, "--help")
     shown = set(re.findall(r"--(?!no-)([a-z-]+)", printed))
     own = {option.replace("_", "-") for option in declared(get_experiment(name).options)}
-    assert shown == own | {"config", "out", "resume", "quiet", "quick", "help"}
+    assert shown == own | {"config", "out", "resume", "quiet", "quick", "tensorboard", "help"}
 
 
 def test_options_of_the_same_name_are_refused():

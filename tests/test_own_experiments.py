@@ -53,6 +53,16 @@ def refused(*args):
     return result.stderr
 
 
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def columns_of(path):
+    head, *rows = rows_of(path)
+    return dict(zip(head, zip(*rows, strict=True), strict=True))
+
+
 # ---- a file -------------------------------------------------------------------------------------
 
 
@@ -188,7 +198,11 @@ def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
 
 def test_nothing_is_read_back_in_the_same_run(tmp_path, monkeypatch):
     """The model that was kept, and the metrics, are at hand."""
-    for name in ("ftnn.layers.files.load", "ftnn.training.metrics.read_metrics"):
+    for name in (
+        "ftnn.experiments.setup.load",
+        "ftnn.experiments.runner.read_summary",
+        "ftnn.training.metrics.read_metrics",
+    ):
         monkeypatch.setattr(name, lambda *_: pytest.fail("read back"))
     options = changed(get_experiment("digits").options(), {"limit": 60, "epochs": 1})
     experiments.run("digits", options, tmp_path / "run", quiet=True)
@@ -227,17 +241,17 @@ def test_classes_of_a_table(tmp_path):
     assert summary["test_accuracy"] > 0.8
     assert "12 rows" in good("evaluate", run, "--backend", "numpy")
     more = write_table(tmp_path / "more.csv", 30, seed=1)
-    rows = list(csv.reader(more.open()))
+    rows = rows_of(more)
     order = [3, 1, 0, 2]  # columns may stand in any order
     more.write_text("\n".join("\t".join(row[k] for k in order) for row in rows))
     printed = good("evaluate", run, "--data", more)
     assert "30 rows of" in printed
     out = tmp_path / "predictions.csv"
     good("predict", run, "--data", more, "--out", out)
-    found = list(csv.DictReader(out.open()))
-    right = np.mean([f["prediction"] == row[3] for f, row in zip(found, rows[1:], strict=True)])
+    predicted = columns_of(out)
+    right = np.mean(np.array(predicted["prediction"]) == [row[3] for row in rows[1:]])
     assert f"accuracy {right:.2%}" in printed
-    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in found)
+    assert all(1 / 3 <= float(value) <= 1 for value in predicted["probability"])
     assert "exists; choose another file" in refused("predict", run, "--data", more, "--out", out)
     more.write_text("width,height\n1,2\n")
     assert "has no column 'colour'" in refused("predict", run, "--data", more)
@@ -253,8 +267,8 @@ def test_numbers_of_a_table(tmp_path):
     assert "R²" in good("train", "--resume", run, "--quiet")
     out = tmp_path / "predictions.csv"
     good("predict", run, "--data", path, "--out", out)
-    numbers = np.array([float(row["prediction"]) for row in csv.DictReader(out.open())])
-    truth = np.array([float(row["kind"]) for row in csv.DictReader(path.open())])
+    numbers = np.array(columns_of(out)["prediction"], dtype=float)
+    truth = np.array(columns_of(path)["kind"], dtype=float)
     assert np.corrcoef(numbers, truth)[0, 1] > 0.8
     assert abs(numbers.mean() - truth.mean()) < 2.0  # in the unit of the column
 
@@ -337,9 +351,9 @@ def test_classes_of_a_folder_of_images(tmp_path):
     assert "40 images of" in good("evaluate", run, "--data", folder)
     out = tmp_path / "predictions.csv"
     good("predict", run, "--data", folder / "across", "--out", out)
-    rows = list(csv.DictReader(out.open()))
-    assert len(rows) == 20
-    assert {row["prediction"] for row in rows} <= {"across", "along"}
+    predicted = columns_of(out)["prediction"]
+    assert len(predicted) == 20
+    assert set(predicted) <= {"across", "along"}
     (folder / "other").mkdir()
     shutil.copy(folder / "across" / "1.png", folder / "other")
     assert "there is no class 'other'" in refused("evaluate", run, "--data", folder)

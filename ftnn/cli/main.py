@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from .errors import OneLineErrors
-from .runs import evaluate, inspect, plot
+from .runs import evaluate, inspect, plot, predict
 from .train import EXAMPLES, TrainGroup
 
 app = typer.Typer(
     name="ftnn",
     cls=OneLineErrors,
-    help="Fully tensorized neural networks: train, evaluate, inspect, plot.",
+    help="Fully tensorized neural networks: train, evaluate, predict, inspect, plot.",
     epilog="Start with: ftnn train digits",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +27,7 @@ def ftnn(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Fully tensorized neural networks: train, evaluate, inspect, plot."""
+    """Fully tensorized neural networks: train, evaluate, predict, inspect, plot."""
     if version:
         from .. import __version__
 
@@ -57,6 +57,7 @@ app.add_typer(
     subcommand_metavar="EXPERIMENT [OPTIONS]",
 )
 app.command(epilog="Example: ftnn evaluate runs/digits-20250101-120000 --backend numpy")(evaluate)
+app.command(epilog="Example: ftnn predict RUN --data new.csv --out predictions.csv")(predict)
 app.command(epilog="Example: ftnn inspect runs/digits-20250101-120000")(inspect)
 app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")(plot)
 

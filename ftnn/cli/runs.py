@@ -1,5 +1,8 @@
-"""Commands that take a run folder: ``evaluate``, ``inspect`` and ``plot``."""
+"""Commands that take a run folder: ``evaluate``, ``predict``, ``inspect`` and ``plot``."""
 
+import csv
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +14,8 @@ from ..training.config import TrainConfig
 from ..training.options import changed, declared
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..experiments.folder import Run
     from ..experiments.splits import Data
 
@@ -26,6 +31,8 @@ ExperimentFile = Annotated[
         help="Python file that defines the experiment, where it is not where it was.",
     ),
 ]
+Backend = Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")]
+Device = Annotated[str | None, typer.Option(help="Device of the backend, e.g. cuda:0.")]
 Threads = Annotated[
     Any,
     typer.Option(
@@ -38,38 +45,70 @@ Threads = Annotated[
 
 def evaluate(
     run: RunFolder,
-    backend: Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")] = "torch",
-    device: Annotated[str | None, typer.Option(help="Device of the backend, e.g. cuda:0.")] = None,
+    backend: Backend = "torch",
+    device: Device = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
     threads: Threads = None,
-    data: DataPlace = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="New data of table and images; of others where the data are now."),
+    ] = None,
     experiment: ExperimentFile = None,
 ) -> None:
-    """Accuracy, loss and speed of a trained model on a backend."""
-    from ..arrays.backend import check_backend
+    """Accuracy or error, loss and speed of a trained model on a backend."""
     from ..experiments.display import console
-    from ..experiments.folder import load_run
-    from ..experiments.prediction import predict
+    from ..experiments.setup import objective_for
+    from ..training.evaluation import evaluate as evaluate_model
 
     if split not in ("test", "val"):
         raise ValueError(f"--split is {split!r}, expected test or val")
-    check_backend(backend)
-    if backend == "torch" and device is not None:
-        device = _torch_device(device)
-    loaded = load_run(run, experiment)
-    if backend == "torch":
-        _set_threads(loaded, threads)
-    samples = load_data(loaded, data)
-    loaded.model.to(backend, device=device)
-    result = predict(loaded.model, loaded.encoder, *samples.split(split))
-    part = {"test": "test", "val": "validation"}[split]
-    score = samples.score
+    loaded = _load_on(run, experiment, backend, device, threads)
+    if data is not None and loaded.experiment.read is not None:
+        new = loaded.experiment.read(loaded, data, True)
+        inputs, targets, score = new.inputs, new.targets, new.score
+        what = f"{len(new.names)} {loaded.experiment.samples} of {data}"
+        name = score.name
+    else:
+        samples = load_data(loaded, data)
+        inputs, targets = samples.split(split)
+        score = samples.score
+        what = f"{samples.size(split)} {loaded.experiment.samples}"
+        name = f"{'test' if split == 'test' else 'validation'} {score.name}"
+    result = evaluate_model(loaded.model, loaded.encoder, inputs, targets, objective_for(score))
     console().print(
-        f"{part} {score.name} {result.score:{score.spec}}, loss {result.loss:.4g}, "
-        f"{samples.size(split)} {loaded.experiment.samples}, "
+        f"{name} {result.score:{score.spec}}, loss {result.loss:.4g}, {what}, "
         f"{result.samples_per_s:,.0f} samples/s on {backend}",
         soft_wrap=True,
     )
+
+
+def predict(
+    run: RunFolder,
+    data: Annotated[str, typer.Option(help="File or folder with new data.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV file to write.")] = Path(
+        "predictions.csv"
+    ),
+    backend: Backend = "torch",
+    device: Device = None,
+    threads: Threads = None,
+    experiment: ExperimentFile = None,
+) -> None:
+    """Predictions of a trained model for new data, into a CSV file."""
+    from ..experiments.folder import read_summary
+    from ..training.evaluation import predict as predict_outputs
+
+    if out.exists():
+        raise ValueError(f"{out} exists; choose another file with --out FILE")
+    loaded = _load_on(run, experiment, backend, device, threads)
+    if loaded.experiment.read is None:
+        raise ValueError(
+            f"experiment {loaded.experiment.name} reads no new data; `ftnn predict` is for runs of "
+            "table and images"
+        )
+    new = loaded.experiment.read(loaded, data, False)
+    outputs = predict_outputs(loaded.model, loaded.encoder, new.inputs)
+    write_predictions(out, new.names, outputs, new.class_names, read_summary(run))
+    print(f"{len(outputs)} predictions: {out}")
 
 
 def inspect(
@@ -141,6 +180,46 @@ def plot(run: RunFolder, data: DataPlace = None, experiment: ExperimentFile = No
     )
     for path in paths:
         print(path)
+
+
+def write_predictions(
+    path: Path,
+    names: Sequence[str],
+    outputs: "np.ndarray",
+    class_names: Sequence[str],
+    summary: Mapping[str, Any],
+) -> None:
+    """Write a CSV file of classes with their probabilities, or of numbers in their own unit."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        if not class_names:
+            mean, scale = summary["target_mean"], summary["target_scale"]
+            table.writerow(["sample", "prediction"])
+            rows = zip(names, outputs[:, 0], strict=True)
+            table.writerows([name, f"{mean + scale * value:.8g}"] for name, value in rows)
+            return
+        table.writerow(["sample", "prediction", "probability"])
+        for name, logits in zip(names, outputs, strict=True):
+            best = int(logits.argmax())
+            probability = 1.0 / sum(math.exp(logit - logits[best]) for logit in logits)
+            table.writerow([name, class_names[best], f"{probability:.6f}"])
+
+
+def _load_on(
+    run: Path, experiment: str | None, backend: str, device: str | None, threads: Any
+) -> "Run":
+    """Load a run, and move its model to a backend and a device."""
+    from ..arrays.backend import check_backend
+    from ..experiments.folder import load_run
+
+    check_backend(backend)
+    if backend == "torch" and device is not None:
+        device = _torch_device(device)
+    loaded = load_run(run, experiment)
+    if backend == "torch":
+        _set_threads(loaded, threads)
+    loaded.model.to(backend, device=device)
+    return loaded
 
 
 def load_data(run: "Run", place: str | None) -> "Data":

@@ -29,6 +29,9 @@ RUN_FLAGS: dict[str, Any] = {
     "quick": Annotated[
         bool, typer.Option("--quick", help="A trial of less than a minute; its result is poor.")
     ],
+    "tensorboard": Annotated[
+        bool, typer.Option("--tensorboard", help="Write to RUN/tensorboard, for TensorBoard.")
+    ],
 }
 """Flags of every experiment, which say what to do and not how."""
 
@@ -98,6 +101,7 @@ def train_experiment(
     resume: Path | None,
     quiet: bool,
     quick: bool,
+    tensorboard: bool,
 ) -> None:
     """Train as the flags say; print the result."""
     if resume is not None:
@@ -112,9 +116,14 @@ def train_experiment(
         folder = new_run_dir(experiment.name) if out is None else out
     options = resolve(base, config, flags, quick)
     from ..experiments.runner import run
+    from ..experiments.setup import check_torch
 
+    check_torch()
+    from ..training import TensorBoard
+
+    callbacks = [TensorBoard()] if tensorboard else []
     try:
-        result = run(experiment, options, folder, resume is not None, quiet)
+        result = run(experiment, options, folder, resume is not None, quiet, callbacks)
         stopped = result.outcome == "stopped"
     except KeyboardInterrupt:
         stopped = True

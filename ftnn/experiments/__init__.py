@@ -9,18 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..training.inputs import select_rows
     from ..training.options import option
     from .experiment import Experiment, resolve
     from .folder import load_run
     from .options import ExperimentOptions
     from .registry import experiment_names, experiment_of_file, get_experiment, register
     from .runner import Result, run
-    from .splits import Data, hold_out, select_rows
+    from .splits import Data, NewSamples, hold_out
 
 __all__ = [
     "Data",
     "Experiment",
     "ExperimentOptions",
+    "NewSamples",
     "Result",
     "experiment_names",
     "experiment_of_file",
@@ -38,6 +40,7 @@ _HOMES = {
     "Data": ".splits",
     "Experiment": ".experiment",
     "ExperimentOptions": ".options",
+    "NewSamples": ".splits",
     "Result": ".runner",
     "experiment_names": ".registry",
     "experiment_of_file": ".registry",
@@ -48,7 +51,7 @@ _HOMES = {
     "register": ".registry",
     "resolve": ".experiment",
     "run": ".runner",
-    "select_rows": ".splits",
+    "select_rows": "..training.inputs",
 }
 
 

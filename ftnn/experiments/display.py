@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..training.options import flat
-from ..training.score import ACCURACY, Score
+from ..training.score import ACCURACY, ERROR, Score
 
 if TYPE_CHECKING:
     from .setup import Setup
@@ -52,8 +52,8 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
     table.add_column(style="dim")
     test = f"of {summary['test_samples']} {samples}, seen once"
     table.add_row(f"test {score.name}", format(summary[f"test_{score.name}"], score.spec), test)
-    what = "mean cross entropy" if score == ACCURACY else "mean squared relative error"
-    table.add_row("test loss", f"{summary['test_loss']:.4g}", what)
+    what = {ACCURACY: "mean cross entropy", ERROR: "mean squared relative error"}
+    table.add_row("test loss", f"{summary['test_loss']:.4g}", what.get(score, "mean square"))
     value = summary.get(f"val_{score.name}")
     if value is not None:
         best = f"best, epoch {summary['best_epoch']} of {summary['epochs']}"

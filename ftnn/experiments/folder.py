@@ -76,22 +76,18 @@ def has_begun(run_dir: Path) -> bool:
 
 def check_same(run_dir: Path, saved: Any, options: Any) -> None:
     """Raise ``ValueError`` if a run is to be resumed with options that change its result."""
-    old, new = flat(saved), flat(options)
-    differing = [
-        f"{name} {old[name]!r} (now {new[name]!r})"
-        for name, spec in declared(type(options)).items()
-        if new[name] != old[name] and not spec.free
-    ]
-    if differing:
-        raise ValueError(
-            f"cannot resume {run_dir}: it was trained with {', '.join(differing)}; resume with the "
-            "same values, or train in a new folder"
-        )
+    from ..training import same_run
+
+    free = [spec.name for spec in declared(type(options)).values() if spec.free]
+    try:
+        same_run.check_same(flat(saved), flat(options), free)
+    except ValueError as error:
+        raise ValueError(f"cannot resume {run_dir}: {error}") from None
 
 
 def write_config(run_dir: Path, experiment: Experiment, options: Any) -> None:
     """Make a run folder that tells what is trained, and how."""
-    from ..training.checkpoint import write_json
+    from ..training.files import write_json
 
     content: dict[str, Any] = {"experiment": experiment.name}
     if experiment.file is not None:

@@ -1,8 +1,10 @@
 """Run an experiment: prepare, train in one stage or in two, summarize, draw."""
 
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,13 +27,15 @@ from .folder import (
     write_config,
 )
 from .registry import get_experiment
-from .setup import Setup, check_torch, objective_of, prepare, start_with
+from .setup import Setup, check_torch, objective_for, prepare, start_with
 from .summary import class_report, confusion_matrix, sample_cores, versions
 
 if TYPE_CHECKING:
-    from ..training import FitResult, Trainer
+    from ..training import Callback, FitResult, Trainer
     from ..training.score import Score
     from ..training.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ def run(
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    callbacks: "Iterable[Callback]" = (),
 ) -> Result:
     """Train an experiment into a run folder, and evaluate it on its test set.
 
@@ -92,6 +97,8 @@ def run(
         Go on from where an interrupted run in the folder stopped, to the same result.
     quiet : bool
         Show neither set-up nor progress.
+    callbacks : iterable of ftnn.training.Callback
+        Called by the trainer, of both stages where there are two.
 
     Returns
     -------
@@ -134,9 +141,10 @@ def run(
     from ..training.world import joined_world
 
     keep_freed_memory()
-    with joined_world() as world:
+    with joined_world() as world, ExitStack() as stack:
         run_dir = world.from_leader(lambda: run_dir)  # its name may be the time
-        return _train(world, experiment, options, run_dir, quiet)
+        job = _Job(world, stack, experiment, options, run_dir, quiet, tuple(callbacks))
+        return job.run()
 
 
 def _options_to_resume(experiment: Experiment, folder: Path) -> Any:
@@ -149,75 +157,100 @@ def _options_to_resume(experiment: Experiment, folder: Path) -> Any:
     return options
 
 
-def _train(
-    world: "World", experiment: Experiment, options: Any, folder: Path, quiet: bool
-) -> Result:
-    """Train in one stage or in two; the test set is read at the end of the last."""
-    stages = None if experiment.stages is None else experiment.stages(options)
-    if stages is None:
-        setup = _prepared(world, experiment, options, folder)
-        return _last(world, setup, folder, quiet)
-    before, setups, first = folder / FIRST, None, None
-    if not world.from_leader(lambda: has_begun(folder)):
-        with world.leader_first():  # what is wrong with the second stage is told now
-            setups = [prepare(experiment, stage) for stage in stages]
-        if world.leads:
-            write_config(folder, experiment, options)
-    if not world.from_leader(lambda: has_checkpoint(folder)):
-        setup = setups[0] if setups else _prepared(world, experiment, stages[0], before)
-        trainer, first = _fit(world, setup, before, quiet)
-        if first.outcome == "stopped":
-            return _result(setup, trainer, first, folder)
-        trained = trainer.model.to("numpy")
-        second = setups[1] if setups else prepare(experiment, stages[1])
-        model = start_with(experiment, before, trained, second.model)
-        setup = replace(second, model=model, started=True)
-    else:
-        last = changed(stages[1], {"start": str(before)})
-        setup = _prepared(world, experiment, last, folder)
-    seconds = read_summary(before)["train_seconds"] if first is None else first.train_seconds
-    return _last(world, replace(setup, options=options), folder, quiet, seconds)
+@dataclass(eq=False)
+class _Job:
+    """A run in the making: what its stages share."""
 
+    world: "World"
+    stack: ExitStack
+    experiment: Experiment
+    options: Any
+    folder: Path
+    quiet: bool
+    callbacks: "tuple[Callback, ...]"
+    begun: bool = False
 
-def _prepared(world: "World", experiment: Experiment, options: Any, folder: Path) -> Setup:
-    resumed = world.from_leader(lambda: has_checkpoint(folder))
-    with world.leader_first():
-        return prepare(experiment, options, folder if resumed else None)
+    def run(self) -> Result:
+        """Train in one stage or in two; the test set is read at the end of the last."""
+        experiment, folder = self.experiment, self.folder
+        stages = None if experiment.stages is None else experiment.stages(self.options)
+        if stages is None:
+            return self.last(self.prepared(self.options, folder))
+        before, setups, first = folder / FIRST, None, None
+        if not self.from_leader(lambda: has_begun(folder)):
+            with self.world.leader_first():  # what is wrong with the second stage is told now
+                setups = [prepare(experiment, stage) for stage in stages]
+            self.from_leader(lambda: self.begin())
+        if self.from_leader(lambda: has_checkpoint(folder)):
+            setup = self.prepared(changed(stages[1], {"start": str(before)}), folder)
+        else:
+            setup = setups[0] if setups else self.prepared(stages[0], before)
+            trainer, first = self.fit(setup, before)
+            if first.outcome == "stopped":
+                return _result(setup, trainer, first, folder)
+            trained = trainer.model.to("numpy")
+            second = setups[1] if setups else prepare(experiment, stages[1])
+            model = start_with(experiment, before, trained, second.model)
+            setup = replace(second, model=model, started=True)
+        seconds = read_summary(before)["train_seconds"] if first is None else first.train_seconds
+        return self.last(replace(setup, options=self.options), seconds)
 
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """Let the leader make something, and give it to all."""
+        return self.world.from_leader(make)
 
-def _last(
-    world: "World", setup: Setup, folder: Path, quiet: bool, first_seconds: float = 0.0
-) -> Result:
-    """Train the last stage and summarize."""
-    trainer, fitted = _fit(world, setup, folder, quiet)
-    result = _result(setup, trainer, fitted, folder)
-    if fitted.outcome != "stopped" and world.leads:
-        result = _summarize(setup, trainer, fitted, result, first_seconds)
-    world.wait()
-    return result
+    def prepared(self, options: Any, folder: Path) -> Setup:
+        """Prepare a stage that trains, or has begun to, in a folder."""
+        resumed = self.from_leader(lambda: has_checkpoint(folder))
+        with self.world.leader_first():
+            return prepare(self.experiment, options, folder if resumed else None)
 
+    def begin(self) -> None:
+        """Make the run folder and lock it; nothing is wrong with the options."""
+        from ..training.lock import locked_folder
 
-def _fit(world: "World", setup: Setup, folder: Path, quiet: bool) -> "tuple[Trainer, FitResult]":
-    """Train a stage into a folder, from the checkpoint there if there is one."""
-    from ..training import Trainer
+        if self.begun:
+            return
+        self.begun = True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stack.enter_context(locked_folder(self.folder))
+        if not has_begun(self.folder):
+            write_config(self.folder, self.experiment, self.options)
 
-    resume = world.from_leader(lambda: has_checkpoint(folder))
-    if world.leads and not quiet:
-        _show(world, setup, folder)
-    objective = objective_of(setup.data)
-    trainer = Trainer(setup.model, setup.encoder, setup.stage.train, folder, quiet, objective)
-    if not resume and world.leads:
-        write_config(folder, setup.experiment, setup.options)
-        if setup.started:
-            save(setup.model, folder / START)
-    experiment, on = setup.experiment, getattr(setup.stage, "augment", True)
-    fitted = trainer.fit(
-        setup.data,
-        augment=experiment.augment if on else None,
-        augment_states=experiment.augment_states if on else None,
-        resume=resume,
-    )
-    return trainer, fitted
+    def fit(self, setup: Setup, folder: Path) -> "tuple[Trainer, FitResult]":
+        """Train a stage into a folder, from the checkpoint there if there is one."""
+        from ..training import Trainer
+
+        resume = self.from_leader(lambda: has_checkpoint(folder))
+        if self.world.leads and not self.quiet:
+            _show(self.world, setup, folder)
+        objective, train = objective_for(setup.data.score), setup.stage.train
+        trainer = Trainer(
+            setup.model, setup.encoder, train, folder, self.quiet, objective, self.callbacks
+        )
+        self.from_leader(lambda: self.begin())
+        if not resume and self.world.leads:
+            if folder != self.folder:
+                write_config(folder, setup.experiment, setup.options)
+            if setup.started:
+                save(setup.model, folder / START)
+        experiment, on = setup.experiment, getattr(setup.stage, "augment", True)
+        fitted = trainer.fit(
+            setup.data,
+            augment=experiment.augment if on else None,
+            augment_states=experiment.augment_states if on else None,
+            resume=resume,
+        )
+        return trainer, fitted
+
+    def last(self, setup: Setup, first_seconds: float = 0.0) -> Result:
+        """Train the last stage and summarize."""
+        trainer, fitted = self.fit(setup, self.folder)
+        result = _result(setup, trainer, fitted, self.folder)
+        if fitted.outcome != "stopped" and self.world.leads:
+            result = _summarize(setup, trainer, fitted, result, first_seconds)
+        self.world.wait()
+        return result
 
 
 def _show(world: "World", setup: Setup, folder: Path) -> None:
@@ -246,8 +279,7 @@ def _summarize(
     setup: Setup, trainer: "Trainer", fitted: "FitResult", result: Result, first_seconds: float
 ) -> Result:
     """Evaluate the test set, once, with the model kept; write summary and figures."""
-    from ..training.checkpoint import write_json
-    from ..training.metrics import json_safe
+    from ..training.files import json_safe, write_json
     from .figures import draw_figures
 
     experiment, data, folder, score = setup.experiment, setup.data, result.folder, result.score
@@ -274,7 +306,7 @@ def _summarize(
         about |= {"confusion": matrix, "class_names": list(data.class_names)}
     if experiment.conclude is not None:
         about |= experiment.conclude(folder, setup.options, data, model, evaluation)
-    summary = read_summary(folder) | json_safe(about)
+    summary = json_safe(trainer.summary(fitted) | about)
     write_json(folder / SUMMARY, summary)
     states = class_report(model, setup.encoder, data)
     draw_figures(folder, model, fitted.history, summary, report, states, data.class_names, score)

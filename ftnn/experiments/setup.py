@@ -8,7 +8,7 @@ from ..arrays.backend import check_backend
 from ..encoding import Encoder
 from ..layers.files import load
 from ..layers.layer import Layer
-from ..training.score import ACCURACY, DEVIATION, ERROR
+from ..training.score import Score
 from .experiment import Experiment
 from .folder import MODEL, START
 from .splits import Data
@@ -102,9 +102,9 @@ def check_torch() -> None:
     check_backend("torch")
 
 
-def objective_of(data: Data) -> "Objective":
-    """Return what is learned from data: classes, numbers or states."""
-    from ..training import objective as objectives
+def objective_for(score: Score) -> "Objective":
+    """Return the objective with a score: classes, numbers or states are learned."""
+    from ..training import Classification, Regression, StateRegression
 
-    name = {ACCURACY: "Classification", DEVIATION: "Regression", ERROR: "StateRegression"}
-    return getattr(objectives, name[data.score])()
+    objectives = (Classification(), Regression(), StateRegression())
+    return next(objective for objective in objectives if objective.score == score)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..training.inputs import count_samples, select_rows
 from ..training.score import ACCURACY, DEVIATION, ERROR, Score
 
 SPLITS = ("train", "val", "test")
@@ -37,9 +38,7 @@ class Data:
     @property
     def score(self) -> Score:
         """How well a model does: accuracy of classes, deviation of numbers, error of states."""
-        if isinstance(self.train_targets, tuple):
-            return ERROR
-        return ACCURACY if self.train_targets.dtype.kind in "iu" else DEVIATION
+        return score_of(self.train_targets)
 
     def split(self, name: str) -> tuple[Any, Any]:
         """Return inputs and targets of ``"train"``, ``"val"`` or ``"test"``."""
@@ -49,8 +48,7 @@ class Data:
 
     def size(self, name: str) -> int:
         """Count the samples of a split."""
-        targets = self.split(name)[1]
-        return len(targets[0] if isinstance(targets, tuple) else targets)
+        return count_samples(self.split(name)[1])
 
     def limited(self, limit: int | None) -> "Data":
         """Keep the first ``limit`` samples for training and for validation; all if None."""
@@ -81,18 +79,17 @@ class NewSamples:
     class_names: tuple[str, ...]
     names: list[str]
 
+    @property
+    def score(self) -> Score:
+        """As that of :class:`Data`."""
+        return score_of(self.targets)
 
-def select_rows(samples: Any, index: Any) -> Any:
-    """Select rows of an array, or of every core of states.
 
-    Examples
-    --------
-    >>> select_rows(np.arange(5), slice(2))
-    array([0, 1])
-    """
-    if isinstance(samples, tuple):
-        return tuple(core[index] for core in samples)
-    return samples[index]
+def score_of(targets: Any) -> Score:
+    """Return the score for targets: labels, numbers or states."""
+    if isinstance(targets, tuple):
+        return ERROR
+    return ACCURACY if targets.dtype.kind in "iu" else DEVIATION
 
 
 def hold_out(

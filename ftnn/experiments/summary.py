@@ -11,7 +11,8 @@ from ..chains.terms import Cores
 from ..encoding import Encoder
 from ..interpret.report import StateRow, entanglement_report
 from ..layers.layer import Layer
-from .splits import Data, select_rows
+from ..training.inputs import select_rows
+from .splits import Data
 
 SAMPLES = 32
 """Validation samples that a report looks at."""

@@ -7,7 +7,6 @@ the standard library is imported here, so that ``ftnn train EXPERIMENT --help`` 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -236,13 +235,11 @@ def _value(options: Any, spec: Spec) -> Any:
     return getattr(options, spec.name)
 
 
-@cache
 def _nested(options: Any) -> dict[str, type]:
     hints = get_type_hints(options)
     return {f.name: hints[f.name] for f in fields(options) if is_dataclass(hints[f.name])}
 
 
-@cache
 def _own(options: Any) -> dict[str, Spec]:
     hints, nested = get_type_hints(options), _nested(options)
     title = getattr(options, "title", Options.title)

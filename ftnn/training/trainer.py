@@ -357,10 +357,11 @@ class Trainer:
             model_path=path,
         )
         if self.world.leads and self.run_dir is not None:
-            write_json(self.run_dir / SUMMARY_NAME, json_safe(self._summary(result)))
+            write_json(self.run_dir / SUMMARY_NAME, json_safe(self.summary(result)))
         return result
 
-    def _summary(self, result: FitResult) -> dict[str, Any]:
+    def summary(self, result: FitResult) -> dict[str, Any]:
+        """Return what ``summary.json`` holds of a fit, as it is before :func:`json_safe`."""
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
         summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
         summary["model_path"] = MODEL_NAME

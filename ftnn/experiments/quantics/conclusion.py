@@ -10,7 +10,8 @@ from ...chains.distance import relative_squares
 from ...encoding.functions import on_coarser_grid
 from ...layers.layer import Layer
 from ...plotting import plot_solutions
-from ..splits import Data, select_rows
+from ...training.inputs import select_rows
+from ..splits import Data
 from .options import QuanticsOptions
 
 _SHOWN = 3

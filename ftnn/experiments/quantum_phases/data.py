@@ -7,8 +7,9 @@ import numpy as np
 
 from ...chains.states import MPS
 from ...chains.terms import Cores
+from ...training.inputs import select_rows
 from ...truncation import compress
-from ..splits import Data, select_rows
+from ..splits import Data
 from .dressing import dress
 from .ground_states import Point, ground_states
 from .options import PhasesOptions
