@@ -165,12 +165,15 @@ def test_registered_experiments_have_names(tmp_path, monkeypatch):
 
 # ---- one function -------------------------------------------------------------------------------
 
+SMALL = {"limit": 40, "epochs": 2, "depth": 0, "phys": 2, "readout_bond": 2, "nonlinearity": "none"}
+
 
 def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
     digits = get_experiment("digits")
-    options = changed(digits.tuned_options(quick=True), {"limit": 60, "epochs": 2})
+    options = changed(digits.tuned_options(quick=True), SMALL)
     result = experiments.run(digits, options, tmp_path / "one", quiet=True)
-    flags = ("--quick", "--limit", 60, "--epochs", 2, "--quiet")
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    flags += ["--quick", "--quiet"]
     good("train", "digits", *flags, "--out", tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     for key in ("test_loss", "test_accuracy", "confusion", "num_params", "log10_compression"):
@@ -204,7 +207,7 @@ def test_nothing_is_read_back_in_the_same_run(tmp_path, monkeypatch):
         "ftnn.training.metrics.read_metrics",
     ):
         monkeypatch.setattr(name, lambda *_: pytest.fail("read back"))
-    options = changed(get_experiment("digits").options(), {"limit": 60, "epochs": 1})
+    options = changed(get_experiment("digits").tuned_options(), SMALL)
     experiments.run("digits", options, tmp_path / "run", quiet=True)
 
 
@@ -229,7 +232,7 @@ def write_table(path, rows=60, numbers=False, delimiter=",", seed=0):
     return path
 
 
-TABLE = ("--threads", 1, "--epochs", 12, "--lr", 0.02, "--quiet")
+TABLE = ("--threads", 1, "--epochs", 15, "--batch-size", 8, "--lr", 0.02, "--quiet")
 
 
 def test_classes_of_a_table(tmp_path):

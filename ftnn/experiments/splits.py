@@ -1,7 +1,7 @@
 """Samples with targets in three splits, and how to hold some out."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Data:
         """Count the samples of a split."""
         return count_samples(self.split(name)[1])
 
-    def limited(self, limit: int | None) -> "Data":
+    def limited(self, limit: int | None) -> Self:
         """Keep the first ``limit`` samples for training and for validation; all if None."""
         if limit is None:
             return self

@@ -20,7 +20,9 @@ def load(options: ImagesOptions) -> Data:
     A tenth of the images that are not for the test is for validation.
     """
     if options.data is None:
-        raise ValueError("--data is missing; give a folder with a folder of images for every class")
+        raise FileNotFoundError(
+            "--data is missing; give a folder with one of images for every class"
+        )
     folder = Path(options.data)
     files = {name: paths for name, paths in _classes(folder).items() if paths}
     if len(files) < 2:

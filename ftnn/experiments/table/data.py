@@ -1,5 +1,6 @@
 """Rows of a table in three splits, with classes or numbers as targets."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,24 @@ LEAST_OF_CLASS = 5
 """Every class needs as many rows, for there to be some in each split."""
 
 
-def load(options: TableOptions) -> Data:
+@dataclass(frozen=True, eq=False)
+class TableData(Data):
+    """Rows of a table.
+
+    Attributes
+    ----------
+    column_names : tuple of str
+        Of the inputs.
+    mean, scale : float
+        Of numbers to predict, in the training rows: targets are (number - mean) / scale.
+    """
+
+    column_names: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+def load(options: TableOptions) -> TableData:
     """Load a CSV file and hold out rows for validation and for the test, by the seed.
 
     A tenth of the rows that are not for the test is for validation. Numbers to predict are shifted
@@ -50,37 +68,32 @@ def load(options: TableOptions) -> Data:
     stay, y, test, y_test = hold_out(rows, targets, size, 0, classes, "rows")
     size = max(round(0.1 * len(stay)), len(class_names), 1)
     train, y_train, val, y_val = hold_out(stay, y, size, seed, classes, "rows")
+    mean, scale = 0.0, 1.0
     if not classes:
-        mean, scale = _mean_and_scale(y_train)
+        mean, scale = float(y_train.mean()), float(y_train.std())
+        if scale == 0.0:
+            raise ValueError(f"{table.path}: the numbers of column {target!r} are all the same")
         y_train, y_val, y_test = ((part - mean) / scale for part in (y_train, y_val, y_test))
-    return Data(train, y_train, val, y_val, test, y_test, class_names).limited(options.limit)
-
-
-def column_names(options: TableOptions) -> list[str]:
-    """Return the names of the columns to go by, in the order of the inputs."""
-    table, target = _table(options)
-    return [name for name in table.names if name != target]
+    parts = (train, y_train, val, y_val, test, y_test)
+    data = TableData(*parts, class_names, tuple(names), mean, scale)
+    return data.limited(options.limit)
 
 
 def conclude(
-    folder: Path, options: TableOptions, data: Data, model: Layer, evaluation: Any
+    folder: Path, options: TableOptions, data: TableData, model: Layer, evaluation: Any
 ) -> dict[str, Any]:
     """Keep mean and scale of numbers to predict; tell the error in their unit, and R²."""
     if data.class_names:
         return {}
-    table, target = _table(options)
-    values = _numbers(table.column(target, "--target"))
-    assert values is not None
-    mean, scale = _scale_of(values, options)
     squares = np.mean((evaluation.outputs[:, 0] - data.test_targets) ** 2)
     r2 = 1.0 - float(squares / np.mean((data.test_targets - data.test_targets.mean()) ** 2))
-    deviation = evaluation.score * scale
+    deviation = f"{evaluation.score * data.scale:.4g}"
     return {
-        "target_mean": mean,
-        "target_scale": scale,
+        "target_mean": data.mean,
+        "target_scale": data.scale,
         "r2": r2,
         "remarks": {
-            "mean absolute error": [f"{deviation:.4g}", f"in the unit of {target}"],
+            "mean absolute error": [deviation, f"in the unit of {options.target}"],
             "R²": [f"{r2:.4f}", "1 is perfect, 0 as good as the mean"],
         },
     }
@@ -117,11 +130,10 @@ def read(run: Run, path: str, with_targets: bool) -> NewSamples:
 
 
 def _table(options: TableOptions) -> tuple[Table, str]:
-    for name, example in (("data", "FILE.csv"), ("target", "COLUMN")):
-        if getattr(options, name) is None:
-            raise ValueError(f"--{name} is missing; give --data FILE --target COLUMN ({example})")
-    assert options.data is not None
-    assert options.target is not None
+    if options.data is None:
+        raise FileNotFoundError("--data is missing; give --data FILE --target COLUMN")
+    if options.target is None:
+        raise ValueError("--target is missing; give --target COLUMN, the one to predict")
     return read_csv(options.data), options.target
 
 
@@ -165,20 +177,3 @@ def _word(value: str) -> str:
     if number is not None and number[0] == round(number[0]):
         return str(int(number[0]))
     return value
-
-
-def _scale_of(values: np.ndarray, options: TableOptions) -> tuple[float, float]:
-    """Return the mean and scale that :func:`load` takes of numbers to predict."""
-    index = np.arange(len(values))
-    size = max(round(options.held_out * len(values)), 1)
-    stay, *_ = hold_out(index, values, size, 0, False, "rows")
-    size = max(round(0.1 * len(stay)), 1)
-    train, *_ = hold_out(stay, values[stay], size, options.train.seed, False, "rows")
-    return _mean_and_scale(values[train])
-
-
-def _mean_and_scale(values: np.ndarray) -> tuple[float, float]:
-    deviation = float(values.std())
-    if deviation == 0.0:
-        raise ValueError("the numbers to predict are all the same; there is nothing to learn")
-    return float(values.mean()), deviation

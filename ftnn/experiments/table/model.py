@@ -3,15 +3,14 @@
 from ...encoding import Encoder, TableEncoder
 from ...layers.layer import Layer
 from ..networks import image_network
-from ..splits import Data
-from .data import column_names
+from .data import TableData
 from .options import TableOptions
 
 
-def build(options: TableOptions, data: Data) -> tuple[Encoder, Layer]:
+def build(options: TableOptions, data: TableData) -> tuple[Encoder, Layer]:
     """Build a network on a site for every column, or for a few of them."""
     kinds = TableEncoder().fit(data.train_inputs).schema.kinds
-    columns = dict(zip(column_names(options), kinds, strict=True))
+    columns = dict(zip(data.column_names, kinds, strict=True))
     encoder = TableEncoder(columns, group=options.columns_per_site).fit(data.train_inputs)
     outputs, seed = max(1, len(data.class_names)), options.train.seed
     inputs = data.train_inputs[:256]
