@@ -292,9 +292,9 @@ def test_one_line_for_spoiled_runs(run_dir, tmp_path):
     model.write_bytes(whole)
     config = run_dir / "config.json"
     for text, words in (
-        ("{", "not a JSON file"),
+        ("{", "config.json is not valid JSON"),
         ("[]", "names no experiment"),
-        ('{"experiment": "mnist"}', "no experiment 'mnist'"),
+        ('{"experiment": "mnist", "options": {}}', "no experiment 'mnist'"),
         ('{"experiment": "../digits", "options": {}}', "no experiment '../digits'"),
         ('{"experiment": "digits", "lr": -1}', "of an earlier version of ftnn"),
         ('{"experiment": "digits", "options": {"lr": -1}}', "lr is -1.0"),

@@ -6,7 +6,6 @@ started with the weights of another run.
 """
 
 import hmac
-import json
 import os
 import secrets
 import time
@@ -110,7 +109,7 @@ def load_options(run_dir: Path, given: Experiment | str | None = None) -> tuple[
     path = run_dir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{run_dir} is no run folder: it holds no {CONFIG}")
-    content = read_json(path)
+    content = read_object(path)
     name, values = content.get("experiment"), content.get("options")
     if not isinstance(name, str):
         raise ValueError(f"{path}: names no experiment; it is not the config of a run")
@@ -137,17 +136,14 @@ def load_run(run_dir: Path, given: Experiment | str | None = None) -> Run:
 def read_summary(run_dir: Path) -> dict[str, Any]:
     """Read ``summary.json``; empty if there is none."""
     path = run_dir / SUMMARY
-    return read_json(path) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, empty where there is another value, or raise an error naming the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: not a file of ftnn: nested too deeply") from None
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise an error that names the file; empty for another value."""
+    from ..training.files import read_json
+
+    content = read_json(path, "restore the file, or train again in a new folder")
     return content if isinstance(content, dict) else {}
 
 
