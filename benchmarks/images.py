@@ -25,12 +25,13 @@ from torch import nn
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ftnn.experiments.base import Config
+from ftnn.experiments.data import load_fashion_mnist
+
 import ftnn
 from benchmarks.experiments import DOCS, RUNS, spread, trained, write_readme, write_table
 from ftnn.encoding import ProductEncoder
 from ftnn.experiments import get_experiment
-from ftnn.experiments.base import Config
-from ftnn.experiments.data import load_fashion_mnist
 from ftnn.experiments.fashion_mnist import mirrored
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.plotting.style import COLORS, figure, save_figure, style

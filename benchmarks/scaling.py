@@ -61,7 +61,7 @@ def sweep(name: str, threads: int) -> list[dict]:
         step = work.step()
         row = {
             "value": value,
-            "seconds": median_seconds(step, ROUNDS),
+            "seconds": median_seconds(step, "torch-cpu", ROUNDS),
             "bytes": peak_bytes(step),
         }
         print(name, threads, row, flush=True)
@@ -133,7 +133,7 @@ def crossover() -> dict[str, list[dict]]:
             torch.manual_seed(0)
             batch = BATCH if build is layer_of_states else SMALLER.get(bits, BATCH)
             step = build(bits, batch)
-            seconds = median_seconds(step, ROUNDS) * BATCH / batch
+            seconds = median_seconds(step, "torch-cpu", ROUNDS) * BATCH / batch
             row = {"bits": bits, "seconds": seconds, "bytes": peak_bytes(step), "batch": batch}
             print(name, row, flush=True)
             found[name].append(row)

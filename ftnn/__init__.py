@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import encoding, interpret, layers, nonlinear, plotting, training, truncation
+    from . import (
+        encoding,
+        experiments,
+        interpret,
+        layers,
+        nonlinear,
+        plotting,
+        training,
+        truncation,
+    )
     from .chains.canonical import canonical
     from .chains.environments import environments
     from .chains.operators import MPO
@@ -41,6 +50,7 @@ __all__ = [
     "compress",
     "encoding",
     "environments",
+    "experiments",
     "interpret",
     "layers",
     "load",
@@ -52,7 +62,16 @@ __all__ = [
     "truncation",
 ]
 
-_ROOMS = ("encoding", "interpret", "layers", "nonlinear", "plotting", "training", "truncation")
+_ROOMS = (
+    "encoding",
+    "experiments",
+    "interpret",
+    "layers",
+    "nonlinear",
+    "plotting",
+    "training",
+    "truncation",
+)
 _HOMES = {
     "MPO": "chains.operators",
     "MPS": "chains.states",

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cupy_standin
@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 import ftnn
 from ftnn.cli import app
-from ftnn.experiments import EXPERIMENTS, get_experiment
-from ftnn.experiments.base import Config, from_dict, resolve
-from ftnn.experiments.run import load_run, new_run_dir
+from ftnn.experiments import ExperimentOptions, get_experiment, resolve
+from ftnn.experiments.folder import load_run, new_run_dir
+from ftnn.experiments.registry import SHIPPED
 from ftnn.training.evaluation import evaluate
+from ftnn.training.options import changed, declared, flat, option
 
 torch = pytest.importorskip("torch")
 ROOT = Path(ftnn.__file__).parents[1]
@@ -79,7 +80,8 @@ def test_train_leaves_a_complete_run_folder(finished):
     }
     config = json.loads((folder / "config.json").read_text())
     assert config.pop("experiment") == "digits"
-    assert set(config) == {option.name for option in fields(Config)}
+    config = config.pop("options")
+    assert list(config) == list(declared(get_experiment("digits").options))
     assert (config["limit"], config["epochs"], config["max_bond"]) == (100, 1, 3)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["num_params"] == ftnn.load(folder / "model.safetensors").num_params()
@@ -121,7 +123,7 @@ def test_evaluate_takes_the_path_of_cupy(finished):
 
 def test_logits_agree_between_backends(finished):
     run = load_run(finished[0])
-    images, labels = get_experiment("digits").load(run.config).split("test")
+    images, labels = get_experiment("digits").load(run.options).split("test")
     by_numpy = evaluate(run.model, run.encoder, images, labels)
     by_torch = evaluate(run.model.to("torch"), run.encoder, images, labels)
     scale = np.abs(by_numpy.outputs).max()
@@ -200,7 +202,7 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
 
     experiment = replace(get_experiment("digits"), augment=augment)
     monkeypatch.setattr("ftnn.experiments.digits.EXPERIMENT", experiment)
-    options = ("--quiet", "--augment", *TINY, "--epochs", "2")
+    options = ("--quiet", *TINY, "--epochs", "2")
     good("train", "digits", "--out", whole, *options)
     strike.append(signal.SIGINT)
     result = invoke("train", "digits", "--out", cut, *options)
@@ -223,19 +225,21 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["bogus"], "No such command 'bogus'"),
         (["train"], "missing EXPERIMENT; choose one of digits, fashion-mnist"),
         (["train", "mnist"], "no experiment 'mnist'"),
-        (["train", "digits", "--epoch", "3"], "--epoch"),
+        (["train", "digits", "--epoch", "3"], "No such option: --epoch"),
+        (["train", "digits", "--sites", "3"], "No such option: --sites"),
+        (["train", "quantics", "--phys", "3"], "No such option: --phys"),
+        (["train", "nowhere/mine.py"], "there is no file"),
         (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
         (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
         (["train", "digits", "--max-bond", str(10**15)], "out of memory: "),
         (["train", "digits", "--epochs", "0"], "epochs is 0, expected an integer >= 1"),
         (["train", "digits", "--lr", "nan"], "lr is nan, expected a number > 0"),
         (["train", "digits", "--label-smoothing", "1"], "expected a number >= 0 and < 1"),
-        (["train", "digits", "--schedule", "linear"], "one of constant, cosine, onecycle"),
+        (["train", "digits", "--schedule", "linear"], "one of cosine, onecycle, constant"),
         (["train", "digits", "--device", "tpu"], "device is 'tpu'"),
         (["train", "digits", "--device", "cuda:99"], "cuda:99"),
         (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
         (["train", "--resume", "nowhere"], "no run folder nowhere"),
-        (["train", "--resume", "nowhere", "--out", "x"], "--resume takes no --out"),
         (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
         (["evaluate"], "RUN"),
         (["evaluate", "nowhere"], "no run folder nowhere"),
@@ -257,7 +261,7 @@ def test_one_line_for_wrong_words(args, words, tmp_path, monkeypatch):
         ("epoch = 3", "unknown key 'epoch'"),
         ("epochs = 'three'", "epochs is 'three', expected an integer >= 1"),
         ("epochs = 2.5", "epochs is 2.5"),
-        ("augment = 1", "augment is 1, expected true or false"),
+        ("recompute = 1", "recompute is 1, expected true or false"),
         ("seed = true", "seed is True"),
         ("dtype = 'float16'", "one of float32, float64"),
         ("epochs 3", "not a TOML file"),
@@ -288,10 +292,14 @@ def test_one_line_for_spoiled_runs(run_dir, tmp_path):
     model.write_bytes(whole)
     config = run_dir / "config.json"
     for text, words in (
-        ("{", "not a JSON file"),
+        ("{", "config.json is not valid JSON"),
         ("[]", "names no experiment"),
-        ('{"experiment": "mnist"}', "no experiment 'mnist'"),
-        ('{"experiment": "digits", "lr": -1}', "lr is -1.0"),
+        ('{"experiment": "mnist", "options": {}}', "no experiment 'mnist'"),
+        ('{"experiment": "../digits", "options": {}}', "no experiment '../digits'"),
+        ('{"experiment": "digits", "lr": -1}', "of an earlier version of ftnn"),
+        ('{"experiment": "digits", "options": {"lr": -1}}', "lr is -1.0"),
+        ('{"experiment": "digits", "options": {"sites": 1}}', "unknown key 'sites'"),
+        ("[" * 100_000, "nested too deeply"),
     ):
         config.write_text(text)
         assert words in refused("evaluate", run_dir)
@@ -325,7 +333,7 @@ def test_errors_of_ours_are_told_as_such(run_dir, monkeypatch):
     def broken(*args):
         raise KeyError("seed")
 
-    monkeypatch.setattr("ftnn.experiments.run.load_encoder", broken)
+    monkeypatch.setattr("ftnn.layers.files.load_encoder", broken)
     assert "internal, KeyError" in refused("evaluate", run_dir)
     monkeypatch.setenv("FTNN_DEBUG", "1")
     assert isinstance(invoke("evaluate", run_dir).exception, KeyError)
@@ -336,27 +344,43 @@ def test_errors_of_ours_are_told_as_such(run_dir, monkeypatch):
 
 def test_flags_override_the_file_which_overrides_defaults(tmp_path):
     file = tmp_path / "my.toml"
-    file.write_text("epochs = 7\nlr = 1\nmax_bond = 5\naugment = true")
+    file.write_text("epochs = 7\nlr = 1\nmax_bond = 5\naugment = true\n[quick]\nepochs = 2")
+    options = changed(get_experiment("fashion-mnist").options(), {"batch_size": 17})
     flags = {"max_bond": 6, "augment": False, "seed": None}
-    found = resolve(Config(batch_size=17), file, flags)
-    assert (found.batch_size, found.epochs, found.max_bond, found.augment) == (17, 7, 6, False)
-    assert found.lr == 1.0
-    assert isinstance(found.lr, float)
-    assert from_dict(found.to_dict(), "here") == found
+    new = resolve(options, file, flags)
+    assert (new.train.batch_size, new.train.epochs, new.network.max_bond) == (17, 7, 6)
+    assert not new.augment
+    assert new.train.lr == 1.0
+    assert isinstance(new.train.lr, float)
+    assert changed(type(new)(), flat(new)) == new
+    assert resolve(options, file, flags, quick=True).train.epochs == 2
+    assert resolve(options, file, {"epochs": 3}, quick=True).train.epochs == 3
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_experiment_is_complete(name):
     experiment = get_experiment(name)
     assert experiment.name == name
     assert experiment.description
     assert "\n" not in experiment.description
+    assert experiment.tuned_options(quick=True) != experiment.tuned_options()
 
 
-def test_every_option_has_a_flag():
-    printed = good("train", "--help")
-    for option in fields(Config):
-        assert f"--{option.name.replace('_', '-')}" in printed
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_help_of_an_experiment_has_its_options_and_no_others(name):
+    printed = good("train", name, "--help")
+    shown = set(re.findall(r"--(?!no-)([a-z-]+)", printed))
+    own = {option.replace("_", "-") for option in declared(get_experiment(name).options)}
+    assert shown == own | {"config", "out", "resume", "quiet", "quick", "tensorboard", "help"}
+
+
+def test_options_of_the_same_name_are_refused():
+    @dataclass(frozen=True)
+    class Twice(ExperimentOptions):
+        epochs: int = option(3, "Once more.")
+
+    with pytest.raises(TypeError, match="two options 'epochs', one of them in train"):
+        declared(Twice)
 
 
 @pytest.mark.parametrize("command", ["", "train", "evaluate", "inspect", "plot"])
@@ -373,23 +397,27 @@ def test_run_folders_get_new_names(tmp_path):
     assert first.parent == tmp_path
 
 
-def test_as_a_program():
-    command = [sys.executable, "-X", "importtime", "-m", "ftnn"]
-    result = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("words", [(), ("train",), ("train", "digits")])
+def test_help_imports_nothing_slow(words):
+    command = [sys.executable, "-X", "importtime", "-m", "ftnn", *words, "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0
     assert "Usage" in result.stdout
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
-    slow = {"torch", "sklearn", "quimb", "matplotlib", "scipy", "numba"}
+    slow = {"torch", "sklearn", "quimb", "matplotlib", "scipy", "numba", "autoray"}
     assert not slow & {name.split(".")[0] for name in loaded}
+
+
+def test_as_a_program():
     result = subprocess.run(
-        [*command[:1], "-m", "ftnn", "train", "digits", "--epochs", "-1"],
+        [sys.executable, "-m", "ftnn", "train", "digits", "--epochs", "-1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == "ftnn: error: epochs is -1, expected an integer >= 1\n"
+    assert result.stderr == "ftnn: error: epochs is -1, expected an integer >= 1; try 20\n"
 
 
 @pytest.mark.parametrize(

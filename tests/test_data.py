@@ -9,10 +9,11 @@ import torch
 from laws import assert_close, dense
 
 from ftnn.encoding import AmplitudeEncoder
-from ftnn.experiments import data as module
-from ftnn.experiments.data import load_digits, load_fashion_mnist, read_idx
-from ftnn.experiments.fashion_mnist import mirrored
-from ftnn.experiments.fashion_mnist_quantics import mirror
+from ftnn.experiments.digits.data import load_digits
+from ftnn.experiments.fashion_mnist import data as module
+from ftnn.experiments.fashion_mnist.data import load_fashion_mnist, read_idx
+from ftnn.experiments.fashion_mnist.model import mirrored
+from ftnn.experiments.fashion_mnist_quantics.model import mirror
 
 DASHED = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 

@@ -14,28 +14,25 @@ from typer.testing import CliRunner
 import ftnn
 from ftnn.cli import app
 from ftnn.encoding.functions import from_function
-from ftnn.experiments import EXPERIMENTS, get_experiment
-from ftnn.experiments import burgers as burgers_module
-from ftnn.experiments import quantum_phases as phases_module
-from ftnn.experiments.base import Config
-from ftnn.experiments.burgers import burgers
-from ftnn.experiments.ground_states import (
+from ftnn.experiments import get_experiment
+from ftnn.experiments.burgers.data import burgers
+from ftnn.experiments.quantics.data import VISCOSITY, Waves, heat, random_waves
+from ftnn.experiments.quantics.model import prolong, start_near_identity
+from ftnn.experiments.quantum_phases import data as phases_module
+from ftnn.experiments.quantum_phases.data import boundary, counted, grid_points, phases
+from ftnn.experiments.quantum_phases.dressing import DRESSING, dress
+from ftnn.experiments.quantum_phases.ground_states import (
     cluster_ising,
     common_bonds,
     ground_states,
     string_order,
 )
-from ftnn.experiments.quantics import (
-    Waves,
-    heat,
-    prolong,
-    random_waves,
-    start_near_identity,
-)
-from ftnn.experiments.quantum_phases import boundary, counted, dress, grid_points, phases
+from ftnn.experiments.registry import SHIPPED
+from ftnn.training.options import changed, flat
 
 torch = pytest.importorskip("torch")
 from ftnn.training import StateRegression, Trainer  # noqa: E402
+from ftnn.training.score import ACCURACY, ERROR  # noqa: E402
 
 X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
 
@@ -57,40 +54,34 @@ def operator(sites, at):
 # ---- configurations -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_configurations_are_files(name):
+@pytest.mark.parametrize("name", SHIPPED)
+def test_tuned_values_are_files(name):
     experiment = get_experiment(name)
-    values = tomllib.loads(experiment.file.read_text())
+    values = tomllib.loads(experiment.tuned.read_text())
     quick = values.pop("quick")
-    whole, trial = experiment.defaults.to_dict(), experiment.configured(quick=True).to_dict()
-    assert whole == Config(**values).to_dict()
-    assert trial == {**whole, **quick}
-    experiment.check(experiment.defaults)
-    experiment.check(experiment.configured(quick=True))
-    assert not set(experiment.unused) & values.keys()
+    whole, trial = (flat(experiment.tuned_options(quick=q)) for q in (False, True))
+    assert whole == flat(experiment.options()) | values
+    assert trial == whole | quick
+    experiment.check(experiment.tuned_options())
+    experiment.check(experiment.tuned_options(quick=True))
 
 
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("digits", {"sites": 4}, "sites is 4, but experiment digits has no use for it"),
-        ("quantics", {"readout_bond": 3}, "readout_bond is 3"),
-        ("quantics", {"augment": True}, "has no augmentation"),
-        ("quantics", {"depth": 3}, "depth is 3"),
-        ("quantics", {"nonlinearity": "relu"}, "nonlinearity is 'relu'"),
-        ("quantum-phases", {"block_bond": 3}, "block_bond is 3"),
-        ("digits", {"dropout": 0.5}, "dropout is 0.5"),
-        ("fashion-mnist-quantics", {"features": 5}, "features is 5"),
-        ("fashion-mnist", {"depth": 0, "max_bond": 5}, "fashion-mnist at depth 0 has no use for"),
+        ("digits", {"sites": 4}, "unknown key 'sites'"),
+        ("fashion-mnist", {"depth": 0, "max_bond": 5}, "no use for it at depth 0"),
         ("fashion-mnist", {"depth": 0, "nonlinearity": "none"}, "nonlinearity is 'none'"),
         ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
         ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
+        ("fashion-mnist-quantics", {"depth": 0, "phys": 3}, "phys is 3"),
+        ("burgers", {"sites": 9, "fine_lr": 0.3}, "fine_lr is 0.3"),
     ],
 )
 def test_options_without_use_are_refused(name, change, words):
     experiment = get_experiment(name)
     with pytest.raises(ValueError, match=words):
-        experiment.check(Config(**{**experiment.defaults.to_dict(), **change}))
+        experiment.check(changed(experiment.tuned_options(), change))
 
 
 # ---- ground states ------------------------------------------------------------------------------
@@ -125,7 +116,7 @@ def test_ground_states_against_exact_ones(h1, h2, tmp_path):
 
 
 def test_ground_states_are_kept(tmp_path, monkeypatch):
-    from ftnn.experiments import ground_states as module
+    from ftnn.experiments.quantum_phases import ground_states as module
 
     points = [(0.1 * k, 0.0) for k in range(3)]
     monkeypatch.setattr(module, "PIECE", 2)
@@ -143,7 +134,7 @@ def test_ground_states_are_kept(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
-    from ftnn.experiments import ground_states as module
+    from ftnn.experiments.quantum_phases import ground_states as module
 
     points, plain = [(0.1 * k, 0.0) for k in range(4)], module.ground_state
 
@@ -198,7 +189,7 @@ def test_dressing_is_what_it_says(backend):
     cores = tuple(ftnn.arrays.backend.convert(core, backend) for core in x.cores)
     found = ftnn.MPS(dress(cores, np.random.default_rng(1))).to_dense()
     drawn = np.random.default_rng(1)
-    tau = drawn.normal(0.0, phases_module.DRESSING, (2, batch))
+    tau = drawn.normal(0.0, DRESSING, (2, batch))
     flipped = drawn.random((2, batch)) < 0.5
     assert 0 < flipped.sum() < 2 * batch
     for n in range(batch):
@@ -259,7 +250,7 @@ def test_burgers_against_a_solver():
         modes = np.fft.rfft(u)
         ux = np.fft.irfft(2j * np.pi * k * modes, points)
         uxx = np.fft.irfft(-((2 * np.pi * k) ** 2) * modes, points)
-        return (burgers_module.VISCOSITY * uxx - u * ux).ravel()
+        return (VISCOSITY * uxx - u * ux).ravel()
 
     solved = scipy.integrate.solve_ivp(
         slope, (0, time), start(x).ravel(), method="DOP853", rtol=1e-9, atol=1e-11
@@ -320,7 +311,7 @@ def test_end_to_end(name, tmp_path):
     folder = tmp_path / "run"
     printed = good("train", name, "--quick", "--out", folder, *TINY[name], *data)
     summary = json.loads((folder / "summary.json").read_text())
-    score = get_experiment(name).score
+    score = ACCURACY if name == "quantum-phases" else ERROR
     assert f"test {score.name}" in printed
     assert format(summary[f"test_{score.name}"], score.spec) in printed
     for backend in ("numpy", "torch"):
@@ -378,7 +369,7 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
     first.rename(tmp_path / "elsewhere")  # a run has all that it needs to go on
     again = good("train", "--resume", second, "--quiet")
     (tmp_path / "elsewhere").rename(first)
-    assert format(read(second)["test_error"], get_experiment(name).score.spec) in again
+    assert format(read(second)["test_error"], ERROR.spec) in again
     for start, words in (
         (("--start", first, "--bond-dim", 3), "its layers are"),
         (("--start", second, "--sites", 9), "its grid has 2^12 points, and training begins on 2^9"),
@@ -422,7 +413,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert not same_models(staged, staged / "coarse")
     assert "test_error" not in read(staged / "coarse")  # the test set is read once
     assert read(staged)["first_seconds"] == read(staged / "coarse")["train_seconds"]
-    config = json.loads((staged / "config.json").read_text())
+    config = json.loads((staged / "config.json").read_text())["options"]
     assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
     command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
     refused = CliRunner().invoke(app, [*map(str, command)])  # on a coarse grid there is one stage
@@ -475,20 +466,24 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
     ("args", "words"),
     [
         (("quantics", "--sites", 1), "sites is 1, expected an integer >= 2"),
-        (("quantum-phases", "--sites", 2), "sites is 2, but the chain needs at least 3"),
+        (("quantum-phases", "--sites", 2), "sites is 2, expected an integer >= 3"),
         (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
-        (("digits", "--fine-epochs", 3), "experiment digits has no use for it"),
-        (("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0), "depth is 0, expected"),
+        (("digits", "--fine-epochs", 3), "No such option: --fine-epochs"),
+        (
+            ("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0),
+            "depth is 0, expected an integer >= 1",
+        ),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
         (
             ("burgers", "--fine-lr", 0.1, "--sites", 12),
             "fine_lr is 0.1, but experiment burgers with",
         ),
         (("digits", "--seed", 2**32), "expected an integer >= 0 and < 4294967296"),
-        (("digits", "--sites", 3), "experiment digits has no use for it"),
-        (("digits", "--data", "x"), "experiment digits has no use for it"),
-        (("quantum-phases", "--limit", 9), "experiment quantum-phases has no use for it"),
-        (("quantics", "--label-smoothing", 0.1), "experiment quantics has no use for it"),
+        (("digits", "--sites", 3), "No such option: --sites"),
+        (("digits", "--data", "x"), "No such option: --data"),
+        (("quantum-phases", "--limit", 9), "No such option: --limit"),
+        (("quantics", "--label-smoothing", 0.1), "but the targets are no labels"),
+        (("quantics", "--depth", 3), "No such option: --depth"),
         (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import ftnn
-from ftnn.experiments.data import FASHION_CLASSES
+from ftnn.experiments.fashion_mnist.data import FASHION_CLASSES
 from ftnn.interpret.report import entanglement_report, layer_report
 from ftnn.plotting import (
     plot_bonds,

@@ -1,35 +1,67 @@
-"""The shipped experiments: data set, model and configuration of each.
+"""Experiments: data, a model, options; and one function that runs them.
 
-An experiment is a module with an attribute ``EXPERIMENT``; it is imported when asked for.
+Each shipped experiment is a folder with its options, its data, its model, what it concludes, and
+the values it was tuned with, ``config.toml``. It is imported when asked for, and the names below
+when first used (PEP 562).
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .base import Config, Data, Experiment, resolve
+if TYPE_CHECKING:
+    from ..training.inputs import select_rows
+    from ..training.options import option
+    from .experiment import Experiment, resolve
+    from .folder import load_run
+    from .options import ExperimentOptions
+    from .registry import experiment_names, experiment_of_file, get_experiment, register
+    from .runner import Result, run
+    from .splits import Data, NewSamples, hold_out
 
-EXPERIMENTS = {
-    "digits": "digits",
-    "fashion-mnist": "fashion_mnist",
-    "fashion-mnist-quantics": "fashion_mnist_quantics",
-    "quantum-phases": "quantum_phases",
-    "quantics": "quantics",
-    "burgers": "burgers",
+__all__ = [
+    "Data",
+    "Experiment",
+    "ExperimentOptions",
+    "NewSamples",
+    "Result",
+    "experiment_names",
+    "experiment_of_file",
+    "get_experiment",
+    "hold_out",
+    "load_run",
+    "option",
+    "register",
+    "resolve",
+    "run",
+    "select_rows",
+]
+
+_HOMES = {
+    "Data": ".splits",
+    "Experiment": ".experiment",
+    "ExperimentOptions": ".options",
+    "NewSamples": ".splits",
+    "Result": ".runner",
+    "experiment_names": ".registry",
+    "experiment_of_file": ".registry",
+    "get_experiment": ".registry",
+    "hold_out": ".splits",
+    "load_run": ".folder",
+    "option": "..training.options",
+    "register": ".registry",
+    "resolve": ".experiment",
+    "run": ".runner",
+    "select_rows": "..training.inputs",
 }
-"""Name of every experiment, as typed, and its module."""
-
-__all__ = ["EXPERIMENTS", "Config", "Data", "Experiment", "get_experiment", "resolve"]
 
 
-def get_experiment(name: str) -> Experiment:
-    """Experiment called ``name``.
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
 
-    Examples
-    --------
-    >>> get_experiment("mnist")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    ValueError: there is no experiment 'mnist'; choose one of digits, ...
-    """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"there is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
-    return import_module(f".{EXPERIMENTS[name]}", __name__).EXPERIMENT
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

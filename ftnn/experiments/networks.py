@@ -10,11 +10,16 @@ from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.sequential import Sequential
 from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, RMSNorm
-from .base import Config
+from .options import ImageNetworkOptions, PatchNetworkOptions
 
 
 def image_network(
-    encoder: Encoder, config: Config, images: np.ndarray, num_classes: int, embed: bool
+    encoder: Encoder,
+    options: ImageNetworkOptions,
+    images: np.ndarray,
+    num_classes: int,
+    embed: bool,
+    seed: int,
 ) -> Layer:
     """Build an optional embedding, ``depth`` entangling layers, and a readout.
 
@@ -28,34 +33,37 @@ def image_network(
     ----------
     encoder : Encoder
         Fitted to the training images.
-    config : Config
-        ``phys``, ``bond_dim``, ``max_bond``, ``depth``, ``nonlinearity``, ``readout_bond`` and
-        ``seed`` are read.
+    options : ImageNetworkOptions
     images : array (batch, height, width)
         Training images by which the initial scales are set.
     num_classes : int
     embed : bool
         Put an embedding first, as product states of patches need it.
+    seed : int
 
     Returns
     -------
     Sequential
         float64, on NumPy.
     """
-    dims, hidden = encoder.phys_dims, (config.phys,) * len(encoder.phys_dims)
+    dims, hidden = encoder.phys_dims, (options.phys,) * len(encoder.phys_dims)
     layers: list[Layer] = []
     if embed:
-        seed = 10 * config.seed
         layers = [
-            Linear(dims, hidden, bond_dim=1, max_bond=1, seed=seed),
-            *nonlinearity(config, hidden, seed),
+            Linear(dims, hidden, bond_dim=1, max_bond=1, seed=10 * seed),
+            *nonlinearity(options.nonlinearity, hidden, 10 * seed),
         ]
         dims = hidden
-    return _finished(layers, dims, encoder, config, images, num_classes)
+    return _finished(layers, dims, encoder, options, images, num_classes, seed)
 
 
 def patch_network(
-    encoder: Encoder, config: Config, images: np.ndarray, num_classes: int, blocks: int
+    encoder: Encoder,
+    options: PatchNetworkOptions,
+    images: np.ndarray,
+    num_classes: int,
+    blocks: int,
+    seed: int,
 ) -> Layer:
     """Build trainable features, a coarsening, ``depth`` entangling layers, and a readout.
 
@@ -67,54 +75,54 @@ def patch_network(
     ----------
     encoder : Encoder
         Of patches, fitted to the training images.
-    config : Config
-        ``features``, ``hidden``, ``dropout``, ``block_bond``, ``nonlinearity``, ``phys``,
-        ``bond_dim``, ``max_bond``, ``depth``, ``readout_bond`` and ``seed`` are read.
+    options : PatchNetworkOptions
     images : array (batch, height, width)
         Training images by which the initial scales are set.
     num_classes : int
     blocks : int
         Sites behind the coarsening.
+    seed : int
 
     Returns
     -------
     Sequential
         float64, on NumPy.
     """
-    dims, hidden = (config.features,) * len(encoder.phys_dims), (config.phys,) * blocks
-    seed = 10 * config.seed
+    dims, hidden = (options.features,) * len(encoder.phys_dims), (options.phys,) * blocks
     layers: list[Layer] = [
-        FeatureMap(encoder.phys_dims, dims, config.hidden, share=True, seed=seed),
-        Dropout(config.dropout, seed),
-        Coarsen(dims, hidden, config.block_bond, seed),
+        FeatureMap(encoder.phys_dims, dims, options.hidden, share=True, seed=10 * seed),
+        Dropout(options.dropout, 10 * seed),
+        Coarsen(dims, hidden, options.block_bond, 10 * seed),
     ]
-    return _finished(layers, hidden, encoder, config, images, num_classes)
+    return _finished(layers, hidden, encoder, options, images, num_classes, seed)
 
 
-def nonlinearity(config: Config, dims: tuple[int, ...], seed: int) -> list[Layer]:
-    """Layers that ``config.nonlinearity`` names: a KAN of Gaussians, a fixed function, or none."""
-    if config.nonlinearity == "kan":
+def nonlinearity(name: str, dims: tuple[int, ...], seed: int) -> list[Layer]:
+    """Return the layers of a nonlinearity: a KAN of Gaussians, a fixed function, or none."""
+    if name == "kan":
         return [KAN(dims, basis="radial", share=True, seed=seed)]
-    return [] if config.nonlinearity == "none" else [Pointwise(config.nonlinearity)]
+    return [] if name == "none" else [Pointwise(name)]
 
 
 def _finished(
     layers: list[Layer],
     dims: tuple[int, ...],
     encoder: Encoder,
-    config: Config,
+    options: ImageNetworkOptions,
     images: np.ndarray,
     num_classes: int,
+    seed: int,
 ) -> Layer:
     """Add the entangling layers and the readout, and set the scales."""
-    hidden, seed = (config.phys,) * len(dims), 10 * config.seed
-    for n in range(1, config.depth + 1):
+    hidden, seed = (options.phys,) * len(dims), 10 * seed
+    for n in range(1, options.depth + 1):
         layers += [
-            Linear(dims, hidden, config.bond_dim, config.max_bond, bias=False, seed=seed + n),
-            *nonlinearity(config, hidden, seed + n),
+            Linear(dims, hidden, options.bond_dim, options.max_bond, bias=False, seed=seed + n),
+            *nonlinearity(options.nonlinearity, hidden, seed + n),
             RMSNorm(),
         ]
         dims = hidden
-    model = Sequential(*layers, Readout(dims, num_classes, config.readout_bond, seed=seed))
-    calibrate(model, encoder.encode(images.astype(np.float64)))
+    model = Sequential(*layers, Readout(dims, num_classes, options.readout_bond, seed=seed))
+    floating = images.dtype.kind == "f"
+    calibrate(model, encoder.encode(images.astype(np.float64) if floating else images))
     return model

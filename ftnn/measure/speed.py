@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..arrays.backend import convert
+from ..arrays.backend import convert, synchronize
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from ..training.module import TorchModule
@@ -50,8 +50,8 @@ class Speed:
         return self.seconds / self.floor_seconds
 
 
-def training_speed(model: Layer, cores: Cores) -> Speed:
-    """Measure training steps of a model on the CPU, with the threads that torch has.
+def training_speed(model: Layer, cores: Cores, device: str = "cpu") -> Speed:
+    """Measure training steps of a model on a device, on the CPU with the threads that torch has.
 
     The loss is the mean square of the outputs, the optimizer AdamW. The model is changed: it is
     moved to torch and updated.
@@ -60,6 +60,8 @@ def training_speed(model: Layer, cores: Cores) -> Speed:
     ----------
     model : Layer
     cores : tuple of array (batch, left, phys, right)
+    device : str
+        "cpu" or "cuda", "cuda:1", ...
 
     Examples
     --------
@@ -70,8 +72,8 @@ def training_speed(model: Layer, cores: Cores) -> Speed:
     >>> found.batch_size, found.samples_per_s > 0, found.flops > 0
     (20, True, True)
     """
-    module = TorchModule(model, "float32").train()
-    inputs = tuple(convert(core, "torch", "float32") for core in cores)
+    module = TorchModule(model, "float32", device).train()
+    inputs = tuple(convert(core, "torch", "float32", device) for core in cores)
     optimizer = torch.optim.AdamW(module.parameters(), 1e-5)
 
     def step() -> None:
@@ -79,26 +81,30 @@ def training_speed(model: Layer, cores: Cores) -> Speed:
             optimizer.zero_grad()
             output = module.apply_cores(inputs)
             parts = output if isinstance(output, tuple) else (output,)
-            sum((part.square().mean() for part in parts), torch.zeros(())).backward()
+            sum(part.square().mean() for part in parts).backward()
             optimizer.step()
 
     found = products(step)
-    floor = Floor(found, "torch-cpu")
-    seconds = median_seconds(step)
+    place = f"torch-{device}"
+    floor = Floor(found, place)
+    seconds = median_seconds(step, place)
     least = statistics.median(floor.seconds() for _ in range(3))
     return Speed(len(inputs[0]), torch.get_num_threads(), seconds, least, flops(found))
 
 
-def median_seconds(step: Callable[[], None], rounds: int = ROUNDS) -> float:
+def median_seconds(step: Callable[[], None], place: str, rounds: int = ROUNDS) -> float:
     """Median time of a step over rounds of about a third of a second, after a first one."""
     step()
+    synchronize(place)
     begin = time.perf_counter()
     step()
+    synchronize(place)
     count = max(1, round(SECONDS / (time.perf_counter() - begin)))
     found = []
     for _ in range(rounds):
         begin = time.perf_counter()
         for _ in range(count):
             step()
+        synchronize(place)
         found.append((time.perf_counter() - begin) / count)
     return statistics.median(found)

@@ -1,34 +1,16 @@
-"""TrainConfig: how a model is trained, and the torch optimizer and schedule it names."""
+"""TrainConfig: how a model is trained."""
 
-import math
-import os
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
+from typing import ClassVar, Literal
 
-import torch
-from torch.optim.lr_scheduler import (
-    ChainedScheduler,
-    ConstantLR,
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    OneCycleLR,
-)
-
-from ..layers.linear import Linear
-from .module import TorchModule
-
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("onecycle", "cosine", "constant")
-SGD_MOMENTUM = 0.9
+from .options import Options, option
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Options):
     """How to train; every field is checked when the object is made.
 
-    Parameters
+    Attributes
     ----------
     epochs : int
         Passes over the training samples.
@@ -74,8 +56,8 @@ class TrainConfig:
 
     Raises
     ------
-    ValueError
-        Names the field, what it got, and what was expected.
+    TypeError, ValueError
+        Naming the field, what it got, what was expected, and what to do.
 
     Examples
     --------
@@ -87,54 +69,86 @@ class TrainConfig:
     ValueError: lr is -1.0, expected a number > 0; try 1e-2
     """
 
-    epochs: int = 20
-    batch_size: int = 64
-    lr: float = 1e-2
-    linear_lr: float = 1.0
-    weight_decay: float = 0.0
-    optimizer: str = "adamw"
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    seed: int = 0
-    device: str = "cpu"
-    dtype: str = "float32"
-    patience: int | None = None
-    threads: int | None = None
-    checkpoint_seconds: float = 0.0
-    compile: bool = False
-    recompute: bool = False
+    title: ClassVar[str] = "Training"
 
-    def __post_init__(self):
-        for name, remedy in (("epochs", "try 20"), ("batch_size", "try 64")):
-            _check_integer(name, getattr(self, name), 1, remedy)
-        _check_integer("seed", self.seed, 0, "any such integer gives a reproducible run")
-        for name in ("patience", "threads"):
-            if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name), 0, "0 or None is off")
-        _check_number("lr", self.lr, "> 0", "try 1e-2")
-        _check_number("linear_lr", self.linear_lr, "> 0", "1 treats all weights alike")
-        _check_number("weight_decay", self.weight_decay, ">= 0", "0 is off")
-        _check_number("checkpoint_seconds", self.checkpoint_seconds, ">= 0", "0 is off")
-        if self.clip_norm is not None:
-            _check_number("clip_norm", self.clip_norm, ">= 0", "0 or None is off")
-        for name in ("warmup", "label_smoothing", "ema_decay"):
-            _check_number(name, getattr(self, name), "in [0, 1)", "0 is off")
-        for name, choices in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("dtype", ("float32", "float64")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
-                )
-        _check_device(self.device)
-        for name in ("compile", "recompute"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected True or False")
+    epochs: int = option(20, "Passes over the training data.", least=1, remedy="try 20")
+    batch_size: int = option(64, "Samples in one update.", least=1, remedy="try 64")
+    lr: float = option(1e-2, "Peak learning rate.", above=0.0, remedy="try 1e-2")
+    linear_lr: float = option(
+        1.0,
+        "Learning rate of the weights of Linear layers, as a share of lr.",
+        above=0.0,
+        remedy="1 treats all weights alike",
+    )
+    weight_decay: float = option(0.0, "Decoupled weight decay.", least=0.0, remedy="0 is off")
+    optimizer: Literal["adamw", "adam", "sgd"] = option("adamw", "Optimizer of torch.")
+    schedule: Literal["cosine", "onecycle", "constant"] = option(
+        "cosine", "Course of the learning rate."
+    )
+    warmup: float = option(
+        0.1,
+        "Share of the updates in which the learning rate rises.",
+        least=0.0,
+        below=1.0,
+        remedy="0 is off",
+    )
+    clip_norm: float | None = option(
+        None, "Clip the gradient to this norm; 0 is off.", least=0.0, remedy="0 is off"
+    )
+    label_smoothing: float = option(
+        0.0,
+        "Label smoothing of the cross entropy.",
+        least=0.0,
+        below=1.0,
+        remedy="0 is off",
+    )
+    ema_decay: float = option(
+        0.0,
+        "Decay of the running average of the weights; 0 is off.",
+        least=0.0,
+        below=1.0,
+        remedy="0 is off",
+    )
+    patience: int | None = option(
+        None,
+        "Stop after this many epochs without a better validation result; 0 is off.",
+        least=0,
+        remedy="0 is off",
+        free=True,
+    )
+    seed: int = option(
+        0,
+        "Seed of the split, the weights and the batches.",
+        least=0,
+        below=2**32,
+        remedy="any such integer gives a reproducible run",
+    )
+    device: str = option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", free=True)
+    dtype: Literal["float32", "float64"] = option("float32", "Precision of training.")
+    threads: int | None = option(
+        None,
+        "CPU threads of torch; 0 leaves them as they are.",
+        least=0,
+        remedy="0 is off",
+        free=True,
+    )
+    checkpoint_seconds: float = option(
+        0.0,
+        "Checkpoint within an epoch after so many seconds; 0 is off.",
+        least=0.0,
+        remedy="0 is off",
+        free=True,
+    )
+    compile: bool = option(
+        False, "Train through torch.compile: a first step of minutes, then faster ones.", free=True
+    )
+    recompute: bool = option(
+        False, "Compute activations again in the backward pass: less memory, slower.", free=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_device(self.device)
         if self.compile and self.recompute:
             raise ValueError(
                 "compile and recompute are both True; take one: the compiler chooses by itself "
@@ -142,89 +156,8 @@ class TrainConfig:
             )
 
 
-def _check_integer(name: str, value: Any, least: int, remedy: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {least}; {remedy}")
-
-
-def _check_number(name: str, value: Any, expected: str, remedy: str) -> None:
-    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if good:
-        x = float(value)
-        good = {"> 0": x > 0.0, ">= 0": x >= 0.0, "in [0, 1)": 0.0 <= x < 1.0}[expected]
-    if not good:
-        raise ValueError(f"{name} is {value!r}, expected a number {expected}; {remedy}")
-
-
-def _check_device(device: Any) -> None:
-    kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+def check_device(device: str) -> None:
+    """Raise ``ValueError`` unless ``device`` is the name of one, there or not."""
+    kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
         raise ValueError(f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N")
-
-
-def resolve_device(device: str) -> str:
-    """Device to use for a ``TrainConfig.device``; raises ``ValueError`` if there is no such one.
-
-    Under torchrun "cuda" is the device with the number of the process on its machine.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
-    if device.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(device.partition(":")[2] or 0) >= count:
-            raise ValueError(
-                f"device is {device!r}, but torch finds {count} CUDA devices here; "
-                "use device='auto' or 'cpu'"
-            )
-    return device
-
-
-def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
-    """Torch's optimizer for ``config``; fused: a tensorized network has many small parameters."""
-    lr, decay = config.lr, config.weight_decay
-    linear = module.parameters_of(Linear)
-    if config.linear_lr != 1.0 and not linear:
-        raise ValueError(
-            f"linear_lr is {config.linear_lr}, but the model has no Linear layer; leave it at 1"
-        )
-    own = {id(p) for p in linear}
-    rest = [p for p in module.parameters() if id(p) not in own]
-    groups = [
-        {"params": params, "lr": rate}
-        for params, rate in ((rest, lr), (linear, lr * config.linear_lr))
-        if params
-    ]
-    match config.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
-        case "adam":
-            return torch.optim.Adam(groups, lr, weight_decay=decay, fused=True)
-    return torch.optim.SGD(groups, lr, momentum=SGD_MOMENTUM, weight_decay=decay, fused=True)
-
-
-def make_scheduler(
-    config: TrainConfig, optimizer: torch.optim.Optimizer, total_steps: int
-) -> LRScheduler:
-    """Torch's learning rate schedule for ``config``, over ``total_steps`` steps."""
-    if config.schedule == "onecycle":
-        # torch divides by zero for a first phase of exactly one step
-        one_step = config.warmup * total_steps == 1.0
-        return OneCycleLR(
-            optimizer,
-            [group["lr"] for group in optimizer.param_groups],
-            total_steps,
-            pct_start=2.0 / total_steps if one_step else config.warmup,
-            cycle_momentum=False,
-        )
-    main: LRScheduler
-    if config.schedule == "cosine":
-        main = CosineAnnealingLR(optimizer, total_steps)
-    else:
-        main = ConstantLR(optimizer, factor=1.0)
-    rising = round(config.warmup * total_steps)
-    if rising < 2:
-        return main
-    # both are products of factors, so that their chain is the product of the two courses
-    return ChainedScheduler([main, LinearLR(optimizer, 1.0 / rising, total_iters=rising)])

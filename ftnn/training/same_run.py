@@ -3,7 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-FREE_TO_CHANGE = ("device", "threads", "patience", "checkpoint_seconds", "compile", "recompute")
+from .config import TrainConfig
+from .options import declared
+
+FREE_TO_CHANGE = tuple(spec.name for spec in declared(TrainConfig).values() if spec.free)
 """Fields of the configuration that may differ when a run is resumed."""
 
 

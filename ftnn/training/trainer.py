@@ -14,7 +14,7 @@ from ..layers.atomic import clear_write_errors
 from ..layers.layer import Layer
 from .callbacks import Callback, LayerProbe, MetricsFile, check_callbacks
 from .checkpoint import has_checkpoint, remove_checkpoint
-from .config import TrainConfig, resolve_device
+from .config import TrainConfig
 from .data import Augment, AugmentStates, Samples, encode
 from .display import ShowProgress, make_display
 from .evaluation import Evaluation, evaluate_batches
@@ -26,6 +26,7 @@ from .lock import locked_folder
 from .metrics import METRICS_NAME, rewrite_metrics
 from .module import TorchModule
 from .objective import Classification, Objective
+from .optimizer import resolve_device
 from .progress import FitResult
 from .resume import restore
 from .update import Updater
@@ -356,10 +357,11 @@ class Trainer:
             model_path=path,
         )
         if self.world.leads and self.run_dir is not None:
-            write_json(self.run_dir / SUMMARY_NAME, json_safe(self._summary(result)))
+            write_json(self.run_dir / SUMMARY_NAME, json_safe(self.summary(result)))
         return result
 
-    def _summary(self, result: FitResult) -> dict[str, Any]:
+    def summary(self, result: FitResult) -> dict[str, Any]:
+        """Return what ``summary.json`` holds of a fit, as it is before :func:`json_safe`."""
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
         summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
         summary["model_path"] = MODEL_NAME

@@ -14,9 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..layers.surgery import Block
-from .config import TrainConfig, make_optimizer, make_scheduler
+from .config import TrainConfig
 from .module import TorchModule
 from .objective import Objective
+from .optimizer import make_optimizer, make_scheduler
 from .weights import arrays_of, check_arrays, parameters_of, set_arrays
 from .world import World
 

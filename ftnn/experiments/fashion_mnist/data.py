@@ -1,4 +1,4 @@
-"""The data sets: scikit-learn's digits and Fashion-MNIST, from local files where there are any."""
+"""Fashion-MNIST, from local files where there are any."""
 
 import gzip
 import math
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Data
+from ..splits import Data, hold_out
+from .options import FashionMNISTData
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -28,7 +29,6 @@ FASHION_CLASSES = (
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's and Ubuntu's package ``dataset-fashion-mnist`` puts the files."""
 
-_TEST_SEED = 0
 _IDX_NAMES = {
     "train_images": "train-images{}idx3-ubyte",
     "train_labels": "train-labels{}idx1-ubyte",
@@ -37,38 +37,9 @@ _IDX_NAMES = {
 }
 
 
-def load_digits(seed: int = 0) -> Data:
-    """Handwritten digits that ship with scikit-learn: 1797 images of 8 x 8 pixels.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the validation split. The test set, a stratified quarter, is always the same.
-
-    Returns
-    -------
-    Data
-        1212 training, 135 validation and 450 test images.
-
-    Examples
-    --------
-    >>> data = load_digits()
-    >>> data.train_inputs.shape, data.val_inputs.shape, data.test_inputs.shape
-    ((1212, 8, 8), (135, 8, 8), (450, 8, 8))
-    """
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
-    images = (bunch.images / 16.0).astype(np.float32)
-    labels = bunch.target.astype(np.int64)
-    rest, rest_labels, test, test_labels = _holdout(
-        images, labels, math.ceil(len(labels) / 4), _TEST_SEED
-    )
-    train, train_labels, val, val_labels = _holdout(
-        rest, rest_labels, math.ceil(len(rest_labels) / 10), seed
-    )
-    names = tuple(str(digit) for digit in range(10))
-    return Data(train, train_labels, val, val_labels, test, test_labels, names)
+def load(options: FashionMNISTData) -> Data:
+    """Load the three splits, from ``options.data`` or one of the usual places."""
+    return load_fashion_mnist(options.data, options.train.seed).limited(options.limit)
 
 
 def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Data:
@@ -102,7 +73,7 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
     else:
         arrays = _read_openml()
     images, labels = arrays["train_images"], arrays["train_labels"]
-    train, train_labels, val, val_labels = _holdout(images, labels, len(labels) // 12, seed)
+    train, train_labels, val, val_labels = hold_out(images, labels, len(labels) // 12, seed)
     return Data(
         _scaled(train),
         train_labels,
@@ -235,19 +206,3 @@ def _read_openml() -> dict[str, np.ndarray]:
 
 def _scaled(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / np.float32(255.0)
-
-
-def _holdout(
-    images: np.ndarray, labels: np.ndarray, size: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Shuffle and split, stratified by class: what stays, with labels, and what is held out."""
-    from sklearn.model_selection import train_test_split
-
-    if size < len(np.unique(labels)):
-        raise ValueError(
-            f"{len(labels)} images are too few for a split with {len(np.unique(labels))} classes"
-        )
-    stay, held = train_test_split(
-        np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels
-    )
-    return images[stay], labels[stay], images[held], labels[held]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
-from ..chains.terms import Cores
+from ...chains.terms import Cores
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator, MatrixProductState

@@ -1,0 +1,94 @@
+"""What is shown of a run: its set-up and its result, as tables 80 columns wide."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..training.options import flat
+from ..training.score import ACCURACY, ERROR, Score
+
+if TYPE_CHECKING:
+    from .setup import Setup
+
+
+def console() -> Console:
+    """Return a console on standard output that colours no numbers."""
+    return Console(highlight=False)
+
+
+def setup_table(setup: "Setup") -> Table:
+    """Show the resolved options of a stage of a run."""
+    title = f"ftnn train {setup.experiment.name}"
+    table = Table(title=title, box=None, title_justify="left", show_header=False)
+    for _ in range(2):
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+    cells = [(key, _plain(value)) for key, value in flat(setup.options).items()]
+    half = -(-len(cells) // 2)
+    cells += [("", "")] * (2 * half - len(cells))
+    for left, right in zip(cells[:half], cells[half:], strict=True):
+        table.add_row(*left, *right)
+    return table
+
+
+def setup_line(setup: "Setup") -> str:
+    """Tell how much data and how many parameters a run has."""
+    train, val, test = (f"{setup.data.size(part):,}" for part in ("train", "val", "test"))
+    return (
+        f"{train} training, {val} validation, {test} test {setup.experiment.samples}; "
+        f"{setup.model.num_params():,} parameters"
+    )
+
+
+def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Table:
+    """Show the result of a training, from ``summary.json``."""
+    table = Table(title="Result", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
+    table.add_column(style="cyan")
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="dim")
+    test = f"of {summary['test_samples']} {samples}, seen once"
+    table.add_row(f"test {score.name}", format(summary[f"test_{score.name}"], score.spec), test)
+    what = {ACCURACY: "mean cross entropy", ERROR: "mean squared relative error"}
+    table.add_row("test loss", f"{summary['test_loss']:.4g}", what.get(score, "mean square"))
+    value = summary.get(f"val_{score.name}")
+    if value is not None:
+        best = f"best, epoch {summary['best_epoch']} of {summary['epochs']}"
+        table.add_row(f"validation {score.name}", format(value, score.spec), best)
+    for name, text in summary.get("remarks", {}).items():
+        table.add_row(name, *text)
+    table.add_row("parameters", f"{summary['num_params']:,}", "")
+    table.add_row("compression", ratio(summary["log10_compression"]), "against dense layers")
+    first = summary.get("first_seconds", 0.0)
+    share = f", {first:.1f} of them in the first stage" if first else ""
+    seconds = f"{summary['train_seconds'] + first:.1f} s"
+    table.add_row("training time", seconds, f"on {summary['device']}{share}")
+    table.add_row("speed", f"{summary['samples_per_s']:,.0f} samples/s", "median over the epochs")
+    return table
+
+
+def ratio(log10: float) -> str:
+    """Write a ratio given its decimal logarithm.
+
+    Examples
+    --------
+    >>> ratio(0.5), ratio(3.0), ratio(30.2)
+    ('3.2×', '1,000×', '1.6e30×')
+    """
+    if log10 < 1:
+        return f"{10**log10:.1f}×"
+    if log10 < 6:
+        return f"{10**log10:,.0f}×"
+    exponent = int(np.floor(log10))
+    return f"{10 ** (log10 - exponent):.1f}e{exponent}×"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

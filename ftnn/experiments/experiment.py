@@ -1,0 +1,218 @@
+"""Experiment: the record of a data set, a model for it, and the options they were tuned with."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..training.options import changed, declared, flat, idle
+from .options import ExperimentOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..layers.layer import Layer
+    from .folder import Run
+    from .splits import Data, NewSamples
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A data set, a model for it, and the options they were tuned with.
+
+    Attributes
+    ----------
+    name : str
+        As typed: ``ftnn train NAME``.
+    description : str
+        One line.
+    options : type
+        Dataclass of options, a subclass of :class:`ExperimentOptions`.
+    load : callable
+        Maps options to :class:`Data`; applies ``limit``, where there is one, by
+        :meth:`Data.limited`.
+    build : callable
+        Maps options and data to an encoder, fitted to the training inputs, and a model; the
+        encoder is None where the inputs are states.
+    tuned : path or mapping
+        The values it was tuned with, where they are not the defaults of ``options``: a TOML file,
+        or a mapping with the same keys, the names of the options. Its table ``quick`` holds what a
+        trial of less than a minute changes besides.
+    samples : str
+        What a sample is called, in the plural.
+    augment : callable, optional
+        Maps training images (n, height, width) and a numpy Generator to images; used unless the
+        options have an ``augment`` that is False.
+    augment_states : callable, optional
+        Maps encoded inputs, cores (batch, left, phys, right), and a numpy Generator to cores,
+        likewise.
+    carry : callable, optional
+        Maps the model that ``start`` names and the one built for this run to the one to train.
+        Without it the arrays of both must have the same names and shapes.
+    stages : callable, optional
+        Maps options to those of two runs, or to None if one is enough: of one to begin with, and
+        of one that starts with its model.
+    conclude : callable, optional
+        Called at the end of a run with its folder, the options, the data, the model on NumPy and
+        the evaluation of the test set; returns more for ``summary.json`` and may draw figures into
+        the folder.
+    read : callable, optional
+        Called with a :class:`ftnn.experiments.folder.Run`, the path of new data, and whether they
+        have targets; returns :class:`NewSamples`, for ``ftnn evaluate --data`` and ``ftnn
+        predict``.
+    file : path, optional
+        File of the user's that defines the experiment.
+
+    Examples
+    --------
+    >>> from ftnn.experiments import get_experiment
+    >>> digits = get_experiment("digits")
+    >>> digits.tuned_options(quick=True).train.epochs
+    4
+    """
+
+    name: str
+    description: str
+    options: type[ExperimentOptions]
+    load: Callable[[Any], "Data"]
+    build: "Callable[[Any, Data], tuple[Any, Layer]]"
+    tuned: Path | Mapping[str, Any] = field(default_factory=dict)
+    samples: str = "samples"
+    augment: "Callable[[np.ndarray, np.random.Generator], np.ndarray] | None" = None
+    augment_states: "Callable[[Any, np.random.Generator], Any] | None" = None
+    carry: "Callable[[Layer, Layer], Layer] | None" = None
+    stages: Callable[[Any], tuple[Any, Any] | None] | None = None
+    conclude: "Callable[[Path, Any, Data, Layer, Any], dict[str, Any]] | None" = None
+    read: "Callable[[Run, str, bool], NewSamples] | None" = None
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.options, type) and issubclass(self.options, ExperimentOptions)):
+            raise TypeError(
+                f"options of experiment {self.name} is {self.options!r}, expected a subclass of "
+                "ftnn.experiments.ExperimentOptions, a frozen dataclass"
+            )
+        declared(self.options)
+
+    def tuned_options(self, quick: bool = False) -> Any:
+        """Return the options it was tuned with, or those of a quick trial."""
+        if quick and "quick" not in read_values(self.tuned):
+            raise ValueError(
+                f"--quick: experiment {self.name} has no quick trial; leave it out, or add a "
+                "table quick to its tuned values"
+            )
+        return resolve(self.options(), self.tuned, quick=quick)
+
+    def check(self, options: Any) -> None:
+        """Raise an error unless ``options`` are of this experiment, and each has an effect."""
+        if not isinstance(options, self.options):
+            raise TypeError(
+                f"options is a {type(options).__name__}, expected {self.options.__name__}, those "
+                f"of experiment {self.name}"
+            )
+        given, tuned = flat(options), flat(self.tuned_options())
+        for name, where in idle(options).items():
+            if given[name] != tuned[name]:
+                raise ValueError(
+                    f"{name} is {given[name]!r}, but experiment {self.name} has no use for it "
+                    f"{where}; leave it out"
+                )
+
+
+def imported(reference: str, package: str | None = None) -> Callable[..., Any]:
+    """Return a function that is imported when it is first called.
+
+    Parameters
+    ----------
+    reference : str
+        ``"module:function"``; a module that begins with a dot is relative to ``package``.
+    package : str, optional
+
+    Examples
+    --------
+    >>> imported("math:sqrt")(4.0)
+    2.0
+    """
+    module, _, name = reference.partition(":")
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module, package), name)(*arguments)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def resolve(
+    options: T,
+    source: Path | str | Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    quick: bool = False,
+) -> T:
+    """Resolve the options of a run: those given, then a TOML file, then flags.
+
+    Parameters
+    ----------
+    options : dataclass of options
+    source : path or mapping, optional
+        TOML file with the names of options at its top level, and in its table ``quick`` those
+        that ``quick`` changes; or a mapping of the same.
+    flags : mapping, optional
+        Options by name; those that are None were not given.
+    quick : bool
+        Take up the table ``quick`` of the source.
+
+    Returns
+    -------
+    dataclass of options
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError, ValueError
+        For an unknown key, a wrong type or a wrong value; file and key are named.
+
+    Examples
+    --------
+    >>> from ftnn.training import TrainConfig
+    >>> resolve(TrainConfig(), {"epochs": 9, "lr": 0.1}, {"epochs": 3}).epochs
+    3
+    """
+    if source is not None:
+        where = "" if isinstance(source, Mapping) else f"{source}: "
+        values = read_values(source)
+        quick_values = values.pop("quick", {})
+        if not isinstance(quick_values, dict):
+            raise ValueError(f"{where}quick is {quick_values!r}, expected a table [quick]")
+        options = with_values(options, values, where)
+        quick_options = with_values(options, quick_values, f"{where}[quick] ")
+        options = quick_options if quick else options
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    return with_values(options, given, "")
+
+
+def read_values(source: Path | str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a TOML file or a mapping holds, or raise one error that names the file."""
+    if isinstance(source, Mapping):
+        return dict(source)
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {source}: there is no such file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{source}: not a TOML file: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{source}: not a TOML file of options: nested too deeply") from None
+
+
+def with_values(options: T, values: Mapping[str, Any], where: str) -> T:
+    """Return options with other values; ``where`` names their source in errors."""
+    try:
+        return changed(options, values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}{error}") from None

@@ -1,0 +1,196 @@
+"""The run folder of an experiment: what it is called, what it holds, and how it is read again.
+
+A run folder holds ``config.json``, ``metrics.jsonl``, ``model.safetensors`` (with the encoder),
+the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` where it
+started with the weights of another run.
+"""
+
+import hmac
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..training.options import declared, flat
+from .experiment import Experiment, with_values
+from .registry import experiment_of_file, get_experiment
+
+if TYPE_CHECKING:
+    from ..encoding import Encoder
+    from ..layers.layer import Layer
+
+CONFIG, MODEL, SUMMARY = "config.json", "model.safetensors", "summary.json"
+
+START = "start.safetensors"
+"""File of a run with the model it started with, where that is not a new one."""
+
+FIRST = "coarse"
+"""Folder in that of a run with the run before it, where training has two stages."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder, loaded; the model is on NumPy."""
+
+    path: Path
+    experiment: Experiment
+    options: Any
+    encoder: "Encoder | None"
+    model: "Layer"
+
+
+def new_run_dir(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+    """Return a folder for a new run of an experiment, named after the time; not made yet."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path(root) / stem, 1
+    while path.exists():
+        number += 1
+        path = Path(root) / f"{stem}-{number}"
+    return path
+
+
+def check_free(run_dir: Path) -> None:
+    """Raise ``ValueError`` if training into this folder would overwrite a run."""
+    place = next((path for path in (run_dir, *run_dir.parents) if path.exists()), run_dir)
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; choose a folder with --out DIR")
+    if has_begun(run_dir) or (run_dir / MODEL).exists():
+        raise ValueError(
+            f"{run_dir} holds a run already; go on with `--resume {run_dir}`, "
+            "or choose another folder with --out DIR"
+        )
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Return whether a run, in its last stage where it has two, can go on from where it was."""
+    return (run_dir / "checkpoint.json").is_file()
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Return whether there is something to go on from, of the run or of its first stage."""
+    return has_checkpoint(run_dir) or has_checkpoint(run_dir / FIRST)
+
+
+def check_same(run_dir: Path, saved: Any, options: Any) -> None:
+    """Raise ``ValueError`` if a run is to be resumed with options that change its result."""
+    from ..training import same_run
+
+    free = [spec.name for spec in declared(type(options)).values() if spec.free]
+    try:
+        same_run.check_same(flat(saved), flat(options), free)
+    except ValueError as error:
+        raise ValueError(f"cannot resume {run_dir}: {error}") from None
+
+
+def write_config(run_dir: Path, experiment: Experiment, options: Any) -> None:
+    """Make a run folder that tells what is trained, and how."""
+    from ..training.files import write_json
+
+    content: dict[str, Any] = {"experiment": experiment.name}
+    if experiment.file is not None:
+        content |= {"file": str(experiment.file), "seal": _seal(experiment.file)}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / CONFIG, content | {"options": flat(options)})
+
+
+def load_options(run_dir: Path, given: Experiment | str | None = None) -> tuple[Experiment, Any]:
+    """Return experiment and options of a run folder, or raise one clear error.
+
+    Parameters
+    ----------
+    run_dir : Path
+    given : Experiment or path, optional
+        The experiment of the run, or the file that defines it, where it is one of the user's.
+    """
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"there is no run folder {run_dir}")
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} is no run folder: it holds no {CONFIG}")
+    content = read_object(path)
+    name, values = content.get("experiment"), content.get("options")
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: names no experiment; it is not the config of a run")
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path}: has no table of options, it is of an earlier version of ftnn; read the run "
+            "with that version, or train again"
+        )
+    experiment = _experiment(name, content, path, given)
+    return experiment, with_values(experiment.options(), values, f"{path}: ")
+
+
+def load_run(run_dir: Path, given: Experiment | str | None = None) -> Run:
+    """Load the model of a run folder with all that is needed to use it."""
+    from ..layers.files import load, load_encoder
+
+    experiment, options = load_options(run_dir, given)
+    path = run_dir / MODEL
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} holds no model yet; it is written after an epoch")
+    return Run(run_dir, experiment, options, load_encoder(path), load(path))
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """Read ``summary.json``; empty if there is none."""
+    path = run_dir / SUMMARY
+    return read_object(path) if path.exists() else {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise an error that names the file; empty for another value."""
+    from ..training.files import read_json
+
+    content = read_json(path, "restore the file, or train again in a new folder")
+    return content if isinstance(content, dict) else {}
+
+
+def _experiment(
+    name: str, content: dict[str, Any], path: Path, given: Experiment | str | None
+) -> Experiment:
+    own = content.get("file")
+    if isinstance(given, Experiment) and given.name == name:
+        return given
+    if isinstance(given, str):
+        if own is None:
+            raise ValueError(f"{path}: {name} is no experiment of a file; leave --experiment out")
+        return experiment_of_file(given)
+    if own is None:
+        return get_experiment(name)
+    # a config.json from elsewhere must not make us run whatever file it names
+    seal = content.get("seal")
+    if not (isinstance(own, str) and isinstance(seal, str) and _sealed(own, seal)):
+        raise ValueError(
+            f"{path}: its experiment is in the file {own}, and the run was not made here by you; "
+            "to import the file give it with --experiment FILE"
+        )
+    if not Path(own).is_file():
+        raise FileNotFoundError(
+            f"{path}: the file {own} of its experiment is gone; say where it is with "
+            "--experiment FILE"
+        )
+    return experiment_of_file(own)
+
+
+def _sealed(file: str, seal: str) -> bool:
+    own = _seal(file)
+    return bool(own) and hmac.compare_digest(own.encode(), seal.encode())
+
+
+def _seal(file: str | Path) -> str:
+    """Return a code that only this account makes of the path; empty where it can keep no secret."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    path = Path(base) / "ftnn" / "secret"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+                new.write(secrets.token_bytes(32))
+        except FileExistsError:
+            pass
+        secret = path.read_bytes()
+    except OSError:
+        return ""
+    return hmac.new(secret, str(file).encode(), "sha256").hexdigest() if secret else ""

@@ -1,0 +1,79 @@
+"""What the options of every experiment have, and the options of the networks they share.
+
+Light on purpose, as are the files ``options.py`` of the experiments: a help text needs no more.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from ..training.config import TrainConfig
+from ..training.options import Options, option
+
+
+@dataclass(frozen=True)
+class ExperimentOptions(Options):
+    """Options of an experiment; a subclass adds its own fields.
+
+    Attributes
+    ----------
+    start : str, optional
+        Run folder or model file whose weights to start with.
+    train : TrainConfig
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from ftnn.experiments import ExperimentOptions, option
+    >>> @dataclass(frozen=True)
+    ... class Mine(ExperimentOptions):
+    ...     width: int = option(8, "Width of the network.", least=1)
+    >>> Mine(width=4).train.epochs
+    20
+    """
+
+    start: str | None = option(None, "Run folder or model file whose weights to start with.")
+    train: TrainConfig = field(default=TrainConfig())
+
+
+@dataclass(frozen=True)
+class LayerOptions(Options):
+    """Options of a network of truncated layers and a readout."""
+
+    title: ClassVar[str] = "Network"
+
+    phys: int = option(4, "Physical dimension of hidden layers.", least=1)
+    bond_dim: int = option(4, "Bond dimension of the weights.", least=1)
+    max_bond: int = option(8, "Bond dimension of the activations.", least=1)
+    depth: int = option(2, "Number of hidden layers.", least=0)
+    readout_bond: int = option(8, "Bond dimension of the readout.", least=1)
+
+    def idle(self) -> dict[str, str]:
+        """Without layers there are none of their bonds."""
+        return dict.fromkeys(("bond_dim", "max_bond"), "at depth 0") if self.depth == 0 else {}
+
+
+@dataclass(frozen=True)
+class ImageNetworkOptions(LayerOptions):
+    """Options of :func:`ftnn.experiments.networks.image_network`."""
+
+    nonlinearity: Literal["kan", "tanh", "relu", "none"] = option(
+        "kan", "What follows every hidden layer."
+    )
+
+
+@dataclass(frozen=True)
+class PatchNetworkOptions(ImageNetworkOptions):
+    """Options of :func:`ftnn.experiments.networks.patch_network`."""
+
+    features: int = option(9, "Trainable features of a patch, with the constant one.", least=2)
+    hidden: int = option(64, "Hidden vector of the trainable features.", least=1)
+    dropout: float = option(
+        0.0, "Share of the features dropped in training.", least=0.0, below=1.0, remedy="0 is off"
+    )
+    block_bond: int = option(
+        8, "Bond dimension within the blocks of sites that become one.", least=1
+    )
+
+    def idle(self) -> dict[str, str]:
+        """Without layers nothing follows them, either."""
+        return super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})

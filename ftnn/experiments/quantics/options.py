@@ -1,0 +1,50 @@
+"""Options of the experiments on functions, and their split in two stages."""
+
+from dataclasses import dataclass
+
+from ...training.options import changed, option
+from ..options import ExperimentOptions
+
+COARSE = 10
+"""Sites of the grid on which a training in two stages begins."""
+
+
+@dataclass(frozen=True)
+class QuanticsOptions(ExperimentOptions):
+    """Options of the experiments on functions."""
+
+    sites: int = option(
+        20,
+        "Sites of the chain: the bits of the grid.",
+        least=2,
+        remedy="the grid has 2^sites points",
+    )
+    limit: int | None = option(
+        None, "Train and validate on at most so many samples, for a trial.", least=1
+    )
+    fine_epochs: int = option(
+        0,
+        f"Epochs on a grid finer than 2^{COARSE} points, after those on one of 2^{COARSE}; 0 "
+        "trains on the finer one only.",
+        least=0,
+    )
+    fine_lr: float = option(1e-3, "Peak learning rate of the fine epochs.", above=0.0)
+    bond_dim: int = option(4, "Bond dimension of the weights.", least=1)
+    max_bond: int = option(8, "Bond dimension of the activations.", least=1)
+
+    def idle(self) -> dict[str, str]:
+        """Name what only a training in two stages uses, where there is one stage."""
+        if self.fine_epochs and self.sites > COARSE:
+            return {}
+        where = f"with sites {self.sites} and fine_epochs {self.fine_epochs}"
+        names = ("fine_epochs", "fine_lr") if self.fine_epochs else ("fine_lr",)
+        return dict.fromkeys(names, where)
+
+
+def stages(options: QuanticsOptions) -> tuple[QuanticsOptions, QuanticsOptions] | None:
+    """Split a training with ``fine_epochs`` in two: on the coarse grid, and on the whole one."""
+    if options.fine_epochs == 0 or options.sites <= COARSE:
+        return None
+    one = changed(options, {"fine_epochs": 0, "fine_lr": QuanticsOptions.fine_lr})
+    fine = {"epochs": options.fine_epochs, "lr": options.fine_lr, "start": None}
+    return changed(one, {"sites": COARSE}), changed(one, fine)

@@ -1,0 +1,141 @@
+"""The experiments there are: shipped ones, registered ones, and those of a file of the user's."""
+
+import os
+import sys
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from .experiment import Experiment
+
+SHIPPED = {
+    "digits": "digits",
+    "fashion-mnist": "fashion_mnist",
+    "fashion-mnist-quantics": "fashion_mnist_quantics",
+    "quantum-phases": "quantum_phases",
+    "quantics": "quantics",
+    "burgers": "burgers",
+    "table": "table",
+    "images": "images",
+}
+"""Name of every shipped experiment, as typed, and its package."""
+
+_REGISTERED: dict[str, Experiment] = {}
+
+
+def experiment_names() -> tuple[str, ...]:
+    """Return the names of all experiments, those registered last."""
+    return (*SHIPPED, *_REGISTERED)
+
+
+def register(experiment: Experiment) -> Experiment:
+    """Register an experiment, so that :func:`get_experiment` and the command line know its name.
+
+    Parameters
+    ----------
+    experiment : Experiment
+
+    Returns
+    -------
+    Experiment
+        The one given.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ValueError
+        If its name is that of a shipped experiment, or not a word.
+
+    Examples
+    --------
+    >>> from ftnn.experiments import Experiment, ExperimentOptions, get_experiment, register
+    >>> mine = Experiment("mine", "Nothing yet.", ExperimentOptions, load=None, build=None)
+    >>> register(mine) is get_experiment("mine")
+    True
+    """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(f"experiment is a {type(experiment).__name__}, expected an Experiment")
+    name = experiment.name
+    if name in SHIPPED:
+        raise ValueError(f"there is an experiment {name!r} in ftnn; choose another name")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"name is {name!r}, expected letters, digits, - and _")
+    _REGISTERED[name] = experiment
+    return experiment
+
+
+def get_experiment(name: str) -> Experiment:
+    """Return the experiment called ``name``, shipped or registered.
+
+    Examples
+    --------
+    >>> get_experiment("mnist")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: there is no experiment 'mnist'; choose one of digits, ...
+    """
+    if name in SHIPPED:
+        return import_module(f".{SHIPPED[name]}", __package__).EXPERIMENT
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    raise ValueError(
+        f"there is no experiment {name!r}; choose one of {', '.join(experiment_names())}, or give "
+        "a Python file that defines one"
+    )
+
+
+def find_experiment(name: str) -> Experiment:
+    """Return the experiment called ``name``, or that of a file if ``name`` is the path of one."""
+    is_path = name.endswith(".py") or os.sep in name
+    return experiment_of_file(name) if is_path else get_experiment(name)
+
+
+def experiment_of_file(path: str | os.PathLike[str]) -> Experiment:
+    """Import a Python file and return the experiment that it defines.
+
+    Parameters
+    ----------
+    path : path
+        The file has an ``EXPERIMENT``; or a dataclass ``Options`` with functions ``load`` and
+        ``build``, of which an :class:`Experiment` with the name of the file is made. Its code is
+        run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it cannot be imported, or defines no experiment.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path} of an experiment")
+    name = f"ftnn_experiment_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file; an experiment is one, with the ending .py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    parts = vars(module)
+    experiment = parts.get("EXPERIMENT")
+    if experiment is None and parts.keys() >= {"Options", "load", "build"}:
+        description = (module.__doc__ or path.name).strip().splitlines()[0]
+        experiment = Experiment(
+            path.stem, description, parts["Options"], parts["load"], parts["build"]
+        )
+    if not isinstance(experiment, Experiment):
+        raise ValueError(
+            f"{path} defines no experiment; give it an EXPERIMENT = ftnn.experiments.Experiment("
+            "...), or a dataclass Options with functions load and build"
+        )
+    if experiment.name in SHIPPED:
+        raise ValueError(
+            f"{path}: there is an experiment {experiment.name!r} in ftnn; choose another name"
+        )
+    return replace(experiment, file=path)

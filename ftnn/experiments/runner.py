@@ -1,0 +1,313 @@
+"""Run an experiment: prepare, train in one stage or in two, summarize, draw."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ..encoding import Encoder
+from ..interpret.report import LayerRow, layer_report, log10_compression
+from ..layers.files import save
+from ..layers.layer import Layer
+from ..training.options import changed
+from .experiment import Experiment
+from .folder import (
+    FIRST,
+    START,
+    SUMMARY,
+    check_free,
+    check_same,
+    has_begun,
+    has_checkpoint,
+    load_options,
+    read_summary,
+    write_config,
+)
+from .registry import get_experiment
+from .setup import Setup, check_torch, objective_for, prepare, start_with
+from .summary import class_report, confusion_matrix, sample_cores, versions
+
+if TYPE_CHECKING:
+    from ..training import Callback, FitResult, Trainer
+    from ..training.score import Score
+    from ..training.world import World
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What came of a run.
+
+    Attributes
+    ----------
+    folder : Path
+    outcome : {"completed", "patience", "stopped"}
+        All epochs done; no improvement for ``patience`` epochs; stopped by Ctrl-C, to be resumed.
+    experiment : Experiment
+    options : dataclass of options
+    model : Layer
+        The model that was kept, on NumPy; of a stopped run the one in training.
+    encoder : Encoder or None
+    score : Score
+    summary : dict
+        What ``summary.json`` holds; empty if stopped, and in all processes but the leader.
+    report : tuple of LayerRow
+        One row a layer; empty likewise.
+    history : list of dict
+        Metrics of the last stage, one record an epoch.
+    """
+
+    folder: Path
+    outcome: str
+    experiment: Experiment
+    options: Any
+    model: Layer
+    encoder: Encoder | None
+    score: "Score"
+    summary: dict[str, Any] = field(default_factory=dict)
+    report: tuple[LayerRow, ...] = ()
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run(
+    experiment: Experiment | str,
+    options: Any = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    callbacks: "Iterable[Callback]" = (),
+) -> Result:
+    """Train an experiment into a run folder, and evaluate it on its test set.
+
+    This is ``ftnn train``. Under torchrun the processes share every batch.
+
+    Parameters
+    ----------
+    experiment : Experiment or str
+        Or the name of one.
+    options : dataclass of options, optional
+        Of the experiment; by default those it was tuned with, or of a run that is resumed its own.
+    folder : path
+        Run folder; made if it does not exist.
+    resume : bool
+        Go on from where an interrupted run in the folder stopped, to the same result.
+    quiet : bool
+        Show neither set-up nor progress.
+    callbacks : iterable of ftnn.training.Callback
+        Called by the trainer, of both stages where there are two.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is wrong, the folder holds a run already, or the run to resume was trained
+        with other options.
+    FileNotFoundError
+        If the data are nowhere, or there is no run to resume.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ftnn.experiments import get_experiment, run
+    >>> from ftnn.training.options import changed
+    >>> digits = get_experiment("digits")
+    >>> options = changed(digits.tuned_options(quick=True), {"limit": 100, "epochs": 1})
+    >>> result = run(digits, options, tempfile.mkdtemp(), quiet=True)
+    >>> result.outcome, result.summary["test_samples"]
+    ('completed', 450)
+    """
+    experiment = get_experiment(experiment) if isinstance(experiment, str) else experiment
+    if folder is None:
+        raise ValueError("folder is None, expected the path of a run folder, such as 'runs/mine'")
+    run_dir, saved = Path(folder), None
+    if resume:
+        saved = _options_to_resume(experiment, run_dir)
+    else:
+        check_free(run_dir)
+    if options is None:
+        options = saved if resume else experiment.tuned_options()
+    experiment.check(options)
+    check_torch()
+    if resume:
+        check_same(run_dir, saved, options)
+    from ..measure.memory import keep_freed_memory
+    from ..training.world import joined_world
+
+    keep_freed_memory()
+    with joined_world() as world, ExitStack() as stack:
+        run_dir = world.from_leader(lambda: run_dir)  # its name may be the time
+        job = _Job(world, stack, experiment, options, run_dir, quiet, tuple(callbacks))
+        return job.run()
+
+
+def _options_to_resume(experiment: Experiment, folder: Path) -> Any:
+    """Load the options of a run of this experiment, or raise an error if it cannot go on."""
+    own, options = load_options(folder, experiment)
+    if own.name != experiment.name:
+        raise ValueError(f"{folder} is a run of {own.name}, not of {experiment.name}")
+    if not has_begun(folder):
+        raise ValueError(f"{folder} holds no checkpoint.json to go on from")
+    return options
+
+
+@dataclass(eq=False)
+class _Job:
+    """A run in the making: what its stages share."""
+
+    world: "World"
+    stack: ExitStack
+    experiment: Experiment
+    options: Any
+    folder: Path
+    quiet: bool
+    callbacks: "tuple[Callback, ...]"
+    begun: bool = False
+
+    def run(self) -> Result:
+        """Train in one stage or in two; the test set is read at the end of the last."""
+        experiment, folder = self.experiment, self.folder
+        stages = None if experiment.stages is None else experiment.stages(self.options)
+        if stages is None:
+            return self.last(self.prepared(self.options, folder))
+        before, setups, first = folder / FIRST, None, None
+        if not self.from_leader(lambda: has_begun(folder)):
+            with self.world.leader_first():  # what is wrong with the second stage is told now
+                setups = [prepare(experiment, stage) for stage in stages]
+            self.from_leader(lambda: self.begin())
+        if self.from_leader(lambda: has_checkpoint(folder)):
+            setup = self.prepared(changed(stages[1], {"start": str(before)}), folder)
+        else:
+            setup = setups[0] if setups else self.prepared(stages[0], before)
+            trainer, first = self.fit(setup, before)
+            if first.outcome == "stopped":
+                return _result(setup, trainer, first, folder)
+            trained = trainer.model.to("numpy")
+            second = setups[1] if setups else prepare(experiment, stages[1])
+            model = start_with(experiment, before, trained, second.model)
+            setup = replace(second, model=model, started=True)
+        seconds = read_summary(before)["train_seconds"] if first is None else first.train_seconds
+        return self.last(replace(setup, options=self.options), seconds)
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """Let the leader make something, and give it to all."""
+        return self.world.from_leader(make)
+
+    def prepared(self, options: Any, folder: Path) -> Setup:
+        """Prepare a stage that trains, or has begun to, in a folder."""
+        resumed = self.from_leader(lambda: has_checkpoint(folder))
+        with self.world.leader_first():
+            return prepare(self.experiment, options, folder if resumed else None)
+
+    def begin(self) -> None:
+        """Make the run folder and lock it; nothing is wrong with the options."""
+        from ..training.lock import locked_folder
+
+        if self.begun:
+            return
+        self.begun = True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stack.enter_context(locked_folder(self.folder))
+        if not has_begun(self.folder):
+            write_config(self.folder, self.experiment, self.options)
+
+    def fit(self, setup: Setup, folder: Path) -> "tuple[Trainer, FitResult]":
+        """Train a stage into a folder, from the checkpoint there if there is one."""
+        from ..training import Trainer
+
+        resume = self.from_leader(lambda: has_checkpoint(folder))
+        if self.world.leads and not self.quiet:
+            _show(self.world, setup, folder)
+        objective, train = objective_for(setup.data.score), setup.stage.train
+        trainer = Trainer(
+            setup.model, setup.encoder, train, folder, self.quiet, objective, self.callbacks
+        )
+        self.from_leader(lambda: self.begin())
+        if not resume and self.world.leads:
+            if folder != self.folder:
+                write_config(folder, setup.experiment, setup.options)
+            if setup.started:
+                save(setup.model, folder / START)
+        experiment, on = setup.experiment, getattr(setup.stage, "augment", True)
+        fitted = trainer.fit(
+            setup.data,
+            augment=experiment.augment if on else None,
+            augment_states=experiment.augment_states if on else None,
+            resume=resume,
+        )
+        return trainer, fitted
+
+    def last(self, setup: Setup, first_seconds: float = 0.0) -> Result:
+        """Train the last stage and summarize."""
+        trainer, fitted = self.fit(setup, self.folder)
+        result = _result(setup, trainer, fitted, self.folder)
+        if fitted.outcome != "stopped" and self.world.leads:
+            result = _summarize(setup, trainer, fitted, result, first_seconds)
+        self.world.wait()
+        return result
+
+
+def _show(world: "World", setup: Setup, folder: Path) -> None:
+    from .display import console, setup_line, setup_table
+
+    out = console()
+    out.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
+    if world.size > 1:
+        out.print(f"{world.size} processes share every batch")
+
+
+def _result(setup: Setup, trainer: "Trainer", fitted: "FitResult", folder: Path) -> Result:
+    return Result(
+        folder,
+        fitted.outcome,
+        setup.experiment,
+        setup.options,
+        trainer.model,
+        setup.encoder,
+        trainer.objective.score,
+        history=fitted.history,
+    )
+
+
+def _summarize(
+    setup: Setup, trainer: "Trainer", fitted: "FitResult", result: Result, first_seconds: float
+) -> Result:
+    """Evaluate the test set, once, with the model kept; write summary and figures."""
+    from ..training.files import json_safe, write_json
+    from .figures import draw_figures
+
+    experiment, data, folder, score = setup.experiment, setup.data, result.folder, result.score
+    inputs, targets = data.split("test")
+    evaluation = trainer.evaluate(inputs, targets)
+    model = trainer.model.to("numpy")
+    report = layer_report(model, sample_cores(setup.encoder, data))
+    about: dict[str, Any] = {
+        "experiment": experiment.name,
+        f"test_{score.name}": evaluation.score,
+        "test_loss": evaluation.loss,
+        "test_samples": data.size("test"),
+        "num_params": model.num_params(),
+        "log10_compression": log10_compression(report),
+        "samples_per_s": float(np.median([m["samples_per_s"] for m in fitted.history])),
+        "device": trainer.device,
+        "seed": setup.options.train.seed,
+        "versions": versions(),
+    }
+    if first_seconds:
+        about["first_seconds"] = first_seconds
+    if data.class_names:
+        matrix = confusion_matrix(targets, evaluation.predictions, len(data.class_names))
+        about |= {"confusion": matrix, "class_names": list(data.class_names)}
+    if experiment.conclude is not None:
+        about |= experiment.conclude(folder, setup.options, data, model, evaluation)
+    summary = json_safe(trainer.summary(fitted) | about)
+    write_json(folder / SUMMARY, summary)
+    states = class_report(model, setup.encoder, data)
+    draw_figures(folder, model, fitted.history, summary, report, states, data.class_names, score)
+    return replace(result, model=model, summary=summary, report=report)

@@ -1,0 +1,18 @@
+"""A table of the user's: one column by the others, by classes or by numbers."""
+
+from pathlib import Path
+
+from ..experiment import Experiment, imported
+from .options import TableOptions
+
+EXPERIMENT = Experiment(
+    name="table",
+    description="A CSV file of yours: --data FILE --target COLUMN; classes or numbers.",
+    options=TableOptions,
+    load=imported(".data:load", __name__),
+    build=imported(".model:build", __name__),
+    tuned=Path(__file__).with_name("config.toml"),
+    samples="rows",
+    conclude=imported(".data:conclude", __name__),
+    read=imported(".data:read", __name__),
+)

@@ -1,0 +1,26 @@
+"""Options of the experiment on tables."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ...training.options import option
+from ..options import ExperimentOptions, ImageNetworkOptions
+
+
+@dataclass(frozen=True)
+class TableOptions(ExperimentOptions):
+    """Options of the experiment on tables."""
+
+    data: str | None = option(
+        None, "CSV file with a header; separated by commas, semicolons or tabs.", free=True
+    )
+    target: str | None = option(None, "Column to predict.")
+    task: Literal["auto", "classes", "numbers"] = option(
+        "auto", "What the target is; auto takes text and up to 20 different integers as classes."
+    )
+    columns_per_site: int = option(1, "Columns that share a site of the chain.", least=1)
+    held_out: float = option(0.2, "Share of the rows held out for the test.", above=0.0, below=1.0)
+    limit: int | None = option(
+        None, "Train and validate on at most so many samples, for a trial.", least=1
+    )
+    network: ImageNetworkOptions = field(default=ImageNetworkOptions())

@@ -1,0 +1,88 @@
+"""The torch optimizer, schedule and device that a :class:`TrainConfig` names."""
+
+import os
+
+import torch
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+)
+
+from ..layers.linear import Linear
+from .config import TrainConfig, check_device
+from .module import TorchModule
+
+SGD_MOMENTUM = 0.9
+
+
+def resolve_device(device: str) -> str:
+    """Device to use for a ``TrainConfig.device``; raises ``ValueError`` if there is no such one.
+
+    Under torchrun "cuda" is the device with the number of the process on its machine.
+    """
+    check_device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(device.partition(":")[2] or 0) >= count:
+            raise ValueError(
+                f"device is {device!r}, but torch finds {count} CUDA devices here; "
+                "use device='auto' or 'cpu'"
+            )
+    return device
+
+
+def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
+    """Torch's optimizer for ``config``; fused: a tensorized network has many small parameters."""
+    lr, decay = config.lr, config.weight_decay
+    linear = module.parameters_of(Linear)
+    if config.linear_lr != 1.0 and not linear:
+        raise ValueError(
+            f"linear_lr is {config.linear_lr}, but the model has no Linear layer; leave it at 1"
+        )
+    own = {id(p) for p in linear}
+    rest = [p for p in module.parameters() if id(p) not in own]
+    groups = [
+        {"params": params, "lr": rate}
+        for params, rate in ((rest, lr), (linear, lr * config.linear_lr))
+        if params
+    ]
+    match config.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(groups, lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(groups, lr, momentum=SGD_MOMENTUM, weight_decay=decay, fused=True)
+
+
+def make_scheduler(
+    config: TrainConfig, optimizer: torch.optim.Optimizer, total_steps: int
+) -> LRScheduler:
+    """Torch's learning rate schedule for ``config``, over ``total_steps`` steps."""
+    if config.schedule == "onecycle":
+        # torch divides by zero for a first phase of exactly one step
+        one_step = config.warmup * total_steps == 1.0
+        return OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps,
+            pct_start=2.0 / total_steps if one_step else config.warmup,
+            cycle_momentum=False,
+        )
+    main: LRScheduler
+    if config.schedule == "cosine":
+        main = CosineAnnealingLR(optimizer, total_steps)
+    else:
+        main = ConstantLR(optimizer, factor=1.0)
+    rising = round(config.warmup * total_steps)
+    if rising < 2:
+        return main
+    # both are products of factors, so that their chain is the product of the two courses
+    return ChainedScheduler([main, LinearLR(optimizer, 1.0 / rising, total_iters=rising)])

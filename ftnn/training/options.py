@@ -1,0 +1,280 @@
+"""Options: frozen dataclasses whose fields know their help text and the values they take.
+
+A field is declared once; checks, command-line flags and keys of TOML files are made from it. Only
+the standard library is imported here, so that ``ftnn train EXPERIMENT --help`` is quick.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    remedy: str = "",
+    free: bool = False,
+) -> Any:
+    """Declare a field of a dataclass of options.
+
+    Its annotation says the rest: ``int``, ``float``, ``bool``, ``str`` or a ``Literal`` of texts,
+    each with ``| None`` or without.
+
+    Parameters
+    ----------
+    default : Any
+    help : str
+        One sentence.
+    least, above, below : float, optional
+        Bounds of a number: at least, more than, less than.
+    remedy : str
+        What to do about a wrong value, after a semicolon in errors; by default the default.
+    free : bool
+        A run may be resumed with another value: the result does not depend on it.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Width(Options):
+    ...     width: int = option(8, "Width of the network.", least=1)
+    >>> Width(width=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: width is 0, expected an integer >= 1; the default is 8
+    """
+    given = {"help": help, "least": least, "above": above, "below": below, "remedy": remedy}
+    given["free"] = free
+    return field(default=default, metadata=given)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is declared of one option.
+
+    Attributes
+    ----------
+    name, help, remedy : str
+    kind : type
+        int, float, bool or str.
+    optional : bool
+        None is a value, too.
+    choices : tuple of str
+    least, above, below : float or None
+    free : bool
+        A run may be resumed with another value.
+    group : str
+        Title of the options it stands among.
+    path : tuple of str
+        Names of the nested fields that hold it, outermost first.
+    """
+
+    name: str
+    help: str
+    kind: type
+    optional: bool
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    remedy: str = ""
+    free: bool = False
+    group: str = ""
+    path: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """The values it takes, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = ((">=", self.least), (">", self.above), ("<", self.below))
+        limits = [f"{sign} {bound:.10g}" for sign, bound in bounds if bound is not None]
+        return f"{_NAMES[self.kind]} {' and '.join(limits)}".rstrip()
+
+    def check(self, value: Any) -> Any:
+        """Return the value in its type, or raise an error that says what is expected."""
+        if value is None and self.optional:
+            return None
+        numbers = {int: Integral, float: Real}
+        wanted = numbers.get(self.kind, self.kind)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and self.kind is not bool):
+            raise TypeError(self._message(value))
+        value = self.kind(value)
+        wrong = (
+            (self.choices and value not in self.choices)
+            or (self.kind is float and not math.isfinite(value))
+            or (self.kind is str and not value)
+            or (self.least is not None and not value >= self.least)
+            or (self.above is not None and not value > self.above)
+            or (self.below is not None and not value < self.below)
+        )
+        if wrong:
+            raise ValueError(self._message(value))
+        return value
+
+    def parse(self, text: str) -> Any:
+        """Read a number from a command line; what is none is left to :meth:`check`."""
+        try:
+            return self.kind(text)
+        except ValueError:
+            return text
+
+    def _message(self, value: Any) -> str:
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.name} is {value!r}, expected {self.expected}{remedy}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base class of options: every field is checked when the object is made.
+
+    Options may nest others, as those of an experiment nest :class:`ftnn.training.TrainConfig`;
+    on the command line and in files all stand side by side, so that their names must differ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, what it got, and what was expected.
+    """
+
+    title: ClassVar[str] = "Experiment"
+    """Heading of these options in a help text."""
+
+    def __post_init__(self) -> None:
+        for spec in _own(type(self)).values():
+            object.__setattr__(self, spec.name, spec.check(getattr(self, spec.name)))
+
+    def idle(self) -> dict[str, str]:
+        """Name the options that have no effect by the values of others, each with the reason."""
+        return {}
+
+
+def declared(options: type) -> dict[str, Spec]:
+    """Return what is declared of every option of a dataclass, nested ones included, by name.
+
+    Raises
+    ------
+    TypeError
+        If a field is of an unknown type, or two fields have the same name.
+    """
+    specs = dict(_own(options))
+    for name, nested in _nested(options).items():
+        for spec in declared(nested).values():
+            if spec.name in specs:
+                raise TypeError(
+                    f"{options.__name__} has two options {spec.name!r}, one of them in {name}; "
+                    "rename one: on the command line they stand side by side"
+                )
+            specs[spec.name] = replace(spec, path=(name, *spec.path))
+    return specs
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """Return the values of all options, nested ones included, by name.
+
+    Examples
+    --------
+    >>> from ftnn.training import TrainConfig
+    >>> flat(TrainConfig(epochs=3))["epochs"]
+    3
+    """
+    return {name: _value(options, spec) for name, spec in declared(type(options)).items()}
+
+
+def changed(options: T, values: Mapping[str, Any]) -> T:
+    """Return options with other values, given by name wherever they are nested.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown name, a wrong type or a wrong value.
+
+    Examples
+    --------
+    >>> from ftnn.training import TrainConfig
+    >>> changed(TrainConfig(), {"epochs": 3}).epochs
+    3
+    """
+    specs = declared(type(options))
+    for name in values:
+        if name not in specs:
+            raise ValueError(f"unknown key {name!r}, expected one of {', '.join(specs)}")
+    return _changed(options, {specs[name]: value for name, value in values.items()}, 0)
+
+
+def idle(options: Any) -> dict[str, str]:
+    """Name the options without effect, nested ones included, each with the reason."""
+    found = dict(options.idle()) if isinstance(options, Options) else {}
+    for name in _nested(type(options)):
+        found |= idle(getattr(options, name))
+    return found
+
+
+def _changed(options: Any, values: Mapping[Spec, Any], depth: int) -> Any:
+    new = {spec.name: spec.check(v) for spec, v in values.items() if len(spec.path) == depth}
+    for name in _nested(type(options)):
+        inner = {s: v for s, v in values.items() if s.path[depth : depth + 1] == (name,)}
+        if inner:
+            new[name] = _changed(getattr(options, name), inner, depth + 1)
+    return replace(options, **new)
+
+
+def _value(options: Any, spec: Spec) -> Any:
+    for name in spec.path:
+        options = getattr(options, name)
+    return getattr(options, spec.name)
+
+
+def _nested(options: Any) -> dict[str, type]:
+    hints = get_type_hints(options)
+    return {f.name: hints[f.name] for f in fields(options) if is_dataclass(hints[f.name])}
+
+
+def _own(options: Any) -> dict[str, Spec]:
+    hints, nested = get_type_hints(options), _nested(options)
+    title = getattr(options, "title", Options.title)
+    return {f.name: _spec(f, hints[f.name], title) for f in fields(options) if f.name not in nested}
+
+
+def _spec(declared: Any, hint: Any, group: str) -> Spec:
+    given = dict(declared.metadata) or {"help": ""}
+    parts = [hint]
+    if get_origin(hint) in (Union, UnionType):
+        parts = list(get_args(hint))
+    kinds = [part for part in parts if part is not NoneType]
+    choices: tuple[str, ...] = ()
+    if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
+        choices = get_args(kinds[0])
+        kinds = [str]
+    if len(kinds) != 1 or kinds[0] not in _NAMES:
+        raise TypeError(
+            f"option {declared.name!r} is annotated {hint}, expected int, float, bool, str or a "
+            "Literal of texts, each with | None or without"
+        )
+    if not given.get("remedy") and isinstance(declared.default, (int, float, str)):
+        given["remedy"] = f"the default is {written(declared.default)}"
+    return Spec(declared.name, kind=kinds[0], optional=NoneType in parts, choices=choices,
+                group=group, **given)  # fmt: skip
+
+
+def written(value: Any) -> str:
+    """Write a value as it is typed.
+
+    Examples
+    --------
+    >>> written(1e-3), written(True)
+    ('0.001', 'true')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
