@@ -187,6 +187,23 @@ def test_law_5_error_against_the_optimum(method, chain, max_bond):
         assert error[n] <= limit
 
 
+@claiming("tolerance")
+@given(
+    chains(min_sites=2, max_sites=6, max_bond=5, kinds=("generic", "deficient", "padded")),
+    st.sampled_from([0.01, 0.04, 0.2, 0.5]),
+    st.booleans(),
+)
+def test_law_5_error_keeps_to_rtol(method, chain, rtol, product):
+    x = chain.mps()
+    w = ftnn.MPO(random_operator(chain.dims, chain.dims, 3, chain.seed))
+    lazy = (w @ x) if product else (x * x + 0.1 * x)
+    vectors = lazy.to_dense()
+    error = np.linalg.norm(vectors - dense(ftnn.compress(lazy, method=method, rtol=rtol)), axis=1)
+    slack = 1.0 if METHODS[method].error == "exact" else 3.0
+    rounding = 1e4 * EPS["float64"] * lost_digits(method, "float64")
+    assert (error <= (slack * rtol + rounding) * np.linalg.norm(vectors, axis=1)).all()
+
+
 @given(chains(min_sites=2, kinds=("generic",)), st.sampled_from(sorted(METHODS)), st.integers(1, 3))
 def test_every_method_is_an_orthogonal_projection(chain, method, max_bond):
     # |T - C|^2 = |T|^2 - |C|^2, on which error estimates rest

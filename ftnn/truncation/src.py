@@ -20,7 +20,7 @@ freely (Q does not see it).
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
-from ..arrays.functions import concat, invert_lower, stop_gradient
+from ..arrays.functions import at_least, concat, invert_lower, stop_gradient
 from ..arrays.orthonormal import lq_positive, orthonormalize
 from ..arrays.random import draw_arrays
 from ..arrays.scales import log_where, unit_scale
@@ -160,7 +160,8 @@ def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
         more = do("log", scale)
         if len(total.terms) > 1:  # a zero row must not outweigh another term's
             more = log_where(scale > 2 * tiny(scale) ** 0.5, more)
-        new.append((env / (scale * top)[:, :, None], log[:, :size] + more))
+        whole = at_least(scale * top, tiny(scale))  # no zero row is divided by zero
+        new.append((env / whole[:, :, None], log[:, :size] + more))
     return tuple(new)
 
 

@@ -222,6 +222,7 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         scales.append(scale)
     rows = tuple(zip(total.signs(), (log[:, None] for log in total.logs), strict=True))
     first, _, log_first = sketch(rows, total.absorb_right(0, rights), 1)  # (batch, 1, out*r)
+    log_first = do("where", log_first > 0.5 * DEAD, log_first, do("zeros_like", log_first))
     norm = safe_norm(first, (1, 2))  # (batch,)
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
@@ -275,7 +276,11 @@ def unit_blocks(
     ``peaks``, if given, divide the blocks as well, and do not count as their scale.
     """
     scale = largest_of([unit_scale(block, 1) for block in blocks])
-    sizes = (scale if top is None else scale * top for top in peaks or (None,) * len(blocks))
+    # what is zero times what is small must not divide zeros by zero
+    sizes = (
+        scale if top is None else at_least(scale * top, tiny(scale))
+        for top in peaks or (None,) * len(blocks)
+    )
     return tuple(b / size[:, None, None] for b, size in zip(blocks, sizes, strict=True)), scale
 
 
