@@ -1,9 +1,11 @@
 """Norms and scales of arrays and chains."""
 
+from collections.abc import Sequence
+
 from autoray import do, infer_backend
 
 from .backend import Array, as_dtype_of, tiny
-from .functions import abs2, log, norm, peaks, stop_gradient
+from .functions import abs2, log, norm, peaks, stack, stop_gradient, sum_over
 
 
 def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
@@ -40,12 +42,25 @@ def peak(x: Array) -> Array:
     return do("reshape", top + (top == 0), (-1,) + (1,) * (x.ndim - 1))
 
 
-def log_peak(x: Array) -> tuple[Array, Array]:
-    """Return :func:`peak` and its logarithm, which is :data:`DEAD` where all of ``x`` is zero."""
-    top = peaks(stop_gradient(x))
+def log_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array]:
+    """Return the :func:`peak` of each of some arrays, and the logarithm of their product.
+
+    All together: an operation for each array would take longer than its work.
+
+    Parameters
+    ----------
+    arrays : sequence of array (batch, ...)
+
+    Returns
+    -------
+    tops : tuple of array (batch,)
+    log : array (batch,)
+        :data:`DEAD`, or less, where an array is zero.
+    """
+    top = stack([peaks(stop_gradient(x)) for x in arrays], 0)  # (arrays, batch)
     live = top > 0
     top = do("where", live, top, do("ones_like", top))
-    return top, log_where(live, log(top))
+    return tuple(top[n] for n in range(len(arrays))), sum_over(log_where(live, log(top)), (0,))
 
 
 def log_where(live: Array, log: Array) -> Array:

@@ -26,7 +26,7 @@ from autoray import do
 
 from ..arrays.backend import Array, is_complex
 from ..arrays.functions import concat, log, matrix_transpose, permute, sum_over
-from ..arrays.scales import log_peak, peak
+from ..arrays.scales import log_peaks, peak
 from .terms import Cores, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
@@ -220,7 +220,7 @@ def overlap(bra: Cores, ket: Cores) -> tuple[Array, Array]:
 
 def sizes(cores: Cores) -> list[Array]:
     """Return the largest modulus (batch,) of every core, as constants; 1 for a zero core."""
-    return [log_peak(core)[0] for core in cores]
+    return list(log_peaks(cores)[0])
 
 
 def conjugated(cores: Cores) -> Cores:

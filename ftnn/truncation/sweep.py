@@ -39,7 +39,7 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of, real_name, tiny
 from ..arrays.functions import adjoint, at_least, concat, largest, log, stack, sum_over
 from ..arrays.recompute import step_of_truncation
-from ..arrays.scales import DEAD, log_peak, log_where, safe_norm, spread, unit_scale
+from ..arrays.scales import DEAD, log_peaks, log_where, safe_norm, spread, unit_scale
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.canonical import canonical_cores, site_of
 from ..chains.terms import Apply, Hadamard, Node, State, Term
@@ -338,7 +338,7 @@ def _polar(scale: Array) -> tuple[Array, Array]:
         size: Any = abs(scale)
         return (scale / size, math.log(size)) if size else (0.0, DEAD)
     flat = do("reshape", scale, (-1,))
-    top, log_top = log_peak(flat)
+    (top,), log_top = log_peaks([flat])
     return flat / as_dtype_of(top, flat), log_top
 
 
@@ -349,13 +349,13 @@ def _scaled(node: Node) -> tuple[Node, Array, tuple[Array, ...] | None]:
     """
     match node:
         case State(cores):
-            tops, logs = zip(*map(log_peak, cores), strict=True)
-            return node, sum(logs), tops
+            tops, own = log_peaks(cores)
+            return node, own, tops
         case Apply(cores, child):
-            tops, logs = zip(*(log_peak(c[None]) for c in cores), strict=True)
-            child, own, peaks = _scaled(child)
+            tops, own = log_peaks([c[None] for c in cores])
+            child, more, peaks = _scaled(child)
             weights = tuple(c / top for c, top in zip(cores, tops, strict=True))
-            return Apply(weights, child), sum(logs) + own, peaks
+            return Apply(weights, child), own + more, peaks
         case Hadamard(first, second):
             first, own = _divided(*_scaled(first))
             second, more = _divided(*_scaled(second))
@@ -399,14 +399,14 @@ def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
 def _prepare_cores(
     cores: tuple[Array, ...], canonical: str | None
 ) -> tuple[tuple[Array, ...], Array]:
-    tops, logs = zip(*map(log_peak, cores), strict=True)
-    cores, own = tuple(_over(core, top) for core, top in zip(cores, tops, strict=True)), sum(logs)
+    tops, own = log_peaks(cores)
+    cores = tuple(_over(core, top) for core, top in zip(cores, tops, strict=True))
     if canonical:
         cores, log_norm = canonical_cores(cores, site_of(canonical, len(cores)))
         return cores, own + log_norm
     scales = [unit_scale(core, 1) for core in cores]
     scaled = tuple(_over(core, scale) for core, scale in zip(cores, scales, strict=True))
-    return scaled, own + sum(log(scale) for scale in scales)
+    return scaled, own + sum_over(log(stack(scales, 1)), (1,))
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
