@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import encoding, interpret, layers, nonlinear, plotting, training, truncation
+    from . import encoding, interpret, layers, nonlinear, plotting, sklearn, training, truncation
     from .chains.canonical import canonical
     from .chains.environments import environments
     from .chains.operators import MPO
@@ -48,11 +48,21 @@ __all__ = [
     "nonlinear",
     "plotting",
     "save",
+    "sklearn",
     "training",
     "truncation",
 ]
 
-_ROOMS = ("encoding", "interpret", "layers", "nonlinear", "plotting", "training", "truncation")
+_ROOMS = (
+    "encoding",
+    "interpret",
+    "layers",
+    "nonlinear",
+    "plotting",
+    "sklearn",
+    "training",
+    "truncation",
+)
 _HOMES = {
     "MPO": "chains.operators",
     "MPS": "chains.states",

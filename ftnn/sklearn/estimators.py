@@ -28,14 +28,14 @@ CHUNK = 2048
 
 
 class TensorNetworkEstimator(BaseEstimator):
-    """What classifier and regressor share: parameters, encoding, training, pickling."""
+    """Share parameters, encoding, training and pickling of classifier and regressor."""
 
     model_: Readout
     encoder_: TableEncoder
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "bond_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "features": [StrOptions(set(FEATURES) - {"trig"})],
+        "features": [StrOptions({"auto", *FEATURES} - {"trig"})],
         "degree": [Interval(Integral, 1, None, closed="left"), None],
         "clip": [Interval(Real, 0, None, closed="neither")],
         "feature_scale": [Interval(Real, 0, None, closed="neither")],
@@ -55,9 +55,9 @@ class TensorNetworkEstimator(BaseEstimator):
         self,
         *,
         bond_dim=None,
-        features="polynomial",
+        features="auto",
         degree=None,
-        clip=3.0,
+        clip=4.0,
         feature_scale=1.0,
         group=1,
         alpha=None,
@@ -99,14 +99,18 @@ class TensorNetworkEstimator(BaseEstimator):
         # over all sites the features have norm feature_scale: the norms of product states, which
         # multiply, then hardly differ from sample to sample
         rms = float(self.feature_scale / np.sqrt(columns))
-        self.encoder_ = TableEncoder(
-            ("numeric",) * columns,
-            features=self.features,
-            degree=self.degree,
-            clip=float(self.clip),
-            scale=float(rms * np.sqrt(group)),
-            group=group,
-        ).fit(X)
+        names = ("linear", "polynomial") if self.features == "auto" else (self.features,)
+        encoders = [
+            TableEncoder(
+                ("numeric",) * columns,
+                features=name,
+                degree=None if name == "linear" else self.degree,
+                clip=float(self.clip),
+                scale=float(rms * np.sqrt(group)),
+                group=group,
+            ).fit(X)
+            for name in names
+        ]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         recipe = Recipe(
             classes,
@@ -122,12 +126,12 @@ class TensorNetworkEstimator(BaseEstimator):
             self.early_stopping,
             seed,
         )
-        result = fit_network(self.encoder_.encode(X), targets, recipe)
-        self.model_, self.n_iter_ = result.model, result.epochs
-        self.validation_loss_ = result.validation
+        result = fit_network([encoder.encode(X) for encoder in encoders], targets, recipe)
+        self.model_, self.encoder_ = result.model, encoders[result.encoding]
+        self.n_iter_, self.validation_losses_ = result.epochs, result.history
 
     def _outputs(self, X: Any) -> np.ndarray:
-        """Outputs (n, num_outputs) of the network."""
+        """Return the outputs (n, num_outputs) of the network."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         return np.concatenate(
@@ -166,13 +170,94 @@ class TensorNetworkEstimator(BaseEstimator):
 
 
 class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
-    """Classifier."""
+    """Classifier of tables: rows as product states, read by a matrix product state.
+
+    Every column is a site, whose vector holds a constant and the features of the column. The
+    logits are overlaps with an MPS that carries the class index: polynomials of all columns, of
+    every order. It starts as a logistic regression of the features, exactly, and is trained
+    further only where held-out samples say that this pays. Missing values (NaN) are allowed.
+
+    Parameters
+    ----------
+    bond_dim : int, optional
+        Bond dimension of the network. By default 5 more than its linear start needs, which is at
+        most the number of outputs plus 1.
+    features : {"auto", "linear", "polynomial", "fourier", "spline"}
+        What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
+        "linear", and takes "polynomial" where it is better on the validation share by more than
+        two standard errors.
+    degree : int, optional
+        Of the features.
+    clip : float
+        Numbers beyond this many standard deviations of their column are moved there.
+    feature_scale : float
+        Size of all features of a sample together, beside the constant channels.
+    group : int
+        Columns a site. Products of columns of one site are not formed.
+    alpha : float, optional
+        Penalty of the linear start. By default 1: ``C=1`` of a
+        logistic regression of standardized features.
+    learning_rate : float
+        Of Adam, after a short warm-up.
+    pull : float
+        Weight decay towards the start: a step moves the weights back by ``learning_rate * pull``
+        of the way.
+    batch_size : int, optional
+        By default a sixteenth of the samples, at least 64 and at most 512.
+    max_epochs : int
+        0 keeps the linear start.
+    early_stopping : bool
+        Choose the number of epochs on a validation share, then train anew on all samples for as
+        many; 0 epochs where training does not pay by more than two standard errors, and with
+        fewer than 10 validation samples. False trains ``max_epochs`` on all samples.
+    validation_fraction : float
+    patience : int
+        Epochs without a better validation loss after which training stops.
+    random_state : int, RandomState or None
+        Of the validation share, the order of samples and the free bonds at the start.
+
+    Attributes
+    ----------
+    classes_ : array (n_classes,)
+        Labels, sorted.
+    model_ : ftnn.Readout
+        The network, on NumPy.
+    encoder_ : ftnn.encoding.TableEncoder
+        Standardizes the columns and makes product states of rows.
+    n_iter_ : int
+        Epochs trained; 0 is the linear start.
+    validation_losses_ : list of float
+        Mean loss on the validation share, at the linear start and after every epoch.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        If X has column names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ftnn.sklearn import TensorNetworkClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = TensorNetworkClassifier(random_state=0).fit(X[::2], y[::2])
+    >>> bool(classifier.score(X[1::2], y[1::2]) > 0.9), classifier.predict_proba(X[:2]).shape
+    (True, (2, 3))
+    """
 
     classes_: np.ndarray
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y) -> Self:
-        """Fit.
+        """Fit encoder and network.
+
+        Parameters
+        ----------
+        X : array (n, columns)
+            Numbers; NaN where missing.
+        y : array (n,)
+            Labels of any kind.
+
+        Returns
+        -------
+        TensorNetworkClassifier
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         check_classification_targets(y)
@@ -185,10 +270,22 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
         return self
 
     def decision_function(self, X) -> np.ndarray:
+        """Return logits (n, n_classes); for two classes (n,), positive for the second.
+
+        Parameters
+        ----------
+        X : array (n, columns)
+        """
         outputs = self._outputs(X)
         return outputs[:, 0] if len(self.classes_) == 2 else outputs
 
     def predict_proba(self, X) -> np.ndarray:
+        """Return the probabilities of the classes, (n, n_classes).
+
+        Parameters
+        ----------
+        X : array (n, columns)
+        """
         outputs = self._outputs(X)
         if len(self.classes_) == 2:
             outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
@@ -196,16 +293,101 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
         return weights / weights.sum(axis=1, keepdims=True)
 
     def predict(self, X) -> np.ndarray:
+        """Return the most probable class of every row, (n,).
+
+        Parameters
+        ----------
+        X : array (n, columns)
+        """
         outputs = self._outputs(X)
         best = outputs[:, 0] > 0 if len(self.classes_) == 2 else outputs.argmax(axis=1)
         return self.classes_[best.astype(np.int64)]
 
 
 class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEstimator):
-    """Regressor."""
+    """Regressor of tables, with one target or several: see :class:`TensorNetworkClassifier`.
+
+    It starts as a ridge regression of the features. Targets are standardized for training.
+
+    Parameters
+    ----------
+    bond_dim : int, optional
+        Bond dimension of the network. By default 5 more than its linear start needs, which is at
+        most the number of outputs plus 1.
+    features : {"auto", "linear", "polynomial", "fourier", "spline"}
+        What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
+        "linear", and takes "polynomial" where it is better on the validation share by more than
+        two standard errors.
+    degree : int, optional
+        Of the features.
+    clip : float
+        Numbers beyond this many standard deviations of their column are moved there.
+    feature_scale : float
+        Size of all features of a sample together, beside the constant channels.
+    group : int
+        Columns a site. Products of columns of one site are not formed.
+    alpha : float, optional
+        Penalty of the linear start. By default chosen by leaving one
+        sample out.
+    learning_rate : float
+        Of Adam, after a short warm-up.
+    pull : float
+        Weight decay towards the start: a step moves the weights back by ``learning_rate * pull``
+        of the way.
+    batch_size : int, optional
+        By default a sixteenth of the samples, at least 64 and at most 512.
+    max_epochs : int
+        0 keeps the linear start.
+    early_stopping : bool
+        Choose the number of epochs on a validation share, then train anew on all samples for as
+        many; 0 epochs where training does not pay by more than two standard errors, and with
+        fewer than 10 validation samples. False trains ``max_epochs`` on all samples.
+    validation_fraction : float
+    patience : int
+        Epochs without a better validation loss after which training stops.
+    random_state : int, RandomState or None
+        Of the validation share, the order of samples and the free bonds at the start.
+
+    Attributes
+    ----------
+    model_ : ftnn.Readout
+        The network, on NumPy.
+    encoder_ : ftnn.encoding.TableEncoder
+        Standardizes the columns and makes product states of rows.
+    n_iter_ : int
+        Epochs trained; 0 is the linear start.
+    validation_losses_ : list of float
+        Mean loss on the validation share, at the linear start and after every epoch.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        If X has column names.
+    target_mean_, target_scale_ : array (n_outputs,)
+        Of the training targets.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ftnn.sklearn import TensorNetworkRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> regressor = TensorNetworkRegressor(random_state=0).fit(X[::2], y[::2])
+    >>> bool(regressor.score(X[1::2], y[1::2]) > 0.4)
+    True
+    """
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y) -> Self:
+        """Fit encoder and network.
+
+        Parameters
+        ----------
+        X : array (n, columns)
+            Numbers; NaN where missing.
+        y : array (n,) or (n, outputs)
+
+        Returns
+        -------
+        TensorNetworkRegressor
+        """
         X, y = validate_data(
             self,
             X,
@@ -216,13 +398,19 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
             y_numeric=True,
         )
         y = np.asarray(y, dtype=np.float64)
-        self._flat = y.ndim == 1
+        self._one_target = y.ndim == 1
         targets = y[:, None] if y.ndim == 1 else y
-        self.center_, self.scale_ = targets.mean(axis=0), targets.std(axis=0)
-        safe = np.where(self.scale_ > 0, self.scale_, 1.0)
-        self._fit_network(X, (targets - self.center_) / safe, None)
+        self.target_mean_, self.target_scale_ = targets.mean(axis=0), targets.std(axis=0)
+        safe = np.where(self.target_scale_ > 0, self.target_scale_, 1.0)
+        self._fit_network(X, (targets - self.target_mean_) / safe, None)
         return self
 
     def predict(self, X) -> np.ndarray:
-        outputs = self._outputs(X) * self.scale_ + self.center_
-        return outputs[:, 0] if self._flat else outputs
+        """Return targets of the shape of those in training, (n,) or (n, outputs).
+
+        Parameters
+        ----------
+        X : array (n, columns)
+        """
+        outputs = self._outputs(X) * self.target_scale_ + self.target_mean_
+        return outputs[:, 0] if self._one_target else outputs

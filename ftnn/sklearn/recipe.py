@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from ..training.module import TorchModule
 
 MIN_VALIDATION = 10
 """With fewer validation samples nothing is known of a network, and the linear start is kept."""
+SHARPNESS = tuple(float(f) for f in 2.0 ** np.arange(-2, 4.5, 0.5))
+STANDARD_ERRORS = 2.0
+"""By how many standard errors what is more than linear must be better."""
 WARMUP_STEPS = 10
 MAX_GRADIENT = 1.0
 
@@ -62,86 +66,110 @@ class Fit:
     ----------
     model : Readout
         float64, on NumPy.
+    encoding : int
+        Which of the encodings it takes.
     epochs : int
         Epochs it was trained for; 0 means the linear start.
-    validation : list of float
+    history : list of float
         Mean loss on the validation share: of the linear start, then after every epoch.
     """
 
     model: Readout
+    encoding: int
     epochs: int
-    validation: list[float]
+    history: list[float]
 
 
-def fit_network(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Fit:
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Losses (n,) on the validation share after the best number of epochs."""
+
+    losses: np.ndarray
+    epochs: int
+    history: list[float]
+
+
+def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe) -> Fit:
     """Fit a readout to product states and their targets.
 
     1. A part of the samples is set aside. On the others a linear model of the features is fitted
        and written into a network, exactly (:func:`ftnn.layers.linear_start.linear_readout`).
     2. The network is trained, pulled back towards its start, while the loss on the part set
        aside improves. The best epoch counts only if it is better than the linear start by more
-       than one standard error of the difference.
+       than standard errors of the difference. Likewise a later encoding of the same samples
+       counts only if it is better than the ones before by more than that.
     3. Steps 1 and 2 are repeated for as many epochs on all samples. Should the training loss then
        be larger than that of the linear start, the start is kept.
 
     Parameters
     ----------
-    cores : tuple of float64 array (n, 1, phys, 1)
+    encodings : sequence of tuple of float64 array (n, 1, phys, 1)
+        The samples as product states in one or several ways, the simplest first.
     targets : int array (n,) of classes, or float array (n, outputs)
         Standardized, if real.
     recipe : Recipe
     """
-    epochs, history = recipe.max_epochs, []
-    if recipe.early_stopping and epochs > 0:
-        epochs, history = _choose_epochs(cores, targets, recipe)
+    n, count = len(targets), math.ceil(recipe.validation_fraction * len(targets))
+    chosen, epochs, history = 0, 0, []
+    if recipe.max_epochs > 0 and not recipe.early_stopping:
+        epochs = recipe.max_epochs
+    elif min(count, n - count) >= MIN_VALIDATION:
+        train, val = _split(targets, count, recipe)
+        if recipe.classes is None or len(np.unique(targets[train])) == recipe.classes:
+            trials = [_try(cores, targets, train, val, recipe) for cores in encodings]
+            for number, trial in enumerate(trials):
+                if _pays(trials[chosen].losses, trial.losses):
+                    chosen = number
+            epochs, history = trials[chosen].epochs, trials[chosen].history
+    cores = encodings[chosen]
     start = _linear_start(cores, targets, recipe)
     if epochs == 0:
-        return Fit(start, 0, history)
-    before = _mean_loss(start, cores, targets, recipe)
-    run = _Training(start, cores, targets, recipe, epochs)
+        return Fit(start, chosen, 0, history)
+    before = _losses(_outputs(start, cores), targets, recipe.classes).mean()
+    run = _Training(start, cores, targets, recipe)
     for _ in range(epochs):
         run.epoch()
-    model = run.result()
-    if not _mean_loss(model, cores, targets, recipe) <= before:
-        return Fit(_linear_start(cores, targets, recipe), 0, history)
-    return Fit(model, epochs, history)
+    if not _losses(run.outputs(cores), targets, recipe.classes).mean() <= before:
+        return Fit(_linear_start(cores, targets, recipe), chosen, 0, history)
+    return Fit(run.result(), chosen, epochs, history)
 
 
-def _choose_epochs(
-    cores: Cores, targets: np.ndarray, recipe: Recipe
-) -> tuple[int, list[float]]:
-    """Count the epochs after which the validation loss is best; 0 if training does not pay."""
-    n = len(targets)
-    count = math.ceil(recipe.validation_fraction * n)
-    if count < MIN_VALIDATION or n - count < MIN_VALIDATION:
-        return 0, []
-    labels = None
-    if recipe.classes is not None:
-        sizes = np.bincount(targets)
-        if sizes.min() >= 2 and min(count, n - count) >= recipe.classes:
-            labels = targets
-    train, val = train_test_split(
-        np.arange(n), test_size=count, random_state=recipe.seed, stratify=labels
-    )
-    if recipe.classes is not None and len(np.unique(targets[train])) < recipe.classes:
-        return 0, []  # a class is too rare to be set aside
+def _split(targets: np.ndarray, count: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows to train on and ``count`` rows set aside, stratified if there are enough."""
+    labels, n = None, len(targets)
+    if recipe.classes is not None and min(count, n - count) >= recipe.classes:
+        labels = targets if np.bincount(targets).min() >= 2 else None
+    rows = np.arange(n)
+    return train_test_split(rows, test_size=count, random_state=recipe.seed, stratify=labels)
+
+
+def _try(
+    cores: Cores, targets: np.ndarray, train: np.ndarray, val: np.ndarray, recipe: Recipe
+) -> _Trial:
+    """Train on some rows while the loss on the others improves; 0 epochs if it does not pay."""
     inputs, rest = tuple(core[train] for core in cores), tuple(core[val] for core in cores)
     start = _linear_start(inputs, targets[train], recipe)
-    first = best = _losses(start, rest, targets[val], recipe).numpy()
+    first = best = _sharpened(_outputs(start, rest), targets[val], recipe.classes)
     history, chosen = [float(first.mean())], 0
-    run = _Training(start, inputs, targets[train], recipe, recipe.max_epochs)
+    run = _Training(start, inputs, targets[train], recipe)
     for epoch in range(1, recipe.max_epochs + 1):
         run.epoch()
-        losses = run.losses(rest, targets[val]).numpy()
+        losses = _sharpened(run.outputs(rest), targets[val], recipe.classes)
         history.append(float(losses.mean()))
         if history[-1] < best.mean():
             best, chosen = losses, epoch
         elif epoch - chosen >= recipe.patience or not math.isfinite(history[-1]):
             break
-    gain = first - best
-    if gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):
-        chosen = 0
-    return chosen, history
+    if not _pays(first, best):
+        best, chosen = first, 0
+    return _Trial(best, chosen, history)
+
+
+def _pays(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether losses (n,) are better by more than the error of their mean difference."""
+    gain = before - after
+    error = gain.std(ddof=1) / math.sqrt(len(gain))
+    return bool(gain.mean() > STANDARD_ERRORS * error)
 
 
 def _linear_start(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Readout:
@@ -156,9 +184,7 @@ def _linear_start(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Readout:
         C, b = _logistic(z, targets, 1.0 if recipe.alpha is None else recipe.alpha)
     C = C / scale
     dims = tuple(core.shape[2] for core in cores)
-    return linear_readout(
-        dims, C, b - C @ center, recipe.bond_dim, recipe.feature_rms, recipe.seed
-    )
+    return linear_readout(dims, C, b - C @ center, recipe.bond_dim, recipe.feature_rms, recipe.seed)
 
 
 def _ridge(z: np.ndarray, targets: np.ndarray, alpha: float | None) -> tuple:
@@ -181,9 +207,7 @@ def _logistic(z: np.ndarray, targets: np.ndarray, alpha: float) -> tuple:
 class _Training:
     """Adam on mini-batches, with clipped gradients, pulled towards where it started."""
 
-    def __init__(
-        self, start: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe, epochs: int
-    ):
+    def __init__(self, start: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe):
         self.recipe = recipe
         self.module = TorchModule(start)
         self.params = list(self.module.parameters())
@@ -212,10 +236,9 @@ class _Training:
                     param.lerp_(first, min(1.0, lr * self.recipe.pull))
 
     @torch.no_grad()
-    def losses(self, cores: Cores, targets: np.ndarray) -> torch.Tensor:
-        """Losses (n,) of samples."""
-        outputs = self.module.apply_cores(_tensors(cores))
-        return loss_of(outputs, torch.from_numpy(targets), self.recipe.classes)
+    def outputs(self, cores: Cores) -> np.ndarray:
+        """Return the outputs (n, num_outputs) of samples."""
+        return self.module.apply_cores(_tensors(cores)).numpy()
 
     def result(self) -> Readout:
         """Return the trained readout, on NumPy."""
@@ -237,13 +260,22 @@ def loss_of(outputs: torch.Tensor, targets: torch.Tensor, classes: int | None) -
     return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def _losses(model: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe) -> torch.Tensor:
-    outputs = torch.from_numpy(model.apply(cores))
-    return loss_of(outputs, torch.from_numpy(targets), recipe.classes)
+def _losses(outputs: np.ndarray, targets: np.ndarray, classes: int | None) -> np.ndarray:
+    return loss_of(torch.from_numpy(outputs), torch.from_numpy(targets), classes).numpy()
 
 
-def _mean_loss(model: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe) -> float:
-    return float(_losses(model, cores, targets, recipe).mean())
+def _sharpened(outputs: np.ndarray, targets: np.ndarray, classes: int | None) -> np.ndarray:
+    """Losses (n,), of logits times the factor that is best for all of them.
+
+    A penalized linear start is less certain than it could be. Larger logits alone are no reason
+    to prefer a network: they change no prediction.
+    """
+    factors = SHARPNESS if classes is not None else (1.0,)
+    return min((_losses(f * outputs, targets, classes) for f in factors), key=np.mean)
+
+
+def _outputs(model: Readout, cores: Cores) -> np.ndarray:
+    return np.asarray(model.apply(cores))
 
 
 def _tensors(cores: Cores) -> tuple[torch.Tensor, ...]:
