@@ -96,7 +96,7 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
        and written into a network, exactly (:func:`ftnn.layers.linear_start.linear_readout`).
     2. The network is trained, pulled back towards its start, while the loss on the part set
        aside improves. The best epoch counts only if it is better than the linear start by more
-       than standard errors of the difference. Likewise a later encoding of the same samples
+       than two standard errors of the difference. Likewise a later encoding of the same samples
        counts only if it is better than the ones before by more than that.
     3. Steps 1 and 2 are repeated for as many epochs on all samples. Should the training loss then
        be larger than that of the linear start, the start is kept.
