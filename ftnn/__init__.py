@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         layers,
         nonlinear,
         plotting,
+        sklearn,
         training,
         truncation,
     )
@@ -58,6 +59,7 @@ __all__ = [
     "nonlinear",
     "plotting",
     "save",
+    "sklearn",
     "training",
     "truncation",
 ]
@@ -69,6 +71,7 @@ _ROOMS = (
     "layers",
     "nonlinear",
     "plotting",
+    "sklearn",
     "training",
     "truncation",
 )

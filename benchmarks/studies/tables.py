@@ -1,0 +1,233 @@
+"""Estimators on scikit-learn's tables, beside linear models: the table of docs/scikit-learn.md.
+
+`python benchmarks/studies/tables.py run` fits every fold of every seed and keeps the scores in
+runs/tables; what is there already is skipped. `... report` writes docs/tables-table.md. `... why`
+measures how chains of product states collapse when they are trained without care, and what mends
+it. Nothing is tuned here: the defaults of the estimators were chosen on made-up data (see the
+page), and each fit sees its training fold only.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn import datasets
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import ftnn
+from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor
+from ftnn.training import TorchModule
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "runs" / "tables"
+FOLDS = 5
+CLASSIFICATION = ("breast cancer", "wine", "iris", "digits")
+LOADERS: dict[str, Callable] = {
+    "breast cancer": datasets.load_breast_cancer,
+    "wine": datasets.load_wine,
+    "iris": datasets.load_iris,
+    "digits": datasets.load_digits,
+    "diabetes": datasets.load_diabetes,
+    "California housing": lambda return_X_y: datasets.fetch_california_housing(
+        return_X_y=return_X_y, download_if_missing=False
+    ),
+}
+SEEDS = {"digits": 4, "California housing": 1}
+
+
+def load(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Data (n, columns) and targets (n,); None if they are not on this machine."""
+    try:
+        return LOADERS[name](return_X_y=True)
+    except OSError:
+        return None
+
+
+def run(names: list[str], seeds: int) -> None:
+    """Fit network and linear model to every fold of every seed."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        for name in names:
+            path = RESULTS / f"{name.replace(' ', '-')}-{seed}.json"
+            if path.exists() or seed >= SEEDS.get(name, seeds):
+                continue
+            data = load(name)
+            if data is None:
+                print(f"{name}: not on this machine")
+                continue
+            folds = [
+                fold(name, *data, train, test, seed) for train, test in _split(name, data, seed)
+            ]
+            path.write_text(json.dumps(folds))
+            means = {key: statistics.mean(f[key] for f in folds) for key in ("network", "linear")}
+            print(name, seed, {key: round(mean, 4) for key, mean in means.items()}, flush=True)
+
+
+def fold(
+    name: str, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+) -> dict:
+    """Scores of one fold, and the seconds of the network's fit."""
+    if name in CLASSIFICATION:
+        network = TensorNetworkClassifier(random_state=seed)
+        baseline = LogisticRegression(max_iter=5000)
+        floor = float(np.mean(y[test] == np.bincount(y[train]).argmax()))
+    else:
+        network = TensorNetworkRegressor(random_state=seed)
+        baseline, floor = RidgeCV(np.logspace(-3, 4, 22)), 0.0
+    linear = make_pipeline(StandardScaler(), baseline).fit(X[train], y[train])
+    begin, cpu = time.perf_counter(), time.process_time()
+    network.fit(X[train], y[train])
+    return {
+        "network": network.score(X[test], y[test]),
+        "linear": linear.score(X[test], y[test]),
+        "floor": floor,
+        "epochs": network.n_iter_,
+        "features": network.encoder_.features,
+        "seconds": time.perf_counter() - begin,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def collapsed(result: dict) -> bool:
+    """Whether a fold is near the majority class, or far below the linear model."""
+    near = result["network"] < result["floor"] + 0.1 if result["floor"] else result["network"] < 0
+    return near or result["network"] < 0.8 * result["linear"]
+
+
+def report() -> None:
+    """Write the table."""
+    lines = [
+        "| data | score | folds | network | linear model | difference | collapsed folds | "
+        "trained beyond the start | seconds a fit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in LOADERS:
+        paths = sorted(RESULTS.glob(f"{name.replace(' ', '-')}-*.json"))
+        runs = [json.loads(path.read_text()) for path in paths]
+        if not runs:
+            lines.append(f"| {name} | | 0 | not on this machine | | | | | |")
+            continue
+        folds = [f for one in runs for f in one]
+        gaps = [statistics.mean(f["network"] - f["linear"] for f in one) for one in runs]
+        cells = [
+            name,
+            "accuracy" if name in CLASSIFICATION else "R²",
+            str(len(folds)),
+            *(_spread(runs, folds, key) for key in ("network", "linear")),
+            f"{statistics.mean(gaps):+.4f}" + _error(gaps),
+            str(sum(map(collapsed, folds))),
+            f"{100 * np.mean([f['epochs'] > 0 for f in folds]):.0f} %",
+            f"{statistics.median(f['cpu_seconds'] for f in folds):.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    (ROOT / "docs" / "tables-table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _spread(runs: list[list[dict]], folds: list[dict], key: str) -> str:
+    """Mean, deviation over the seeds of five-fold means, and the worst fold."""
+    means = [statistics.mean(f[key] for f in one) for one in runs]
+    spread = f" ± {statistics.stdev(means):.4f}" if len(means) > 1 else ""
+    return f"{statistics.mean(means):.4f}{spread} (worst fold {min(f[key] for f in folds):.3f})"
+
+
+def _error(values: list[float]) -> str:
+    if len(values) < 2:
+        return ""
+    return f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}"
+
+
+def _split(name: str, data: tuple[np.ndarray, np.ndarray], seed: int):
+    kind = StratifiedKFold if name in CLASSIFICATION else KFold
+    return kind(FOLDS, shuffle=True, random_state=seed).split(*data)
+
+
+# ---- why chains collapse -------------------------------------------------------------------------
+
+
+def why(seeds: int, epochs: int = 10) -> None:
+    """Train the obvious network on breast cancer: product states, one Linear, a Readout."""
+    rows = [
+        "| features | log norm of a state: deviation over samples | accuracy, every seed | "
+        "largest loss of a step | last loss |",
+        "|---|---|---|---|---|",
+    ]
+    X, y = datasets.load_breast_cancer(return_X_y=True)
+    for title, scale in (("z", 1.0), ("z / √30", 30**-0.5)):
+        results = [_obvious(X, y, scale, seed, epochs) for seed in range(seeds)]
+        accuracy = ", ".join(f"{r['accuracy']:.2f}" for r in results)
+        rows.append(
+            f"| {title} | {statistics.mean(r['spread'] for r in results):.2f} | {accuracy} | "
+            f"{max(r['largest'] for r in results):.3g} | "
+            f"{statistics.median(r['last'] for r in results):.2g} |"
+        )
+    (ROOT / "docs" / "tables-collapse.md").write_text("\n".join(rows) + "\n")
+    print("\n".join(rows))
+
+
+def _obvious(X: np.ndarray, y: np.ndarray, scale: float, seed: int, epochs: int) -> dict:
+    train, test = next(iter(_split("breast cancer", (X, y), seed)))
+    z = (X - X[train].mean(axis=0)) / X[train].std(axis=0) * scale
+    sites = np.stack([np.ones_like(z), z], axis=2).astype(np.float32)  # (n, L, 2)
+    cores = tuple(torch.from_numpy(site[:, None, :, None]) for site in sites.swapaxes(0, 1))
+    dims, hidden = (2,) * len(cores), (3,) * len(cores)
+    layers = [ftnn.Linear(dims, hidden, 3, 4, seed=seed), ftnn.Readout(hidden, 2, 4, seed=seed)]
+    model = ftnn.Sequential(*layers).to("torch", "float32")
+    rows, labels = torch.from_numpy(train), torch.from_numpy(y)
+    with torch.no_grad():
+        ftnn.calibrate(model, tuple(core[rows] for core in cores))
+    module = TorchModule(model)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for _ in range(epochs):
+        for batch in rows[torch.randperm(len(rows), generator=generator)].split(64):
+            outputs = module.apply_cores(tuple(core[batch] for core in cores))
+            loss = torch.nn.functional.cross_entropy(outputs, labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    with torch.no_grad():
+        outputs = module.apply_cores(tuple(core[test] for core in cores)).numpy()
+    log_norms = 0.5 * np.log1p(z[train] ** 2).sum(axis=1)
+    return {
+        "accuracy": float(np.mean(outputs.argmax(axis=1) == y[test])),
+        "spread": float(log_norms.std()),
+        "largest": max(losses),
+        "last": losses[-1],
+    }
+
+
+def main() -> None:
+    """Run, report, or measure the collapse."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "report", "why"))
+    parser.add_argument("--data", nargs="+", choices=LOADERS, default=list(LOADERS))
+    parser.add_argument("--seeds", type=int, default=20)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.what == "run":
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(arguments.data, arguments.seeds)
+    elif arguments.what == "report":
+        report()
+    else:
+        why(arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
