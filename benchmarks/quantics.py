@@ -15,6 +15,8 @@ import torch
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ftnn.experiments.base import Config
+
 import ftnn
 from benchmarks.experiments import (
     DOCS,
@@ -27,7 +29,6 @@ from benchmarks.experiments import (
 )
 from ftnn.chains.distance import relative_squares
 from ftnn.experiments import burgers, get_experiment, quantics
-from ftnn.experiments.base import Config
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule

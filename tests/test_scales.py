@@ -192,3 +192,33 @@ def test_padding_does_not_hide_a_small_state():
     chain = Chain(2, (3,) * 4, (2,) * 3, "generic", 0)
     x = mps(pad_bonds(scaled(chain.cores("float32"), [-30, 30, -30, 30])))
     assert_close(dense(ftnn.compress(x + x)), 2 * dense(chain.cores("float32")), "float32", 1e3)
+
+
+def loss_with(x, cores, method, weight):
+    """Overlap of x plus the cores, compressed, with a fixed vector, in units of x."""
+    y = ftnn.compress(x + ftnn.MPS(cores), max_bond=9, method=method)
+    return (y.to_dense() @ weight).sum()
+
+
+@pytest.mark.parametrize("power", [0, -20, 20])
+@pytest.mark.parametrize("zero", [0, 1, 2])
+@pytest.mark.parametrize("method", ["src", "src-oversample", "direct", "dm", "fit"])
+def test_a_term_of_zeros_has_the_gradient_of_what_it_would_add(method, zero, power):
+    # a bias starts like this: all cores but one alive, and it has to learn
+    rng = np.random.default_rng(0)
+    x = ftnn.MPS.from_dense(torch.from_numpy(rng.standard_normal((2, 27))), (3, 3, 3))
+    x = ftnn.MPS([x.cores[0] * 10.0**power, *x.cores[1:]])
+    cores = [torch.from_numpy(rng.standard_normal((1, 1, 3, 1))) for _ in range(3)]
+    cores[zero] = torch.zeros_like(cores[zero]).requires_grad_()
+    weight = torch.from_numpy(rng.standard_normal(27))
+    loss_with(x, cores, method, weight).backward()
+    step = 1e-6 * 10.0 ** max(power, 0)
+    for n in range(3):
+        change = torch.zeros_like(cores[zero].detach())
+        change[0, 0, n, 0] = step
+        ends = [
+            loss_with(x, [*cores[:zero], sign * change, *cores[zero + 1 :]], method, weight).item()
+            for sign in (1, -1)
+        ]
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert cores[zero].grad[0, 0, n, 0].item() == pytest.approx(slope, rel=1e-4, abs=1e-6)

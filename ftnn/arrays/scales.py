@@ -33,6 +33,11 @@ def unit_scale(x: Array, keep: int) -> Array:
     return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
 
 
+def is_zero(scale: Array) -> Array:
+    """Return where a scale that :func:`unit_scale` returned is that of an array of zeros."""
+    return scale <= 2 * tiny(scale) ** 0.5
+
+
 def peak(x: Array) -> Array:
     """Largest modulus in ``x`` (batch, ...) as a constant (batch, 1, ...), or 1 where all is zero.
 
@@ -42,7 +47,7 @@ def peak(x: Array) -> Array:
     return do("reshape", top + (top == 0), (-1,) + (1,) * (x.ndim - 1))
 
 
-def log_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array]:
+def log_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array, Array]:
     """Return the :func:`peak` of each of some arrays, and the logarithm of their product.
 
     All together: an operation for each array would take longer than its work.
@@ -55,12 +60,14 @@ def log_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array]:
     -------
     tops : tuple of array (batch,)
     log : array (batch,)
-        :data:`DEAD`, or less, where an array is zero.
+    live : bool array (batch,)
+        Whether none of the arrays is zero.
     """
     top = stack([peaks(stop_gradient(x)) for x in arrays], 0)  # (arrays, batch)
     live = top > 0
     top = do("where", live, top, do("ones_like", top))
-    return tuple(top[n] for n in range(len(arrays))), sum_over(log_where(live, log(top)), (0,))
+    tops = tuple(top[n] for n in range(len(arrays)))
+    return tops, sum_over(log(top), (0,)), do("all", live, axis=0)
 
 
 def log_where(live: Array, log: Array) -> Array:

@@ -23,7 +23,7 @@ from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
 from ..arrays.functions import at_least, concat, invert_lower, stop_gradient
 from ..arrays.orthonormal import lq_positive, orthonormalize
 from ..arrays.random import draw_arrays
-from ..arrays.scales import log_where, unit_scale
+from ..arrays.scales import is_zero, unit_scale
 from ..arrays.sketches import gaussians, test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
@@ -157,9 +157,9 @@ def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
         top = 1.0 if top is None else top[:, None]
         small = stop_gradient(env) / (top if isinstance(top, float) else top[:, :, None])
         scale = unit_scale(small, 2)  # (batch, s)
+        if len(total.terms) > 1:  # zero rows stay as they are: see sketch
+            scale = do("where", is_zero(scale), do("ones_like", scale), scale)
         more = do("log", scale)
-        if len(total.terms) > 1:  # a zero row must not outweigh another term's
-            more = log_where(scale > 2 * tiny(scale) ** 0.5, more)
         whole = at_least(scale * top, tiny(scale))  # no zero row is divided by zero
         new.append((env / whole[:, :, None], log[:, :size] + more))
     return tuple(new)

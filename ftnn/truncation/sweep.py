@@ -28,7 +28,7 @@ the direct sum of theirs.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -37,9 +37,27 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, real_name, tiny
-from ..arrays.functions import adjoint, at_least, concat, largest, log, stack, sum_over
+from ..arrays.functions import (
+    adjoint,
+    at_least,
+    concat,
+    largest,
+    log,
+    peaks,
+    stack,
+    stop_gradient,
+    sum_over,
+)
 from ..arrays.recompute import step_of_truncation
-from ..arrays.scales import DEAD, log_peaks, log_where, safe_norm, spread, unit_scale
+from ..arrays.scales import (
+    DEAD,
+    is_zero,
+    log_peaks,
+    log_where,
+    safe_norm,
+    spread,
+    unit_scale,
+)
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.canonical import canonical_cores, site_of
 from ..chains.terms import Apply, Hadamard, Node, State, Term
@@ -66,7 +84,7 @@ class Sum:
     weights : tuple of (float, complex or array (batch,))
         Factor of every term, of modulus one.
     logs : tuple of array (batch,)
-        Logarithm of the size of every term, relative to the largest.
+        Logarithm of what was divided out of every term, relative to the largest that is not zero.
     log_scale : array (batch,)
     peaks : tuple of (tuple of array (batch,) or None)
         What every core of a term is yet to be divided by, if anything.
@@ -98,27 +116,42 @@ class Sum:
         canonical : {"left", "right"}, optional
             Also bring every state and every operator to this canonical form.
         """
-        nodes, logs = zip(*(_prepared(term.node, canonical) for term in terms), strict=True)
-        return cls._weighed(terms, nodes, logs, (None,) * len(terms))
+        nodes, sizes = zip(*(_prepared(term.node, canonical) for term in terms), strict=True)
+        total = cls._weighed(terms, nodes, sizes, (None,) * len(terms))
+        if len(terms) == 1:
+            return total
+        # what is zero may have a weight above the others: its zeros take it, not its other cores,
+        # next to which those of the other terms would be lost
+        excess = [at_least(log, 0.0) for log in total.logs]
+        return replace(
+            total,
+            terms=tuple(
+                Term(_zeros_times(term.node, do("exp", log)))
+                for term, log in zip(total.terms, excess, strict=True)
+            ),
+            logs=tuple(log - more for log, more in zip(total.logs, excess, strict=True)),
+        )
 
     @classmethod
     def _weighed(
         cls,
         terms: tuple[Term, ...],
         nodes: tuple[Node, ...],
-        logs: tuple[Array, ...],
+        sizes: tuple["Size", ...],
         peaks: tuple[tuple[Array, ...] | None, ...],
     ) -> "Sum":
-        weights, sizes = zip(*(_polar(term.scale) for term in terms), strict=True)
-        logs = tuple(log + size for log, size in zip(logs, sizes, strict=True))
-        top = largest_of(logs)
-        kind = real_name(terms[0].like)
+        weights, factors = zip(*(_polar(term.scale) for term in terms), strict=True)
+        sizes = tuple(_times(size, factor) for size, factor in zip(sizes, factors, strict=True))
+        # a term of zeros does not say how large the others are
+        top = largest_of([log_where(live, log) for log, live in sizes])
+        # if all terms are zero, their scale does not matter
+        top = do("where", top > 0.5 * DEAD, top, do("zeros_like", top))
+        like = terms[0].like
         return cls(
             tuple(Term(node) for node in nodes),
             weights,
-            tuple(do("astype", log - top, kind) for log in logs),
-            # if all terms are zero, their scale does not matter
-            do("where", top > 0.5 * DEAD, top, do("zeros_like", top)),
+            tuple(_capped(do("astype", log - top, real_name(like)), like) for log, _ in sizes),
+            top,
             peaks,
         )
 
@@ -222,7 +255,6 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         scales.append(scale)
     rows = tuple(zip(total.signs(), (log[:, None] for log in total.logs), strict=True))
     first, _, log_first = sketch(rows, total.absorb_right(0, rights), 1)  # (batch, 1, out*r)
-    log_first = do("where", log_first > 0.5 * DEAD, log_first, do("zeros_like", log_first))
     norm = safe_norm(first, (1, 2))  # (batch,)
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
@@ -296,7 +328,8 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
     """Sum of E M over the terms, with rows of size one.
 
     A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
-    the terms have sizes ``e^(a_t) |M_t|``.
+    the terms have sizes ``e^(a_t) |M_t|``. Zeros have none; but the factor of a term of zeros is
+    that of its gradient, by which a bias that starts at zero learns.
 
     Returns
     -------
@@ -312,70 +345,81 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
         # the rows of E have norm 1: all rows of Y carry the rounding of the largest
         return y, largest(unit_scale(y, 2), 1), log_env[:, :bond]
     sizes = []
-    for (_, log_env), site in zip(rows, sites, strict=True):
+    for (env, log_env), site in zip(rows, sites, strict=True):
         size = unit_scale(site, 1)[:, None]  # (batch, 1)
-        live = size > 2 * tiny(size) ** 0.5
-        sizes.append(log_env[:, :bond] + log_where(live, do("log", size)))
+        zero = is_zero(size) | is_zero(unit_scale(env[:, :bond], 2))
+        sizes.append(log_where(do("logical_not", zero), log_env[:, :bond] + do("log", size)))
     top = largest_of(sizes)
+    shift = do("where", top > 0.5 * DEAD, top, do("zeros_like", top))
     total = magnitude = 0.0
     for (env, log_env), site, size in zip(rows, sites, sizes, strict=True):
-        # above the cap the site is null, and stays so; but an infinite weight would make it NaN
-        exponent = at_least(top - log_env[:, :bond], 0.5 * math.log(tiny(env)))
-        weight = as_dtype_of(do("exp", -exponent), env)[:, :, None]
-        total = total + (env[:, :bond] * weight) @ site
+        weight = do("exp", _capped(log_env[:, :bond] - shift, env))
+        total = total + (env[:, :bond] * as_dtype_of(weight, env)[:, :, None]) @ site
         magnitude = magnitude + do("exp", size - top)
-    return total, largest(magnitude, 1), top
+    return total, largest(magnitude, 1), shift
 
 
 # ---- preparation of the operands -----------------------------------------------------------------
 
 _NUMBERS = (int, float, complex, np.number)
 
+Size = tuple[Any, Any]
+"""Logarithm (batch,) of what was divided out of a term, and whether none of it was zero."""
 
-def _polar(scale: Array) -> tuple[Array, Array]:
-    """Split a factor, a number or an array (batch,), into one of modulus 1 and its logarithm."""
+
+def _times(first: Size, second: Size) -> Size:
+    return first[0] + second[0], first[1] & second[1]
+
+
+def _capped(log: Array, like: Array) -> Array:
+    """Cut a logarithm where its exponential would soon overflow: only zeros have such a one."""
+    return -at_least(-log, 0.5 * math.log(tiny(like)))
+
+
+def _polar(scale: Array) -> tuple[Array, Size]:
+    """Split a factor, a number or an array (batch,), into one of modulus 1 and its size."""
     if isinstance(scale, _NUMBERS):
         size: Any = abs(scale)
-        return (scale / size, math.log(size)) if size else (0.0, DEAD)
+        return (scale / size, (math.log(size), True)) if size else (0.0, (0.0, False))
     flat = do("reshape", scale, (-1,))
-    (top,), log_top = log_peaks([flat])
-    return flat / as_dtype_of(top, flat), log_top
+    (top,), *own = log_peaks([flat])
+    return flat / as_dtype_of(top, flat), (own[0], own[1])
 
 
-def _scaled(node: Node) -> tuple[Node, Array, tuple[Array, ...] | None]:
-    """Return a node, the logarithm of what it is to be multiplied by, and its peaks.
+def _scaled(node: Node) -> tuple[Node, Size, tuple[Array, ...] | None]:
+    """Return a node, the size that it is to be multiplied by, and its peaks.
 
     A node without peaks has been divided already.
     """
     match node:
         case State(cores):
-            tops, own = log_peaks(cores)
-            return node, own, tops
+            tops, log, live = log_peaks(cores)
+            return node, (log, live), tops
         case Apply(cores, child):
-            tops, own = log_peaks([c[None] for c in cores])
+            tops, log, live = log_peaks([c[None] for c in cores])
             child, more, peaks = _scaled(child)
             weights = tuple(c / top for c, top in zip(cores, tops, strict=True))
-            return Apply(weights, child), own + more, peaks
+            return Apply(weights, child), _times((log, live), more), peaks
         case Hadamard(first, second):
             first, own = _divided(*_scaled(first))
             second, more = _divided(*_scaled(second))
-            return Hadamard(first, second), own + more, None
+            return Hadamard(first, second), _times(own, more), None
 
 
-def _divided(node: Node, log: Array, peaks: tuple[Array, ...] | None) -> tuple[Node, Array]:
+def _divided(node: Node, size: Size, peaks: tuple[Array, ...] | None) -> tuple[Node, Size]:
     match node:
         case State(cores) if peaks is not None:
             node = State(tuple(_over(c, top) for c, top in zip(cores, peaks, strict=True)))
         case Apply(cores, child):
-            node = Apply(cores, _divided(child, log, peaks)[0])
-    return node, log
+            node = Apply(cores, _divided(child, size, peaks)[0])
+    return node, size
 
 
 def _over(core: Array, top: Array) -> Array:
     return core / top[:, None, None, None]
 
 
-def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
+def _prepared(node: Node, canonical: str | None) -> tuple[Node, Size]:
     match node:
         case State(cores):
             cores, own = _prepare_cores(cores, canonical)
@@ -389,24 +433,41 @@ def _prepared(node: Node, canonical: str | None) -> tuple[Node, Array]:
                 for f, c in zip(fused, cores, strict=True)
             )
             child, more = _prepared(child, canonical)
-            return Apply(weights, child), own + more
+            return Apply(weights, child), _times(own, more)
         case Hadamard(first, second):
             first, own = _prepared(first, canonical)
             second, more = _prepared(second, canonical)
-            return Hadamard(first, second), own + more
+            return Hadamard(first, second), _times(own, more)
+
+
+def _zeros_times(node: Node, factor: Array) -> Node:
+    """Multiply cores that are zero by factors (batch,): only their gradients see it."""
+
+    def times(core: Array) -> Array:
+        by = do("where", peaks(stop_gradient(core)) > 0, do("ones_like", factor), factor)
+        return core * as_dtype_of(by, core)[:, None, None, None]
+
+    match node:
+        case State(cores):
+            return State(tuple(times(core) for core in cores))
+        case Apply(cores, child):  # a weight of zeros serves all samples: it has one factor
+            return Apply(cores, _zeros_times(child, factor))
+        case Hadamard(first, second):
+            return Hadamard(_zeros_times(first, factor), _zeros_times(second, factor))
 
 
 def _prepare_cores(
     cores: tuple[Array, ...], canonical: str | None
-) -> tuple[tuple[Array, ...], Array]:
-    tops, own = log_peaks(cores)
+) -> tuple[tuple[Array, ...], Size]:
+    tops, own, live = log_peaks(cores)
     cores = tuple(_over(core, top) for core, top in zip(cores, tops, strict=True))
     if canonical:
         cores, log_norm = canonical_cores(cores, site_of(canonical, len(cores)))
-        return cores, own + log_norm
-    scales = [unit_scale(core, 1) for core in cores]
-    scaled = tuple(_over(core, scale) for core, scale in zip(cores, scales, strict=True))
-    return scaled, own + sum_over(log(stack(scales, 1)), (1,))
+        return cores, (own + log_norm, live)
+    scales = stack([unit_scale(core, 1) for core in cores], 0)  # (sites, batch)
+    scales = do("where", is_zero(scales), do("ones_like", scales), scales)
+    scaled = tuple(_over(core, scales[k]) for k, core in enumerate(cores))
+    return scaled, (own + sum_over(log(scales), (0,)), live)
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
