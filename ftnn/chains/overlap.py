@@ -7,16 +7,17 @@ logarithms add up beside it.
 
 What is contracted is up to the step, ``step(array, site) -> array``:
 
-=================  =======================  =============================================
-step               environment              absorbs
-=================  =======================  =============================================
-``pair_*``         (batch, first, second)   a site of two states
-``weight_*``       (batch, weight, state)   a site of an MPS shared by the batch, and a state
-``sandwich_*``     (batch, bra, op, ket)    a site of two states with an operator between
-``extend_overlap`` (batch, bra, ket)        a site of two lazy terms, each with joint bonds
-=================  =======================  =============================================
+===================  =======================  ===========================================
+step                 environment              absorbs
+===================  =======================  ===========================================
+``absorb_pair``      (batch, first, second)   a site of two states
+``absorb_weight``    (batch, weight, state)   a site of an MPS shared by the batch and a state
+``absorb_sandwich``  (batch, bra, op, ket)    a site of two states with an operator between
+``extend_overlap``   (batch, bra, ket)        a site of two lazy terms, each with joint bonds
+===================  =======================  ===========================================
 
-No step conjugates; who wants a bra passes its conjugate.
+All but the last have a twin that absorbs from the right, ``absorb_pair_right`` and so on.
+No step conjugates: for a bra, pass its conjugate.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +43,7 @@ class Environment(NamedTuple):
         The open bonds are its other axes. The largest modulus of a sample is 1, or 0.
     log_scale : array (batch,)
         Natural logarithm, in double precision where the backend has it. It is a constant of
-        differentiation, and need be: together with ``array`` it has the right gradient.
+        differentiation: ``array`` alone carries the gradient of the product.
     """
 
     array: Array
