@@ -17,7 +17,7 @@ from ftnn.encoding.functions import from_function
 from ftnn.experiments import get_experiment
 from ftnn.experiments.burgers.data import burgers
 from ftnn.experiments.quantics.data import VISCOSITY, Waves, heat, random_waves
-from ftnn.experiments.quantics.model import prolong, start_near_identity
+from ftnn.experiments.quantics.model import start_near_identity
 from ftnn.experiments.quantum_phases import data as phases_module
 from ftnn.experiments.quantum_phases.data import boundary, counted, grid_points, phases
 from ftnn.experiments.quantum_phases.dressing import DRESSING, dress
@@ -28,6 +28,7 @@ from ftnn.experiments.quantum_phases.ground_states import (
     string_order,
 )
 from ftnn.experiments.registry import SHIPPED
+from ftnn.layers.surgery import prolong
 from ftnn.training.options import changed, flat
 
 torch = pytest.importorskip("torch")
