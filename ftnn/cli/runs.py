@@ -158,26 +158,37 @@ def inspect(
         out.print(_speed_text(loaded, samples, device, threads))
 
 
-def plot(run: RunFolder, data: DataPlace = None, experiment: ExperimentFile = None) -> None:
+def plot(
+    run: RunFolder,
+    data: DataPlace = None,
+    experiment: ExperimentFile = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the figures; default the run.")
+    ] = None,
+) -> None:
     """Draw the figures of a run into its folder, finished or not."""
     from ..experiments.figures import draw_figures
     from ..experiments.folder import load_run, read_summary
     from ..experiments.summary import class_report, sample_cores
     from ..interpret.report import layer_report
+    from ..layers.atomic import clear_write_errors
     from ..training.metrics import read_metrics
 
     loaded = load_run(run, experiment)
     samples = load_data(loaded, data)
-    paths = draw_figures(
-        run,
-        loaded.model,
-        read_metrics(run),
-        read_summary(run),
-        layer_report(loaded.model, sample_cores(loaded.encoder, samples)),
-        class_report(loaded.model, loaded.encoder, samples),
-        samples.class_names,
-        samples.score,
-    )
+    folder = run if out is None else out
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = draw_figures(
+            folder,
+            loaded.model,
+            read_metrics(run),
+            read_summary(run),
+            layer_report(loaded.model, sample_cores(loaded.encoder, samples)),
+            class_report(loaded.model, loaded.encoder, samples),
+            samples.class_names,
+            samples.score,
+        )
     for path in paths:
         print(path)
 
