@@ -136,7 +136,9 @@ def test_training_finds_products_that_no_linear_model_has():
 def test_regression_beyond_the_linear_start():
     X, y = make_friedman1(400, 6, noise=0.5, random_state=0)
     scores = [
-        TensorNetworkRegressor(random_state=0, max_epochs=epochs, early_stopping=False)
+        TensorNetworkRegressor(
+            features="polynomial", max_epochs=epochs, early_stopping=False, random_state=0
+        )
         .fit(X[:300], y[:300])
         .score(X[300:], y[300:])
         for epochs in (0, 30)
@@ -270,6 +272,9 @@ def test_what_is_not_fitted_says_so():
 
 
 def test_importing_ftnn_imports_neither_scikit_learn_nor_torch():
-    code = "import sys, ftnn; print({'sklearn', 'torch'} & set(sys.modules)); ftnn.sklearn; print('torch' in sys.modules)"
+    code = (
+        "import sys, ftnn; print({'sklearn', 'torch'} & set(sys.modules)); ftnn.sklearn; "
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["set()", "False"]

@@ -208,7 +208,7 @@ def _linear_start(
 
 def _ridge(z: np.ndarray, targets: np.ndarray, alpha: float | None) -> tuple:
     """Coefficients (outputs, features) and intercept (outputs,); alpha by leaving one out."""
-    grid = np.logspace(-2, 5, 43) if alpha is None else [alpha]
+    grid = np.logspace(-3, 4, 22) if alpha is None else [alpha]
     if z.shape[1] == 0:
         return np.zeros((targets.shape[1], 0)), targets.mean(axis=0)
     model = RidgeCV(grid, alpha_per_target=True).fit(z, targets)
