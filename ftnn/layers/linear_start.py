@@ -11,6 +11,8 @@ from ..chains.states import check_dims
 from .layer import named
 from .readouts import Readout
 
+HIDDEN = 8
+"""Free bond channels, by default."""
 CHANNEL_RMS = 0.3
 """Root mean square of the bond channels, where features are uncorrelated: small enough that a
 step of an optimizer on the sites of one channel does not multiply to a large one."""
@@ -38,7 +40,7 @@ def linear_readout(
         Of all channels but the constant ones, site after site.
     intercept : array (num_outputs,)
     bond_dim : int, optional
-        By default 5 more than the linear model needs, which is its rank over half of the chain,
+        By default 8 more than the linear model needs, which is its rank over half of the chain,
         at most ``num_outputs``, plus 1. With fewer than it needs, the linear model is that of the
         largest singular values.
     feature_rms : float
@@ -77,7 +79,7 @@ def linear_readout(
     >>> readout = linear_readout((2,) * 30, C, b)
     >>> outputs = readout.apply(tuple(site[:, None, :, None] for site in sites.swapaxes(0, 1)))
     >>> bool(np.allclose(outputs, features @ C.T + b)), readout.bond_dim
-    (True, 9)
+    (True, 12)
     """
     dims = check_dims(in_dims, "in_dims")
     C, b = (np.asarray(to_numpy(x), dtype=np.float64) for x in (coefficients, intercept))
@@ -95,7 +97,7 @@ def linear_readout(
     parts = [C[:, first:last] for first, last in pairwise(ends)]
     if bond_dim is None:
         ranks = [len(_singular(half)[1]) for half in (parts[:center], parts[center + 1 :])]
-        bond_dim = 6 + max(ranks)
+        bond_dim = 1 + max(ranks) + HIDDEN
     readout = Readout(dims, len(b), bond_dim, seed)
     rng, unit = np.random.default_rng((seed, 3)), CHANNEL_RMS / feature_rms
     left, to_left = _half(parts[:center], bond_dim, unit, rng)

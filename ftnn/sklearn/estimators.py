@@ -41,7 +41,7 @@ class TensorNetworkEstimator(BaseEstimator):
         "feature_scale": [Interval(Real, 0, None, closed="neither")],
         "group": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="neither"), None],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "pull": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
@@ -61,7 +61,7 @@ class TensorNetworkEstimator(BaseEstimator):
         feature_scale=1.0,
         group=1,
         alpha=None,
-        learning_rate=0.01,
+        learning_rate=None,
         pull=3.0,
         batch_size=None,
         max_epochs=50,
@@ -117,7 +117,7 @@ class TensorNetworkEstimator(BaseEstimator):
             rms,
             self.alpha,
             self.bond_dim,
-            self.learning_rate,
+            self.learning_rate or (0.01 if classes is None else 0.003),
             self.pull,
             self.batch_size,
             self.max_epochs,
@@ -180,7 +180,7 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
     Parameters
     ----------
     bond_dim : int, optional
-        Bond dimension of the network. By default 5 more than its linear start needs, which is at
+        Bond dimension of the network. By default 8 more than its linear start needs, which is at
         most the number of outputs plus 1.
     features : {"auto", "linear", "polynomial", "fourier", "spline"}
         What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
@@ -197,8 +197,8 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
     alpha : float, optional
         Penalty of the linear start. By default 1: ``C=1`` of a
         logistic regression of standardized features.
-    learning_rate : float
-        Of Adam, after a short warm-up.
+    learning_rate : float, optional
+        Of Adam, after a short warm-up. By default 0.003.
     pull : float
         Weight decay towards the start: a step moves the weights back by ``learning_rate * pull``
         of the way.
@@ -312,7 +312,7 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
     Parameters
     ----------
     bond_dim : int, optional
-        Bond dimension of the network. By default 5 more than its linear start needs, which is at
+        Bond dimension of the network. By default 8 more than its linear start needs, which is at
         most the number of outputs plus 1.
     features : {"auto", "linear", "polynomial", "fourier", "spline"}
         What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
@@ -329,8 +329,8 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
     alpha : float, optional
         Penalty of the linear start. By default chosen by leaving one
         sample out.
-    learning_rate : float
-        Of Adam, after a short warm-up.
+    learning_rate : float, optional
+        Of Adam, after a short warm-up. By default 0.01.
     pull : float
         Weight decay towards the start: a step moves the weights back by ``learning_rate * pull``
         of the way.

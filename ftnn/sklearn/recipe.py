@@ -20,6 +20,11 @@ MIN_VALIDATION = 10
 SHARPNESS = tuple(float(f) for f in 2.0 ** np.arange(-2, 4.5, 0.5))
 STANDARD_ERRORS = 2.0
 """By how many standard errors what is more than linear must be better."""
+SHRINKAGE = 1.0
+"""Penalty of the logistic regression that training starts from, a sample. Where the samples are
+separable, a lightly penalized one leaves nothing to learn: its gradients vanish."""
+AVERAGING = 0.7
+"""Share of the average of the weights that an epoch keeps."""
 WARMUP_STEPS = 10
 MAX_GRADIENT = 1.0
 
@@ -113,25 +118,25 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
     chosen, epochs, history = 0, 0, []
     if recipe.max_epochs > 0 and not recipe.early_stopping:
         epochs = recipe.max_epochs
-    elif min(count, n - count) >= MIN_VALIDATION:
+    elif recipe.early_stopping and min(count, n - count) >= MIN_VALIDATION:
         train, val = _split(targets, count, recipe)
         if recipe.classes is None or len(np.unique(targets[train])) == recipe.classes:
-            trials = [_try(cores, targets, train, val, recipe) for cores in encodings]
-            for number, trial in enumerate(trials):
-                if _pays(trials[chosen].losses, trial.losses):
-                    chosen = number
-            epochs, history = trials[chosen].epochs, trials[chosen].history
+            best: _Trial | None = None
+            for number, cores in enumerate(encodings):
+                trial = _try(cores, targets, train, val, recipe, best)
+                if best is None or _pays(best.losses, trial.losses):
+                    best, chosen = trial, number
+                    epochs, history = trial.epochs, trial.history
     cores = encodings[chosen]
-    start = _linear_start(cores, targets, recipe)
-    if epochs == 0:
-        return Fit(start, chosen, 0, history)
-    before = _losses(_outputs(start, cores), targets, recipe.classes).mean()
-    run = _Training(start, cores, targets, recipe)
-    for _ in range(epochs):
-        run.epoch()
-    if not _losses(run.outputs(cores), targets, recipe.classes).mean() <= before:
-        return Fit(_linear_start(cores, targets, recipe), chosen, 0, history)
-    return Fit(run.result(), chosen, epochs, history)
+    if epochs > 0:
+        start = _linear_start(cores, targets, recipe, shrink=True)
+        before = _losses(_outputs(start, cores), targets, recipe.classes).mean()
+        run = _Training(start, cores, targets, recipe)
+        for _ in range(epochs):
+            run.epoch()
+        if _losses(run.outputs(cores), targets, recipe.classes).mean() <= before:
+            return Fit(run.result(), chosen, epochs, history)
+    return Fit(_linear_start(cores, targets, recipe), chosen, 0, history)
 
 
 def _split(targets: np.ndarray, count: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -144,13 +149,24 @@ def _split(targets: np.ndarray, count: int, recipe: Recipe) -> tuple[np.ndarray,
 
 
 def _try(
-    cores: Cores, targets: np.ndarray, train: np.ndarray, val: np.ndarray, recipe: Recipe
+    cores: Cores,
+    targets: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    recipe: Recipe,
+    rival: _Trial | None,
 ) -> _Trial:
-    """Train on some rows while the loss on the others improves; 0 epochs if it does not pay."""
+    """Train on some rows while the loss on the others improves; 0 epochs if it does not pay.
+
+    An encoding whose linear model is worse than the rival is not trained.
+    """
     inputs, rest = tuple(core[train] for core in cores), tuple(core[val] for core in cores)
     start = _linear_start(inputs, targets[train], recipe)
     first = best = _sharpened(_outputs(start, rest), targets[val], recipe.classes)
     history, chosen = [float(first.mean())], 0
+    if rival is not None and history[0] >= rival.losses.mean():
+        return _Trial(first, 0, history)
+    start = _linear_start(inputs, targets[train], recipe, shrink=True)
     run = _Training(start, inputs, targets[train], recipe)
     for epoch in range(1, recipe.max_epochs + 1):
         run.epoch()
@@ -172,7 +188,9 @@ def _pays(before: np.ndarray, after: np.ndarray) -> bool:
     return bool(gain.mean() > STANDARD_ERRORS * error)
 
 
-def _linear_start(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Readout:
+def _linear_start(
+    cores: Cores, targets: np.ndarray, recipe: Recipe, shrink: bool = False
+) -> Readout:
     """Fit a linear model to the features, and write it into a readout."""
     features = np.concatenate([core[:, 0, 1:, 0] for core in cores], axis=1)
     center, scale = features.mean(axis=0), features.std(axis=0)
@@ -181,7 +199,8 @@ def _linear_start(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Readout:
     if recipe.classes is None:
         C, b = _ridge(z, targets, recipe.alpha)
     else:
-        C, b = _logistic(z, targets, 1.0 if recipe.alpha is None else recipe.alpha)
+        alpha = 1.0 if recipe.alpha is None else recipe.alpha
+        C, b = _logistic(z, targets, max(alpha, SHRINKAGE * len(z)) if shrink else alpha)
     C = C / scale
     dims = tuple(core.shape[2] for core in cores)
     return linear_readout(dims, C, b - C @ center, recipe.bond_dim, recipe.feature_rms, recipe.seed)
@@ -189,7 +208,7 @@ def _linear_start(cores: Cores, targets: np.ndarray, recipe: Recipe) -> Readout:
 
 def _ridge(z: np.ndarray, targets: np.ndarray, alpha: float | None) -> tuple:
     """Coefficients (outputs, features) and intercept (outputs,); alpha by leaving one out."""
-    grid = np.logspace(-2, 5, 15) if alpha is None else [alpha]
+    grid = np.logspace(-3, 4, 22) if alpha is None else [alpha]
     if z.shape[1] == 0:
         return np.zeros((targets.shape[1], 0)), targets.mean(axis=0)
     model = RidgeCV(grid, alpha_per_target=True).fit(z, targets)
@@ -205,13 +224,17 @@ def _logistic(z: np.ndarray, targets: np.ndarray, alpha: float) -> tuple:
 
 
 class _Training:
-    """Adam on mini-batches, with clipped gradients, pulled towards where it started."""
+    """Adam on mini-batches, with clipped gradients, pulled towards where it started.
+
+    What counts is the running average of the weights over the epochs.
+    """
 
     def __init__(self, start: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe):
         self.recipe = recipe
         self.module = TorchModule(start)
         self.params = list(self.module.parameters())
         self.start = [param.detach().clone() for param in self.params]
+        self.average = [param.detach().clone() for param in self.params]
         self.inputs, self.targets = _tensors(cores), torch.from_numpy(targets)
         self.optimizer = torch.optim.Adam(self.params, lr=recipe.learning_rate)
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -234,18 +257,30 @@ class _Training:
             with torch.no_grad():
                 for param, first in zip(self.params, self.start, strict=True):
                     param.lerp_(first, min(1.0, lr * self.recipe.pull))
+        with torch.no_grad():
+            for mean, param in zip(self.average, self.params, strict=True):
+                mean.lerp_(param, 1.0 - AVERAGING)
 
     @torch.no_grad()
     def outputs(self, cores: Cores) -> np.ndarray:
         """Return the outputs (n, num_outputs) of samples."""
-        return self.module.apply_cores(_tensors(cores)).numpy()
+        last = [param.clone() for param in self.params]
+        self._set(self.average)
+        outputs = self.module.apply_cores(_tensors(cores)).numpy()
+        self._set(last)
+        return outputs
 
     def result(self) -> Readout:
         """Return the trained readout, on NumPy."""
         for param in self.params:
             param.requires_grad_(False)
+        self._set(self.average)
         self.module.model.to("numpy")
         return self.module.model  # type: ignore[return-value]
+
+    def _set(self, values: list[torch.Tensor]) -> None:
+        for param, value in zip(self.params, values, strict=True):
+            param.copy_(value)
 
 
 def loss_of(outputs: torch.Tensor, targets: torch.Tensor, classes: int | None) -> torch.Tensor:
