@@ -425,12 +425,12 @@ def test_two_stages_are_two_runs(staged, tmp_path):
 def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatch):
     cut = tmp_path / "run"
     begun = {"first": cut / "coarse" / "checkpoint.json", "second": cut / "checkpoint.json"}
-    losses, begin = StateRegression.losses, Trainer._begin
+    measure, begin = StateRegression.measure, Trainer._begin
 
     def strike(*args):
         if where in begun and begun[where].is_file():
             os.kill(os.getpid(), signal.SIGINT)
-        return losses(*args)
+        return measure(*args)
 
     def strike_at_begin(self, *args):
         if where == "between" and self.run_dir == cut:
@@ -438,7 +438,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         begin(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StateRegression, "losses", strike)
+        patch.setattr(StateRegression, "measure", strike)
         patch.setattr(Trainer, "_begin", strike_at_begin)
         result = CliRunner().invoke(app, [*map(str, ("train", *STAGED, *FINE, "--out", cut))])
     assert result.exit_code == 130
