@@ -201,7 +201,7 @@ def _unit(x, log_scale):
     return x / np.where(peak > 0, peak, 1.0).reshape(-1, *[1] * (x.ndim - 1)), log_scale
 
 
-def assert_same(actual, expected, condition, dtype="float64", shift=0.0):
+def assert_same(actual, expected, condition, dtype="float64", shift=0.0, size=None):
     """Compare vectors of any scale, relative to the largest of the batch.
 
     Parameters
@@ -211,6 +211,8 @@ def assert_same(actual, expected, condition, dtype="float64", shift=0.0):
         One of the tolerances above.
     shift : float or array (batch,)
         ``actual`` is expected to be larger by a factor of exp(shift).
+    size : float, optional
+        What the rounding is relative to, in the log scale of ``expected``; by default its norm.
     """
     (a, log_a), (b, log_b) = (
         x if isinstance(x, tuple) and np.ndim(x[1]) == 1 else unit_vectors(x)
@@ -222,7 +224,10 @@ def assert_same(actual, expected, condition, dtype="float64", shift=0.0):
         return  # both are zero
     assert np.isfinite(top), "an entry is not finite"
     a, b = (x * np.exp(log - top)[:, None] for x, log in ((a, log_a), (b, log_b)))
-    assert_close(a, b, dtype, condition)
+    scale = None if size is None else size * np.exp(log_b.max() - top)
+    if dtype in ("float32", "complex64"):  # worked on in double precision inside
+        condition = max(ROUNDING, condition**0.5)
+    assert_close(a, b, dtype, condition, scale)
 
 
 def random_operator(out_dims, in_dims, bond_dim, seed, dtype="float64"):

@@ -22,6 +22,7 @@ from laws import (
 
 import ftnn
 from ftnn.arrays.backend import to_numpy
+from ftnn.layers.readouts import Head
 from ftnn.training import TorchModule
 
 
@@ -62,15 +63,17 @@ def backends(case: Case, dtype: str = "float64", others: tuple[str, ...] = tuple
     cores = case.cores(dtype)
     expected = output(case.placed("numpy", dtype), cores)
     for backend in others:
-        assert_same(
-            output(case.placed(backend, dtype), cores, backend), expected, PLACES, dtype
-        )
+        assert_same(output(case.placed(backend, dtype), cores, backend), expected, PLACES, dtype)
 
 
-def gradients(case: Case, dtype: str = "float64", pad: bool = False) -> None:
+def gradients(
+    case: Case, dtype: str = "float64", pad: bool = False, exponents: tuple[int, ...] = ()
+) -> None:
     """Law 7: outputs and gradients are finite, for every finite input."""
     module = TorchModule(case.placed(), dtype)
-    arrays = pad_bonds(case.cores(dtype)) if pad else case.cores(dtype)
+    arrays = pad_bonds(case.cores()) if pad else case.cores()
+    factors = [10.0**e for e in exponents] or [1.0] * len(arrays)
+    arrays = [(f * core).astype(dtype) for f, core in zip(factors, arrays, strict=True)]
     cores = [torch.from_numpy(core).requires_grad_() for core in arrays]
     parts = module.apply_cores(tuple(cores))
     parts = parts if isinstance(parts, tuple) else (parts,)
@@ -82,6 +85,34 @@ def gradients(case: Case, dtype: str = "float64", pad: bool = False) -> None:
     loss.backward()
     for tensor in (*cores, *module.parameters()):
         assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
+
+
+def scales(
+    case: Case, exponents: tuple[int, ...], backend: str = "numpy", dtype: str = "float64"
+) -> None:
+    """Law 9: a factor of ten to this on every core comes out as a power of their product."""
+    entry = case.entry
+    if entry.degree is None or (entry.degree and issubclass(entry.cls, Head)):
+        exponents = balanced(exponents)  # of the vector itself, which is to stay as it is
+    degree = entry.degree or 0
+    log10 = degree * np.mean(exponents)
+    if abs(log10) > 25 and dtype == "float32":
+        return  # the cores of the result cannot be represented
+    layer, cores = case.placed(backend, dtype), case.cores()
+    scaled = [(10.0**e * core).astype(dtype) for e, core in zip(exponents, cores, strict=True)]
+    plain = output(layer, [core.astype(dtype) for core in cores], backend)
+    shift = degree * sum(exponents) * np.log(10.0)
+    assert_same(output(layer, scaled, backend), plain, PLACES, dtype, shift)
+
+
+def balanced(exponents: tuple[int, ...], limit: int = 30) -> tuple[int, ...]:
+    """Exponents whose sum is zero."""
+    rest, out = 0, []
+    for n, e in enumerate(exponents):
+        left = len(exponents) - n - 1
+        out.append(int(np.clip(e, -limit * left - rest, limit * left - rest)) if left else -rest)
+        rest += out[-1]
+    return tuple(out)
 
 
 def finite_differences(case: Case) -> None:
@@ -122,7 +153,9 @@ def saved(case: Case, dtype: str = "float64") -> None:
         again = ftnn.load(path)
     assert again.config() == layer.config()
     assert again.named_arrays().keys() == layer.named_arrays().keys()
-    for a, b in zip(output(again, case.cores(dtype)), output(layer, case.cores(dtype)), strict=True):
+    for a, b in zip(
+        output(again, case.cores(dtype)), output(layer, case.cores(dtype)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
