@@ -288,7 +288,9 @@ def damages(rng: random.Random) -> Iterator[Damage]:
             spoil = lambda p, a=place, b=bit: flip(p, a, b)  # noqa: E731
             yield Damage(text, file, spoil, changes=file in JSON)
         for what in ("missing", "folder", "pipe", "link to itself", "link to nowhere"):
-            yield Damage(what, file, lambda p, w=what: replace(p, w))
+            spoil = lambda p, w=what: replace(p, w)  # noqa: E731
+            # nothing but a picture rests on the summary
+            yield Damage(what, file, spoil, changes=file == "summary.json")
         yield Damage("link to a device", file, lambda p: replace(p, "link to a device"))
         for what, content in FOREIGN.items():
             yield Damage(what, file, lambda p, c=content: replace(p, "content", c))

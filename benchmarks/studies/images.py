@@ -1,10 +1,10 @@
 """The table and the picture of docs/images.md.
 
-`python benchmarks/images.py train` trains every row with three seeds on one thread (complete runs
-in runs/ are kept; `--rows` picks some, so that two processes can share the work), `... time`
-measures a training step of each on a quiet machine, and `... report` writes docs/images-table.md,
-docs/images-ablation.md, the README and docs/images/images.png. A test set is read once a run. The
-row of tltorch needs `pip install tensorly-torch tensorly`.
+`python benchmarks/studies/images.py train` trains every row with three seeds on one thread
+(complete runs in runs/ are kept; `--rows` picks some, so that two processes can share the work),
+`... time` measures a training step of each on a quiet machine, and `... report` writes
+docs/images-table.md, docs/images-ablation.md, the README and docs/images/images.png. A test set
+is read once a run. The row of tltorch needs `pip install tensorly-torch tensorly`.
 """
 
 import argparse
@@ -23,17 +23,19 @@ import torch
 from torch import nn
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ftnn.experiments.base import Config
 from ftnn.experiments.data import load_fashion_mnist
 
 import ftnn
-from benchmarks.experiments import DOCS, RUNS, spread, trained, write_readme, write_table
+from benchmarks.pages import DOCS, RUNS, spread, write_readme, write_table
+from benchmarks.studies.runs import trained
 from ftnn.encoding import ProductEncoder
 from ftnn.experiments import get_experiment
 from ftnn.experiments.fashion_mnist import mirrored
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
+from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
@@ -239,24 +241,19 @@ def folder(name: str, seed: int) -> Path:
 # ---- speed and memory ----------------------------------------------------------------------------
 
 
-def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
+def times(names: list[str], rounds: int = 5) -> None:
     """Samples a second of training steps, from images to updated weights, by turns; memory."""
     data = load_fashion_mnist(None, 0)
     works = {name: _step(name, data) for name in names}
-    found: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in names}
     memory = {name: (kept_bytes(*work[:2]), peak_bytes(work[0])) for name, work in works.items()}
-    for n in range(rounds + 1):
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            for name, (step, _, batch_size) in works.items():
-                begin = time.perf_counter()
-                for _ in range(steps):
-                    step()
-                if n:
-                    rate = steps * batch_size / (time.perf_counter() - begin)
-                    found[name][threads].append(rate)
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        seconds = by_turns({name: Timer(work[0]) for name, work in works.items()}, rounds)
+        for name, one in seconds.items():
+            found[name][str(threads)] = works[name][2] / one
     for name in names:
-        speeds = {str(t): statistics.median(rates) for t, rates in found[name].items()}
+        speeds = found[name]
         kept, peak = memory[name]
         result = {"samples_per_s": speeds, "activation_bytes": kept, "peak_bytes": peak}
         write_json(HOME / f"{name}-time.json", result)
@@ -282,16 +279,13 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
             return model.apply_cores(cores)
 
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     labels = torch.from_numpy(data.train_targets[: config.batch_size])
     images = data.train_inputs[: config.batch_size]
 
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(forward(mirrored(images, rng)), labels).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(forward(mirrored(images, rng)), labels)
 
+    step = training_step(model.parameters(), loss, clip_norm=1.0, lr=1e-3)
     return step, list(model.parameters()), config.batch_size
 
 

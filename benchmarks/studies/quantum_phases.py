@@ -1,6 +1,6 @@
 """The table and the pictures of docs/quantum-phases.md.
 
-`python benchmarks/quantum_phases.py` trains every row with three seeds (complete runs in
+`python benchmarks/studies/quantum_phases.py` trains every row with three seeds (complete runs in
 runs/quantum-phases are kept), each test grid read once a run, and writes
 docs/quantum-phases-table.md and docs/images/phases*.png. `--long` adds the chain of 135 sites,
 whose ground states take an hour to make on two cores.
@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ftnn
-from benchmarks.experiments import RUNS, copy_picture, spread, trained, write_readme, write_table
+from benchmarks.pages import RUNS, copy_picture, spread, write_readme, write_table
+from benchmarks.studies.runs import trained
 from ftnn.experiments import get_experiment, run
 from ftnn.experiments.quantum_phases import counted, dress, grid_points, phases
 

@@ -1,8 +1,8 @@
 """The figures of the README: every experiment with three seeds, through the command line.
 
-`python benchmarks/figures.py` trains (skipping runs that are complete in runs/figures), evaluates
-each test set once a run, and writes the table to docs/figures.md and to the README, and pictures
-of the first seed to docs/images.
+`python benchmarks/studies/figures.py` trains (skipping runs that are complete in runs/figures),
+evaluates each test set once a run, and writes the table to docs/figures.md and to the README, and
+pictures of the first seed to docs/images.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks import experiments
-from benchmarks.experiments import DOCS, copy_picture, trained, write_readme
+from benchmarks import pages
+from benchmarks.pages import DOCS, copy_picture, write_readme
+from benchmarks.studies.runs import trained
 
-RUNS = experiments.RUNS / "figures"
+RUNS = pages.RUNS / "figures"
 PICTURES = {
     "digits": {},
     "fashion-mnist": {
