@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}")
     parser.add_argument("--minutes", type=float, default=20.0, help="for all parts together")
     parser.add_argument("--seed", type=int, help="of everything drawn; by default the time")
-    parser.add_argument("--only", default="", help="laws with this in their name")
+    parser.add_argument("--only", default="", help="laws, or damages, with this in their name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for laws")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -43,7 +43,7 @@ def main() -> int:
     if "folders" in arguments.parts:
         import folders
 
-        damages, total, failures = folders.run(seed)
+        damages, total, failures = folders.run(seed, arguments.only)
         counted.append((f"damaged files, {damages} in {total} calls", damages, len(failures)))
     if "kills" in arguments.parts:
         import kills

@@ -341,8 +341,8 @@ def wrong(found: Call, clean: Call, damage: Damage, before: dict, after: dict) -
     return f"changed {', '.join(lost)}" if lost else ""
 
 
-def run(start: int) -> tuple[int, int, list[str]]:
-    """Spoil folders and call commands.
+def run(start: int, only: str = "") -> tuple[int, int, list[str]]:
+    """Spoil folders, with damages that have ``only`` in file and name, and call commands.
 
     Returns
     -------
@@ -360,7 +360,7 @@ def run(start: int) -> tuple[int, int, list[str]]:
             if clean[name].code:
                 raise SystemExit(f"{name} fails on a folder without damage: {clean[name]}")
             shutil.rmtree(folder)
-        todo = list(damages(rng))
+        todo = [each for each in damages(rng) if only in f"{each.file}: {each.name}"]
         for number, damage in enumerate(todo):
             count += 1
             readers = READERS[damage.file]
