@@ -1,4 +1,4 @@
-"""The figures of the README: every experiment with three seeds, through the command line.
+"""The figures of the README: every experiment with three seeds.
 
 `python benchmarks/studies/figures.py` trains (skipping runs that are complete in runs/figures),
 evaluates each test set once a run, and writes the table to docs/figures.md and to the README, and
@@ -33,7 +33,7 @@ PICTURES = {
 
 def train(experiment: str, seed: int) -> dict:
     """Train once, unless the run folder holds a summary already, and return the summary."""
-    return trained(RUNS / f"{experiment}-{seed}", experiment, "--seed", str(seed))
+    return trained(RUNS / f"{experiment}-{seed}", experiment, seed=seed)
 
 
 def row(experiment: str, seeds: list[int]) -> str:

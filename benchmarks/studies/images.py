@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,17 +33,19 @@ from benchmarks.pages import DOCS, RUNS, spread, write_readme, write_table
 from benchmarks.studies.runs import trained
 from ftnn.encoding import ProductEncoder
 from ftnn.experiments import get_experiment
-from ftnn.experiments.fashion_mnist import mirrored
+from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
+from ftnn.experiments.fashion_mnist.model import mirrored
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
+from ftnn.training.options import changed
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)
 RATES = (1e-3, 4e-3)  # a baseline takes the better by validation loss, with the first seed
-BUDGET: Config = get_experiment("fashion-mnist").defaults
+BUDGET = get_experiment("fashion-mnist").tuned_options()
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,17 @@ class Row:
     Attributes
     ----------
     title : str
-    experiment, options : str, tuple of str
-        As on the command line; the experiment is empty for a baseline.
+    experiment : str
+        Empty for a baseline.
     changes : dict
-        The options as fields of :class:`Config`.
+        Options that differ from the tuned ones.
     build : callable, optional
         Maps a seed and training images to a module from images (batch, 28, 28) to logits.
     """
 
     title: str
     experiment: str = ""
-    options: tuple[str, ...] = ()
-    changes: tuple[tuple[str, object], ...] = ()
+    changes: dict[str, object] = field(default_factory=dict)
     build: Callable[[int, np.ndarray], nn.Module] | None = None
 
 
@@ -133,7 +134,7 @@ def _with_functions(layers) -> list[nn.Module]:
     first, *rest = layers
     found = [first]
     for layer in rest:
-        found += [nn.ReLU(), nn.Dropout(BUDGET.dropout), layer]
+        found += [nn.ReLU(), nn.Dropout(BUDGET.network.dropout), layer]
     return found
 
 
@@ -143,14 +144,11 @@ ROWS = {
     "tt": Row("TT layers 784-512-512-10, dense activations (tltorch)", build=tt_layers),
     "mps": Row("MPS classifier of 49 patches", build=MPSClassifier),
     "quantics": Row("quantics states, one layer with KAN", "fashion-mnist-quantics"),
-    "no-layer": Row(
-        "features, coarsening, no layer", "fashion-mnist", ("--depth", "0"), (("depth", 0),)
-    ),
+    "no-layer": Row("features, coarsening, no layer", "fashion-mnist", {"depth": 0}),
     "no-kan": Row(
         "two layers, no KAN",
         "fashion-mnist",
-        ("--nonlinearity", "none"),
-        (("nonlinearity", "none"),),
+        {"nonlinearity": "none"},
     ),
     "two-layers": Row("**two layers with KAN** (`ftnn train fashion-mnist`)", "fashion-mnist"),
 }
@@ -166,7 +164,7 @@ def baseline(name: str, seed: int, lr: float) -> tuple[dict, nn.Module]:
     """Train a baseline as the experiment is trained, and validate it; no test image is seen."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    config, data = BUDGET, load_fashion_mnist(None, seed)
+    config, data = BUDGET.train, load_fashion_mnist(None, seed)
     images, labels = data.train_inputs, torch.from_numpy(data.train_targets)
     model = ROWS[name].build(seed, images)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=config.weight_decay)
@@ -217,8 +215,7 @@ def run(name: str, seed: int) -> dict:
     """Result of a row and a seed, trained unless it is there."""
     row = ROWS[name]
     if row.experiment:
-        options = ("--seed", str(seed), "--threads", "1", "--quiet", *row.options)
-        return trained(folder(name, seed), row.experiment, *options)
+        return trained(folder(name, seed), row.experiment, seed=seed, threads=1, **row.changes)
     file = HOME / f"{name}-{seed}.json"
     if file.is_file():
         return json.loads(file.read_text())
@@ -235,7 +232,7 @@ def run(name: str, seed: int) -> dict:
 def folder(name: str, seed: int) -> Path:
     """Where a run of a shipped experiment is; those without options are the README's figures."""
     row = ROWS[name]
-    return HOME / f"{name}-{seed}" if row.options else RUNS / "figures" / f"{row.experiment}-{seed}"
+    return HOME / f"{name}-{seed}" if row.changes else RUNS / "figures" / f"{row.experiment}-{seed}"
 
 
 # ---- speed and memory ----------------------------------------------------------------------------
@@ -262,7 +259,7 @@ def times(names: list[str], rounds: int = 5) -> None:
 
 
 def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]:
-    row, config = ROWS[name], BUDGET
+    row, options = ROWS[name], BUDGET
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     if row.build is not None:
@@ -270,8 +267,8 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
         forward = lambda images: model(torch.from_numpy(images))  # noqa: E731
     else:
         experiment = get_experiment(row.experiment)
-        config = replace(experiment.defaults, **dict(row.changes))
-        encoder, network = experiment.build(config, data)
+        options = changed(experiment.tuned_options(), row.changes)
+        encoder, network = experiment.build(options, data)
         model = TorchModule(network, "float32")
 
         def forward(images: np.ndarray) -> torch.Tensor:
@@ -279,14 +276,15 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
             return model.apply_cores(cores)
 
     model.train()
-    labels = torch.from_numpy(data.train_targets[: config.batch_size])
-    images = data.train_inputs[: config.batch_size]
+    batch_size = options.train.batch_size
+    labels = torch.from_numpy(data.train_targets[:batch_size])
+    images = data.train_inputs[:batch_size]
 
     def loss() -> torch.Tensor:
         return nn.functional.cross_entropy(forward(mirrored(images, rng)), labels)
 
     step = training_step(model.parameters(), loss, clip_norm=1.0, lr=1e-3)
-    return step, list(model.parameters()), config.batch_size
+    return step, list(model.parameters()), batch_size
 
 
 # ---- report --------------------------------------------------------------------------------------
@@ -298,7 +296,11 @@ def report(names: list[str]) -> None:
     lines = []
     for name, found in runs.items():
         spent = json.loads((HOME / f"{name}-time.json").read_text())
-        batch = get_experiment(ROWS[name].experiment or "fashion-mnist").defaults.batch_size
+        batch = (
+            get_experiment(ROWS[name].experiment or "fashion-mnist")
+            .tuned_options()
+            .train.batch_size
+        )
         speeds = spent["samples_per_s"]
         lines.append(
             [

@@ -25,10 +25,10 @@ from rich.console import Console
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ftnn.experiments.data import load_digits, load_fashion_mnist
-
 import ftnn
 from ftnn.encoding import AmplitudeEncoder, ProductEncoder
+from ftnn.experiments.digits.data import load_digits
+from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
 from ftnn.layers.calibration import update_grids
 from ftnn.layers.layer import Layer
 from ftnn.measure.memory import keep_freed_memory
