@@ -258,6 +258,17 @@ def optimal(method, problem, max_bond, backend="numpy"):
         assert error <= METHODS[method].factor * np.sqrt(sum(tails)) * (1 + 1e-7) + rounding
 
 
+def tolerance(method, problem, rtol, backend="numpy"):
+    """Law 5: the error keeps to ``rtol``, to a factor of three where it is only estimated."""
+    vectors, log, size = problem.expected()
+    found = ftnn.compress(problem.lazy(backend=backend), method=method, rtol=rtol)
+    found, found_log = result(found)
+    errors = np.linalg.norm(found * np.exp(found_log - log)[:, None] - vectors, axis=1)
+    slack = 1.0 if METHODS[method].error == "exact" else 3.0
+    rounding = condition_of(method, "float64", EXACT) * EPS["float64"] * size
+    assert (errors <= slack * rtol * np.linalg.norm(vectors, axis=1) + rounding).all()
+
+
 def projection(method, problem, max_bond):
     """Every method is an orthogonal projection, |T - C|^2 = |T|^2 - |C|^2: estimates rest on it."""
     found, log = result(ftnn.compress(problem.lazy(), max_bond, method))

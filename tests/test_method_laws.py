@@ -63,6 +63,15 @@ def test_law_5_error_against_the_optimum(method, problem, max_bond):
     laws.optimal(method, problem, max_bond)
 
 
+@claiming("tolerance")
+@given(
+    problems(("generic", "deficient", "padded"), 6, min_sites=2, max_bond=5),
+    st.sampled_from([0.01, 0.04, 0.2, 0.5]),
+)
+def test_law_5_error_keeps_to_rtol(method, problem, rtol):
+    laws.tolerance(method, problem, rtol)
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 @given(problems(("generic",), 6, ("state",), min_sites=2), st.integers(1, 3))
 def test_every_method_is_an_orthogonal_projection(method, problem, max_bond):

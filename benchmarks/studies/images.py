@@ -25,8 +25,6 @@ from torch import nn
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ftnn.experiments.base import Config
-from ftnn.experiments.data import load_fashion_mnist
 
 import ftnn
 from benchmarks.pages import DOCS, RUNS, spread, write_readme, write_table

@@ -24,7 +24,7 @@ from ftnn.chains.distance import relative_squares
 from ftnn.experiments import get_experiment
 from ftnn.experiments.burgers import data as burgers
 from ftnn.experiments.quantics import data as quantics
-from ftnn.experiments.quantics.model import prolong
+from ftnn.layers.surgery import prolong
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..arrays.backend import convert, synchronize
+from ..arrays.backend import convert
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from ..training.module import TorchModule

@@ -90,6 +90,10 @@ def _method_laws(name: str) -> Iterator[tuple[str, Callable, tuple]]:
     if "optimal" in claims:
         longer = problems(("generic",), 5, min_sites=2, max_batch=3)
         yield "5 optimal", method_laws.optimal, (method, longer, bonds, backends)
+    if "tolerance" in claims:
+        some = problems(("generic", "deficient", "padded"), 5, max_batch=3)
+        limits = st.sampled_from([0.01, 0.04, 0.2, 0.5])
+        yield "5 tolerance", method_laws.tolerance, (method, some, limits, backends)
     yield "6 backends", method_laws.backends, (method, generic, bonds, complex_too)
     any_kind = problems(KINDS, 4, max_batch=3)
     yield "7 gradients", method_laws.gradients, (method, any_kind, bonds, complex_too)
