@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-import importlib
+import io
 import os
 import re
 import resource
@@ -25,15 +25,23 @@ TINY = ("digits", "--limit", "60", "--max-bond", "2", "--threads", "1", "--quiet
 
 
 def prepare() -> None:
-    """Import what calls need, once: forked processes have it."""
+    """Do once what calls do first, imports above all: forked processes have it."""
     os.environ["MPLBACKEND"] = "agg"
     os.environ.pop("FTNN_DEBUG", None)
     import torch
 
+    from ftnn.cli import main
+
     torch.set_num_threads(1)
-    names = "cli.main training interpret plotting encoding nonlinear experiments truncation"
-    for name in names.split():
-        importlib.import_module(f"ftnn.{name}")
+    arguments = sys.argv
+    with tempfile.TemporaryDirectory() as home:
+        run = f"{home}/run"
+        first = ("train", *TINY, "--epochs", "1", "--out", run)
+        for words in (first, ("evaluate", run), ("inspect", run)):
+            sys.argv = ["ftnn", *words]
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                main()
+    sys.argv = arguments
 
 
 @dataclass(frozen=True)

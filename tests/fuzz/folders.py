@@ -370,6 +370,8 @@ def run(start: int, only: str = "") -> tuple[int, int, list[str]]:
         todo = [each for each in damages(rng) if only in f"{each.file}: {each.name}"]
         for number, damage in enumerate(todo):
             count += 1
+            if count % 50 == 0:
+                print(f"{count} of {len(todo)} damages, {len(failures)} failures", flush=True)
             readers = READERS[damage.file]
             if len(readers) == 4:  # evaluate, and one of the others by turns
                 readers = ("evaluate", readers[1 + number % 3])

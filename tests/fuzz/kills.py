@@ -68,6 +68,7 @@ def run(start: int, moments: int = 20) -> tuple[int, list[str]]:
                 failures.append(f"{text}, then resume: {found}")
             elif losses(folder) != expected:
                 failures.append(f"{text}, then resume: other losses")
+            print(f"{number + 1} of {moments}: {text}, {len(failures)} failures so far", flush=True)
             left = [path.name for path in folder.rglob("*.part")]
             if left:
                 failures.append(f"{text}: {', '.join(left)} left behind")
