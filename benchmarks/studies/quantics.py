@@ -15,7 +15,6 @@ import torch
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ftnn.experiments.base import Config
 
 import ftnn
 from benchmarks.pages import DOCS, RUNS, copy_picture, spread, write_readme, write_table

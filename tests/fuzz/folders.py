@@ -380,7 +380,7 @@ def run(start: int, only: str = "") -> tuple[int, int, list[str]]:
                 folder = Path(shutil.copytree(half if name == "resume" else whole, home / "run"))
                 damage.spoil(path_of(folder, damage.file))
                 before = contents(folder)
-                found = call(*command(name, folder), seconds=60)
+                found = call(*command(name, folder))
                 fault = wrong(found, clean[name], damage, folder, before, contents(folder))
                 if fault:
                     failures.append(f"{name}, {damage.file}, {damage.name}: {fault}: {found}")
