@@ -1,6 +1,7 @@
 # `make help` lists the targets. Each sets up .venv when it has to, and only then.
 PYTHON ?= python3
 ARGS ?=
+MINUTES ?= 20
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,17 +17,20 @@ stale = $(if $(shell [ "`cat $(1) 2>/dev/null`" = "$(CURDIR)" ] && $(USABLE) && 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help train test lint docs bench clean FORCE
+.PHONY: help train test fuzz lint docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'ARGS="..." is passed on to train, test and bench; PYTHON=... chooses the interpreter of a new .venv.'
+	@echo 'ARGS="..." is passed on to train, test, fuzz and bench; PYTHON=... chooses the interpreter of a new .venv.'
 
 train: $(RUNTIME)  ## train a fully tensorized network on handwritten digits
 	$(VENV)/bin/ftnn train digits $(ARGS)
 
 test: $(DEV)  ## run the tests and the doctests of the modules, on every core
 	$(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal $(ARGS)
+
+fuzz: $(DEV)  ## look for failures: MINUTES=20 of drawn cases, damaged files, killed trainings
+	$(PY) tests/fuzz --minutes $(MINUTES) $(ARGS)
 
 lint: $(DEV)  ## check style, format and types
 	$(PY) -m ruff check .

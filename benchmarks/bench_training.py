@@ -8,8 +8,7 @@ their quick trials. What cannot run here is skipped.
 import torch
 
 from ftnn.arrays.backend import convert
-from ftnn.experiments import EXPERIMENTS, get_experiment
-from ftnn.experiments.base import rows
+from ftnn.experiments import experiment_names, get_experiment, select_rows
 from ftnn.measure.memory import keep_freed_memory, peak_bytes
 from ftnn.training import TorchModule
 
@@ -64,21 +63,21 @@ class StepMemory:
 class Inference:
     """256 test inputs of an experiment, at the size of its quick trial, to outputs."""
 
-    params = sorted(EXPERIMENTS)
+    params = sorted(experiment_names())
     param_names = ("experiment",)
     timeout = 600
 
     def setup(self, name):
         keep_freed_memory()
         experiment = get_experiment(name)
-        config = experiment.configured(quick=True)
+        options = experiment.tuned_options(quick=True)
         try:
-            data = experiment.load(config)
+            data = experiment.load(options)
         except FileNotFoundError as error:
             raise NotImplementedError(str(error)) from None
-        self.encoder, network = experiment.build(config, data)
+        self.encoder, network = experiment.build(options, data)
         self.module = TorchModule(network, "float32").eval()
-        self.inputs = rows(data.split("test")[0], slice(256))
+        self.inputs = select_rows(data.split("test")[0], slice(256))
         self.time_outputs(name)
 
     @torch.no_grad()

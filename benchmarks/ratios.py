@@ -7,17 +7,14 @@ the CPU throughout. `--accuracy` prints errors on the SRC paper's synthetic prob
 
 import argparse
 import contextlib
-import gc
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
 import threadpoolctl
 import torch
@@ -28,11 +25,11 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import accuracy, workloads
-from benchmarks.training import Work, dense, with_gradients
+from benchmarks.training import Work, dense
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
-from ftnn.arrays.backend import synchronize
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory
+from ftnn.measure.timing import Timer, by_turns
 
 SAMPLES = 4
 """Samples that quimb compresses in a round."""
@@ -102,20 +99,6 @@ class Call:
     run: Callable[[], object]
     place: str = "numpy-cpu"
     samples: int = 1
-
-    def seconds(self, number: int = 1) -> float:
-        """Time of one run, out of ``number``."""
-        gc.collect()
-        gc.disable()
-        try:
-            synchronize(self.place)
-            start = time.perf_counter()
-            for _ in range(number):
-                self.run()
-            synchronize(self.place)
-            return (time.perf_counter() - start) / number
-        finally:
-            gc.enable()
 
 
 class Bench:
@@ -198,7 +181,7 @@ class Bench:
         """A training step against samples a second, its floor, itself and a dense network."""
         size = Work()
         calls = {"plain": size.step(), "recomputed": replace(size, recompute=True).step()}
-        floors = {"floor": Floor(products(with_gradients(calls["plain"])), "torch-cpu")}
+        floors = {"floor": Floor(products(calls["plain"]), "torch-cpu")}
         calls["dense"] = dense(size.batch)
         work = "training step, L=5, phys 4→8, D=8, χ=8→8, Readout, batch 250, float32"
         if self.compiled:
@@ -241,29 +224,22 @@ class Bench:
             Run every call beforehand, and repeat short ones in each round.
         """
         floors = floors or {}
-        found: dict[str, list[float]] = {name: [] for name in (*calls, *floors)}
-        numbers = dict.fromkeys(calls, 1)
         with accuracy.progress_on(self.console) as progress:
-            task = progress.add_task(work, total=rounds * len(found) + warm * len(calls))
+            total = rounds * (len(calls) + len(floors)) + warm * len(calls)
+            task = progress.add_task(work, total=total)
 
-            @contextlib.contextmanager
-            def step(name: str) -> Iterator[None]:
+            def watch(name: str) -> None:
                 progress.update(task, description=f"{work}: {name}")
-                yield
                 progress.advance(task)
 
-            for name, call in calls.items() if warm else ():
-                with step(f"{name}, warm-up"):
-                    once = min(call.seconds() for _ in range(2))
-                    numbers[name] = max(1, round(SECONDS / once))
-            for _ in range(rounds):
-                for name, call in calls.items():
-                    with step(name):
-                        found[name].append(call.seconds(numbers[name]) / call.samples)
-                for name, bound in floors.items():
-                    with step(name):
-                        found[name].append(bound.seconds())
-        return {name: median(times) for name, times in found.items()}
+            timed: dict[str, Timer | Floor] = dict(floors)
+            for name, call in calls.items():
+                if warm:
+                    watch(f"{name}, warm-up")
+                timed[name] = Timer(call.run, call.place, SECONDS, warm)
+            times = by_turns(timed, rounds, watch)
+        samples = {name: call.samples for name, call in calls.items()}
+        return {name: seconds / samples.get(name, 1) for name, seconds in times.items()}
 
     def show(self, rows: list[Row]) -> None:
         """Print rows about one work, and keep them."""

@@ -24,7 +24,7 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
-from benchmarks.experiments import DOCS, ROOT
+from benchmarks.pages import DOCS, ROOT
 
 ASV = ROOT / ".asv" / "results"
 HOME = DOCS / "results"

@@ -9,7 +9,6 @@ grows, beside its operations. Time nothing while something else runs.
 
 import argparse
 import json
-import statistics
 import sys
 import warnings
 from collections.abc import Callable
@@ -26,11 +25,11 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ftnn
-from benchmarks.experiments import DOCS, RUNS, write_table
-from benchmarks.training import Work, by_turns, edges, training_step
+from benchmarks.pages import DOCS, RUNS, write_table
+from benchmarks.training import Work, edges, step_of
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory, peak_bytes
-from ftnn.measure.speed import median_seconds
+from ftnn.measure.timing import Timer, by_turns
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
@@ -61,7 +60,7 @@ def sweep(name: str, threads: int) -> list[dict]:
         step = work.step()
         row = {
             "value": value,
-            "seconds": median_seconds(step, "torch-cpu", ROUNDS),
+            "seconds": by_turns({"step": Timer(step)}, ROUNDS)["step"],
             "bytes": peak_bytes(step),
         }
         print(name, threads, row, flush=True)
@@ -94,12 +93,12 @@ def layer_of_states(bits: int, batch: int) -> Callable[[], None]:
     cores = tuple(
         torch.randn(batch, a, 4, b) / (4 * a) ** 0.5 for a, b in pairwise(edges(L, 4, BOND))
     )
-    return training_step(module, cores)
+    return step_of(module, cores)
 
 
 def layer_of_vectors(bits: int, batch: int) -> Callable[[], None]:
     """Dense layer."""
-    return training_step(_Square(nn.Linear(2**bits, 2**bits)), torch.randn(batch, 2**bits))
+    return step_of(_Square(nn.Linear(2**bits, 2**bits)), torch.randn(batch, 2**bits))
 
 
 def layer_of_tensor_trains(bits: int, batch: int) -> Callable[[], None]:
@@ -112,7 +111,7 @@ def layer_of_tensor_trains(bits: int, batch: int) -> Callable[[], None]:
     layer = FactorizedLinear(
         dims, dims, factorization="blocktt", rank=BOND, implementation="factorized"
     )
-    return training_step(_Square(layer), torch.randn(batch, 2**bits))
+    return step_of(_Square(layer), torch.randn(batch, 2**bits))
 
 
 LAYERS = {
@@ -133,7 +132,7 @@ def crossover() -> dict[str, list[dict]]:
             torch.manual_seed(0)
             batch = BATCH if build is layer_of_states else SMALLER.get(bits, BATCH)
             step = build(bits, batch)
-            seconds = median_seconds(step, "torch-cpu", ROUNDS) * BATCH / batch
+            seconds = by_turns({"step": Timer(step)}, ROUNDS)["step"] * BATCH / batch
             row = {"bits": bits, "seconds": seconds, "bytes": peak_bytes(step), "batch": batch}
             print(name, row, flush=True)
             found[name].append(row)
@@ -176,15 +175,14 @@ def sites() -> None:
     """Print steps on 5 to 40 sites, by turns on one thread, beside their operations."""
     torch.set_num_threads(1)
     steps = {str(L): replace(BASE, L=L).step() for L in (5, 10, 20, 40)}
-    times = by_turns(steps, rounds=9)
+    floors = {name: Floor(products(step), "torch-cpu") for name, step in steps.items()}
+    times = by_turns({name: Timer(step) for name, step in steps.items()}, rounds=9)
+    least = by_turns(floors)
     rows = {}
     for name, step in steps.items():
-        shapes = products(torch.enable_grad()(step))
         with _Operators() as operators:
             step()
-        floor = Floor(shapes, "torch-cpu")
-        least = statistics.median(floor.seconds() for _ in range(3))
-        rows[name] = (times[name], least, flops(shapes), operators.count)
+        rows[name] = (times[name], least[name], flops(floors[name].counts), operators.count)
     print("sites, ms a step, ms of its products, GFLOP, operators; all relative to 5 sites")
     for name, row in rows.items():
         ratios = " ".join(f"{a / b:7.2f}" for a, b in zip(row, rows["5"], strict=True))

@@ -6,9 +6,7 @@ shares` prints the shares of a step by torch.profiler. Time nothing while someth
 """
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +22,7 @@ if not __package__:  # run as a script
 import ftnn
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
+from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.training import TorchModule
 
 Step = Callable[[], None]
@@ -75,7 +74,7 @@ class Work:
     def step(self) -> Step:
         """Forward, backward, clipping and update."""
         module, cores = self.module()
-        return training_step(module, cores, self.compile)
+        return step_of(module, cores, self.compile)
 
 
 def edges(L: int, phys: int, chi: int) -> list[int]:
@@ -83,39 +82,18 @@ def edges(L: int, phys: int, chi: int) -> list[int]:
     return [min(chi, phys ** min(k, L - k, 30)) for k in range(L + 1)]
 
 
-def training_step(module: nn.Module, inputs, compile: bool = False) -> Step:
-    """Forward, backward, clipping and update of a module on tensors or cores."""
-    optimizer = torch.optim.AdamW(module.parameters(), 1e-4, fused=True)
+def step_of(module: nn.Module, inputs, compile: bool = False) -> Step:
+    """Forward, backward, clipping and update of a classifier on tensors or cores."""
     batch = len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
     labels = torch.arange(batch) % 10
     call = module.apply_cores if isinstance(module, TorchModule) else module
     if compile:
         call = torch.compile(call, fullgraph=True, dynamic=False)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(call(inputs), labels).backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(call(inputs), labels)
 
-    return step
-
-
-def by_turns(steps: dict[str, Step], rounds: int = 7, seconds: float = 0.3) -> dict[str, float]:
-    """Median seconds of a step of each, measured by turns in one process."""
-    counts, found = {}, {name: [] for name in steps}
-    for name, step in steps.items():
-        step()
-        begin = time.perf_counter()
-        step()
-        counts[name] = max(1, round(seconds / (time.perf_counter() - begin)))
-    for _ in range(rounds):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            for _ in range(counts[name]):
-                step()
-            found[name].append((time.perf_counter() - begin) / counts[name])
-    return {name: statistics.median(times) for name, times in found.items()}
+    return training_step(module.parameters(), loss, clip_norm=1.0, lr=1e-4, fused=True)
 
 
 # ---- profile -------------------------------------------------------------------------------------
@@ -160,9 +138,11 @@ def shares(step: Step, steps: int = 20) -> dict[str, tuple[float | None, float]]
     """
     for _ in range(5):
         step()
-    walls = [_seconds(step, steps)]
+    timer = Timer(step, warm=False)
+    timer.number = steps
+    walls = [steps * timer.seconds()]
     with profile(activities=[ProfilerActivity.CPU]) as trace:
-        walls.append(_seconds(step, steps))
+        walls.append(steps * timer.seconds())
     found: dict[str, float] = {}
     for event in trace.key_averages():
         title = kind(event.key)
@@ -177,24 +157,7 @@ def shares(step: Step, steps: int = 20) -> dict[str, tuple[float | None, float]]
     }
 
 
-def _seconds(step: Step, steps: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return time.perf_counter() - begin
-
-
 # ---- speed ---------------------------------------------------------------------------------------
-
-
-def with_gradients(step: Step) -> Step:
-    """The step, also where gradients are switched off."""
-
-    def run() -> None:
-        with torch.enable_grad():
-            step()
-
-    return run
 
 
 def dense(batch: int) -> Step:
@@ -203,13 +166,13 @@ def dense(batch: int) -> Step:
     model = nn.Sequential(
         *(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
     )
-    return training_step(model, torch.randn(batch, 784))
+    return step_of(model, torch.randn(batch, 784))
 
 
 def speed(work: Work, compiled: bool) -> None:
     """Print samples a second, multiples of the floor, and what is kept for the backward pass."""
     steps = {"plain": work.step(), "recomputed": replace(work, recompute=True).step()}
-    floor = Floor(products(with_gradients(steps["plain"])), "torch-cpu")
+    floor = Floor(products(steps["plain"]), "torch-cpu")
     for name, step in steps.items():
         kept, peak = (count(step) / work.batch / 1024 for count in (kept_bytes, peak_bytes))
         print(f"{name}: keeps {kept:.1f} KiB a sample, peak {peak:.1f}")
@@ -218,8 +181,9 @@ def speed(work: Work, compiled: bool) -> None:
     steps["dense 784-512-256-10"] = dense(work.batch)
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        least = statistics.median(floor.seconds() for _ in range(3))
-        times = by_turns(steps)
+        timers = {name: Timer(step) for name, step in steps.items()}
+        times = by_turns(timers | {"floor": floor})
+        least = times.pop("floor")
         print(f"{threads} threads: floor {1e3 * least:.1f} ms, {flops(floor.counts):.2e} FLOPs")
         for name, seconds in times.items():
             text = f"  {name}: {1e3 * seconds:.1f} ms, {work.batch / seconds:,.0f} samples/s"

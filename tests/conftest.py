@@ -6,6 +6,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
+collect_ignore = ["fuzz"]  # minutes, not seconds: `make fuzz`
+
 settings.register_profile(
     "ci",
     derandomize=True,

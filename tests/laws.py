@@ -1,4 +1,4 @@
-"""What the property tests share: drawn chains, transformations of them, one rule of tolerance."""
+"""What the property tests share: chains, transformations of them, one rule of tolerance."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -11,28 +11,39 @@ from ftnn.arrays.backend import convert, to_numpy
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 
+# The tolerances, as multiples of the rounding of the dtype: how badly conditioned a comparison is.
+ROUNDING = 1e3
+"""A few contractions."""
+EXACT = 1e5
+"""A compression or a layer with enough bond against the dense computation."""
+PLACES = 1e8
+"""A truncated result on another backend, in another batch, or with padded bonds: a sketch of
+nearly parallel columns amplifies rounding."""
+GAUGES = 1e9
+"""A truncated result in another gauge, which is itself conditioned up to 10 a bond."""
+
 
 def _others():
     """Backends to compare with NumPy: torch, and JAX and CuPy where they can run."""
-    found = ["torch"]
+    names = ["torch"]
     if importlib.util.find_spec("jax"):
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        found.append("jax")
+        names.append("jax")
     if importlib.util.find_spec("cupy"):
         import cupy
 
         if cupy.cuda.is_available():
-            found.append("cupy")
-    return found
+            names.append("cupy")
+    return names
 
 
 OTHERS = _others()
 KINDS = ("generic", "padded", "deficient", "repeated", "product", "zero")
 
 
-def assert_close(actual, expected, dtype="float64", condition=1e3, scale=None):
+def assert_close(actual, expected, dtype="float64", condition=ROUNDING, scale=None):
     """Relative distance in the Euclidean norm below eps of the dtype times the condition."""
     actual, expected = to_numpy(actual), to_numpy(expected)
     assert actual.shape == expected.shape
@@ -159,6 +170,64 @@ def dense_operator(cores):
         x, o, y, i, r = out.shape
         out = out.reshape(x * o, y * i, r)
     return out[..., 0]
+
+
+def unit_vectors(x):
+    """Dense vectors of an MPS, cores or a dense output, in log scale: no cores are too large.
+
+    Returns
+    -------
+    vectors : array (batch, n)
+        In double precision, with a largest entry of one; or zero.
+    log_scale : float64 array (batch,)
+        -inf for a zero vector.
+    """
+    if not isinstance(x, (ftnn.MPS, tuple, list)):
+        vectors = to_numpy(x)
+        return _unit(vectors.astype(np.result_type(vectors, np.float64)), 0.0)
+    cores = [to_numpy(core) for core in (x.cores if isinstance(x, ftnn.MPS) else x)]
+    env, log_scale = np.ones((len(cores[0]), 1, 1)), np.zeros(len(cores[0]))
+    for core in cores:
+        core, log_scale = _unit(core.astype(np.result_type(core, np.float64)), log_scale)
+        env = np.einsum("bxl,blpr->bxpr", env, core)
+        env, log_scale = _unit(env.reshape(len(env), -1, env.shape[-1]), log_scale)
+    return env[..., 0], log_scale
+
+
+def _unit(x, log_scale):
+    peak = np.abs(x).reshape(len(x), -1).max(axis=1)
+    with np.errstate(divide="ignore"):
+        log_scale = log_scale + np.log(peak)
+    return x / np.where(peak > 0, peak, 1.0).reshape(-1, *[1] * (x.ndim - 1)), log_scale
+
+
+def assert_same(actual, expected, condition, dtype="float64", shift=0.0, size=None):
+    """Compare vectors of any scale, relative to the largest of the batch.
+
+    Parameters
+    ----------
+    actual, expected : MPS, cores, dense array (batch, n), or what :func:`unit_vectors` returns
+    condition : float
+        One of the tolerances above.
+    shift : float or array (batch,)
+        ``actual`` is expected to be larger by a factor of exp(shift).
+    size : float, optional
+        What the rounding is relative to, in the log scale of ``expected``; by default its norm.
+    """
+    (a, log_a), (b, log_b) = (
+        x if isinstance(x, tuple) and np.ndim(x[1]) == 1 else unit_vectors(x)
+        for x in (actual, expected)
+    )
+    log_a = log_a - shift
+    top = max(log_a.max(), log_b.max())
+    if np.isneginf(top):
+        return  # both are zero
+    assert np.isfinite(top), "an entry is not finite"
+    a, b = (x * np.exp(log - top)[:, None] for x, log in ((a, log_a), (b, log_b)))
+    scale = None if size is None else size * np.exp(log_b.max() - top)
+    if dtype in ("float32", "complex64"):  # worked on in double precision inside
+        condition = max(ROUNDING, condition**0.5)
+    assert_close(a, b, dtype, condition, scale)
 
 
 def random_operator(out_dims, in_dims, bond_dim, seed, dtype="float64"):

@@ -2,17 +2,13 @@
 
 from functools import reduce
 
-import cupy_standin
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import KINDS, Chain, assert_close, chains, dense, insert_gauges, mps, pad_bonds
+from laws import KINDS, Chain, assert_close, chains, dense, mps
 
 import ftnn
-from ftnn.arrays.backend import convert
-from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])
 dtypes = st.sampled_from(["float32", "float64", "complex64", "complex128"])
@@ -54,58 +50,11 @@ def test_law_4_coarsening_equals_a_dense_matrix(problem, backend, dtype):
     assert_close(dense(found), expected, dtype, scale=scale)
 
 
-@given(problems(kinds=("generic",)), backends)
-def test_laws_2_and_3_gauge_and_padding_change_nothing(problem, backend):
-    chain, layer = problem
-    layer.to(backend)
-    cores = chain.cores()
-    plain = dense(layer(mps(cores, backend)))
-    for other in (insert_gauges(cores, 1), pad_bonds(cores)):
-        found = dense(layer(mps(other, backend)))
-        assert_close(found, plain, condition=1e6, scale=1 + np.linalg.norm(plain))
-
-
-@given(problems(), backends)
-def test_law_1_batched_is_stacked(problem, backend):
-    chain, layer = problem
-    layer.to(backend)
-    cores = chain.cores()
-    together = dense(layer(mps(cores, backend)))
-    for n in range(chain.batch):
-        alone = dense(layer(mps([core[n : n + 1] for core in cores], backend)))
-        assert_close(together[n : n + 1], alone, scale=1e-30 + np.linalg.norm(alone))
-
-
 @given(problems())
 def test_blocks_start_with_the_norm_that_keeps_the_mean_square(problem):
     _, layer = problem
     for matrix, out in zip(matrices(layer), layer.out_dims, strict=True):
         np.testing.assert_allclose(np.linalg.norm(matrix) ** 2, out, rtol=1e-10)
-
-
-def test_law_6_the_path_of_cupy():
-    chain = Chain(3, (2, 3) * 3, (2, 3, 4, 3, 2), "generic", 0)
-    layer = ftnn.Coarsen(chain.dims, (3, 2, 3), 4)
-    expected = dense(layer(chain.mps()))
-    with cupy_standin.installed():
-        x = ftnn.MPS([convert(core, "cupy") for core in chain.cores()])
-        there = layer.to("cupy")(x)
-        assert type(there.cores[0]).__module__ == "cupy"
-        assert_close(dense(there), expected)
-
-
-@pytest.mark.parametrize("bonds", [(1, 1, 1), (2, 3, 2)])
-def test_law_7_gradients_equal_finite_differences(bonds):
-    module = TorchModule(ftnn.Coarsen((2, 3, 2, 2), (2, 3), 3))
-    chain = Chain(2, (2, 3, 2, 2), bonds, "generic", 0)
-    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
-    names = list(module.model.params)
-
-    def apply(a, b, c, d, *params):
-        module.model.params |= dict(zip(names, params, strict=True))
-        return module.model.apply((a, b, c, d))
-
-    assert torch.autograd.gradcheck(apply, (*cores, *module.parameters()))
 
 
 def test_networks_of_patches_are_calibrated_saved_and_loaded(tmp_path):

@@ -2,7 +2,6 @@
 
 from functools import reduce
 
-import cupy_standin
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from laws import Chain, assert_close, chains, dense, insert_gauges, mps
 
 import ftnn
-from ftnn.arrays.backend import convert, to_numpy
+from ftnn.arrays.backend import to_numpy
 from ftnn.nonlinear import Dropout, FeatureMap
 from ftnn.nonlinear.feature_map import coordinates
 from ftnn.training.module import TorchModule
@@ -84,29 +83,6 @@ def test_law_2_factors_between_the_sites_change_nothing(problem, backend, seed):
     assert_close(doubled, 2.0 * plain, condition=1e4, scale=np.abs(plain).max())
 
 
-@given(problems(), backends)
-def test_law_1_batched_is_stacked(problem, backend):
-    layer, x = problem
-    layer.to(backend)
-    together = dense(layer(product(x, backend)))
-    for n in range(x.shape[1]):
-        alone = dense(layer(product(x[:, n : n + 1], backend)))
-        assert_close(together[n : n + 1], alone, scale=np.abs(alone).max())
-
-
-def test_law_6_the_path_of_cupy():
-    rng = np.random.default_rng(0)
-    layer = feature_map(4, 3, 3, rng, hidden=5)
-    x = rng.standard_normal((3, 2, 4)) + 1.0
-    expected = dense(layer(product(x)))
-    with cupy_standin.installed():
-        there = layer.to("cupy")(ftnn.MPS([convert(c, "cupy") for c in product(x).cores]))
-        assert type(there.cores[0]).__module__ == "cupy"
-        assert_close(dense(there), expected)
-        drop = Dropout(0.5).train()(there)
-        assert set(np.round(to_numpy(drop.cores[1] / there.cores[1]).ravel(), 9)) <= {0.0, 1.0, 2.0}
-
-
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-16, 1.0, 1e8])
 @pytest.mark.parametrize("constant", [0.0, 1e-30, 1e-4, 1.0, -1.0])
 def test_law_7_gradients_are_finite_for_every_input(scale, constant):
@@ -121,20 +97,6 @@ def test_law_7_gradients_are_finite_for_every_input(scale, constant):
     sum(o.sum() for o in out).backward()
     for tensor in (*cores, *module.parameters()):
         assert bool(torch.isfinite(tensor.grad).all())
-
-
-def test_law_7_gradients_equal_finite_differences():
-    rng = np.random.default_rng(1)
-    module = TorchModule(feature_map(3, 3, 2, rng, hidden=4, fn="tanh"))
-    x = rng.standard_normal((2, 2, 3)) + 1.5
-    cores = [torch.from_numpy(c).requires_grad_() for c in product(x).cores]
-    names = list(module.model.params)
-
-    def apply(a, b, *params):
-        module.model.params |= dict(zip(names, params, strict=True))
-        return module.model.apply((a, b))
-
-    assert torch.autograd.gradcheck(apply, (*cores, *module.parameters()))
 
 
 @given(st.floats(1e-3, 300.0), st.floats(-2.0, 2.0).filter(lambda a: abs(a) > 1e-6))

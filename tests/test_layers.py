@@ -12,16 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import (
-    KINDS,
-    OTHERS,
     Chain,
     assert_close,
     chains,
     dense,
     dense_operator,
-    insert_gauges,
     mps,
-    pad_bonds,
 )
 
 import ftnn
@@ -76,38 +72,6 @@ def run(layer, cores, backend):
     layer.to(backend)
     out = layer(mps(cores, backend))
     return dense(out) if isinstance(out, ftnn.MPS) else np.asarray(out)
-
-
-LAYERS = ("linear", "norm", "residual", "kan", "readout", "expectation", "whole")
-layer_kinds = st.sampled_from(LAYERS)
-
-
-@given(chains(max_sites=4, kinds=("generic", "padded", "product")), layer_kinds, backends)
-def test_law_1_batched_is_stacked(chain, kind, backend):
-    layer = with_bias(network(chain.dims, kind))
-    cores = chain.cores()
-    together = run(layer, cores, backend)
-    for n in range(chain.batch):
-        alone = run(layer, [core[n : n + 1] for core in cores], backend)
-        assert_close(together[n : n + 1], alone, condition=1e7, scale=1 + np.linalg.norm(alone))
-
-
-@given(chains(max_sites=4, kinds=("generic",)), layer_kinds, backends)
-def test_law_2_gauge(chain, kind, backend):
-    layer = with_bias(network(chain.dims, kind))
-    cores = chain.cores()
-    plain = run(layer, cores, backend)
-    gauged = run(layer, insert_gauges(cores, 1), backend)
-    assert_close(gauged, plain, condition=1e8, scale=1 + np.linalg.norm(plain))
-
-
-@given(chains(max_sites=4, kinds=KINDS), layer_kinds, backends)
-def test_law_3_zero_padding(chain, kind, backend):
-    layer = with_bias(network(chain.dims, kind))
-    cores = chain.cores()
-    plain = run(layer, cores, backend)
-    padded = run(layer, pad_bonds(cores), backend)
-    assert_close(padded, plain, condition=1e7, scale=1 + np.linalg.norm(plain))
 
 
 @given(chains(max_sites=4), st.booleans())
@@ -227,59 +191,6 @@ def test_law_4_residual_equals_dense(chain, seed, backend):
     expected = dense(chain.mps()) + inside
     got = run(layer, chain.cores(), backend)
     assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(expected))
-
-
-@given(chains(max_sites=4, kinds=("generic", "product")), layer_kinds)
-def test_law_6_backends_agree(chain, kind):
-    layer = with_bias(network(chain.dims, kind))
-    a = run(layer, chain.cores(), "numpy")
-    for backend in OTHERS:
-        b = run(layer, chain.cores(), backend)
-        assert_close(b, a, condition=1e7, scale=1 + np.linalg.norm(a))
-
-
-@given(chains(max_sites=5, kinds=KINDS), layer_kinds, st.sampled_from(["float32", "float64"]))
-def test_law_7_gradients_are_finite_for_every_input(chain, kind, dtype):
-    module = TorchModule(network(chain.dims, kind), dtype)
-    cores = [torch.from_numpy(core.astype(dtype)).requires_grad_() for core in chain.cores()]
-    out = module.apply_cores(tuple(cores))
-    out = out if isinstance(out, tuple) else (out,)
-    loss = sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() for o in out)
-    loss.backward()
-    for tensor in (*cores, *module.parameters()):
-        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("state", KINDS)
-def test_law_7_outputs_and_gradients_of_every_kind_of_state_are_finite(kind, state):
-    chain = Chain(3, (2, 3, 2), (3, 3), state, 1)
-    module = TorchModule(network(chain.dims, kind))
-    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
-    out = module.apply_cores(tuple(cores))
-    out = out if isinstance(out, tuple) else (out,)
-    assert all(bool(torch.isfinite(o).all()) for o in out)
-    sum(o.square().sum() for o in out).backward()
-    for tensor in (*cores, *module.parameters()):
-        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_law_7_gradients_equal_finite_differences(kind):
-    chain = Chain(3, (3, 2, 3, 2), (3, 3, 2), "generic", 4)
-    module = TorchModule(with_bias(network(chain.dims, kind)))
-    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
-    inputs = (*cores, *module.parameters())
-
-    def apply(*arrays):
-        names = [name for name, _ in module.named_parameters()]
-        replaced = dict(zip(names, arrays[len(cores) :], strict=True))
-        for slots in (module._param_slots,):
-            for store, key, name in slots:
-                store[key] = replaced[name]
-        return module.model.apply(arrays[: len(cores)])
-
-    assert torch.autograd.gradcheck(apply, inputs, atol=1e-6, rtol=1e-4)
 
 
 def test_a_network_with_enough_bond_equals_the_dense_torch_network():

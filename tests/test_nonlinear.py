@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from catalogue import trained
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import (
@@ -16,11 +17,8 @@ from laws import (
     chains,
     dense,
     dense_operator,
-    insert_gauges,
     mps,
-    pad_bonds,
 )
-from nonlinear_layers import LAYERS, trained
 
 import ftnn
 from ftnn.arrays.backend import convert, to_numpy
@@ -43,85 +41,10 @@ from ftnn.nonlinear.functions import FUNCTIONS, scaled_entries
 from ftnn.training.module import TorchModule
 
 backends = st.sampled_from(["numpy", "torch"])
-kinds = st.sampled_from(sorted(LAYERS))
 
 
 def run(layer, cores, backend):
     return dense(layer.to(backend)(mps(cores, backend)))
-
-
-@given(chains(max_sites=4, kinds=("generic", "padded")), kinds, backends)
-def test_law_1_batched_is_stacked(chain, kind, backend):
-    layer = LAYERS[kind](chain.dims)
-    cores = chain.cores()
-    together = run(layer, cores, backend)
-    for n in range(chain.batch):
-        alone = run(layer, [core[n : n + 1] for core in cores], backend)
-        assert_close(together[n : n + 1], alone, condition=1e8, scale=1 + np.linalg.norm(alone))
-
-
-@given(chains(max_sites=4, kinds=("generic",)), kinds, backends)
-def test_law_2_gauge(chain, kind, backend):
-    layer = LAYERS[kind](chain.dims)
-    plain = run(layer, chain.cores(), backend)
-    gauged = run(layer, insert_gauges(chain.cores(), 1), backend)
-    assert_close(gauged, plain, condition=1e9, scale=1 + np.linalg.norm(plain))
-
-
-@given(chains(max_sites=4), kinds, backends)
-def test_law_3_zero_padding(chain, kind, backend):
-    layer = LAYERS[kind](chain.dims)
-    plain = run(layer, chain.cores(), backend)
-    padded = run(layer, pad_bonds(chain.cores()), backend)
-    assert_close(padded, plain, condition=1e8, scale=1 + np.linalg.norm(plain))
-
-
-@given(chains(max_sites=4, kinds=("generic", "product")), kinds)
-def test_law_6_backends_agree(chain, kind):
-    layer = LAYERS[kind](chain.dims)
-    a = run(layer, chain.cores(), "numpy")
-    for backend in OTHERS:
-        b = run(layer, chain.cores(), backend)
-        assert_close(b, a, condition=1e8, scale=1 + np.linalg.norm(a))
-
-
-@given(chains(max_sites=5), kinds, st.sampled_from(["float32", "float64"]))
-def test_law_7_gradients_are_finite_for_every_input(chain, kind, dtype):
-    module = TorchModule(LAYERS[kind](chain.dims), dtype)
-    cores = [torch.from_numpy(core.astype(dtype)).requires_grad_() for core in chain.cores()]
-    out = module.apply_cores(tuple(cores))
-    assert all(bool(torch.isfinite(o).all()) for o in out)
-    sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() for o in out).backward()
-    for tensor in (*cores, *module.parameters()):
-        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("state", KINDS)
-def test_law_7_every_kind_of_state(kind, state):
-    chain = Chain(3, (2, 3, 2), (3, 3), state, 1)
-    module = TorchModule(LAYERS[kind](chain.dims))
-    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
-    out = module.apply_cores(tuple(cores))
-    assert all(bool(torch.isfinite(o).all()) for o in out)
-    sum(o.square().sum() for o in out).backward()
-    for tensor in (*cores, *module.parameters()):
-        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize(("scale", "L"), [(1e-16, 3), (1e8, 3), (1e-17, 12)])
-def test_law_7_tiny_and_huge_vectors(kind, scale, L):
-    """In single precision; norms under- or overflow that, and squared ones any precision."""
-    chain = Chain(3, (2,) * L, (2,) * (L - 1), "generic", 1)
-    module = TorchModule(LAYERS[kind](chain.dims), "float32")
-    cores = [torch.from_numpy((scale * core).astype("float32")) for core in chain.cores()]
-    cores = [core.requires_grad_() for core in cores]
-    out = module.apply_cores(tuple(cores))
-    assert all(bool(torch.isfinite(o).all()) for o in out)
-    sum(o.sum() for o in out).backward()
-    for tensor in (*cores, *module.parameters()):
-        assert tensor.grad is None or bool(torch.isfinite(tensor.grad).all())
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -137,41 +60,6 @@ def test_norms_see_vectors_of_any_scale(scale, backend):
         layer.to(backend, "float32")
         expected = to_numpy(layer(x).to_dense())
         assert_close(layer(scaled).to_dense(), expected, "float32", 1e3)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_law_7_gradients_equal_finite_differences(kind):
-    chain = Chain(2, (3, 2, 2), (3, 2), "generic", 4)
-    module = TorchModule(LAYERS[kind](chain.dims))
-    cores = [torch.from_numpy(core).requires_grad_() for core in chain.cores()]
-    weights = None
-
-    def apply(*arrays):
-        nonlocal weights
-        for (store, key, _), array in zip(module._param_slots, arrays[3:], strict=True):
-            store[key] = array
-        out = module.model.apply(arrays[:3])
-        if weights is None:
-            generator = torch.Generator().manual_seed(0)
-            weights = [torch.randn(o.shape, generator=generator, dtype=o.dtype) for o in out]
-        return sum((o * w).sum() for o, w in zip(out, weights, strict=True))
-
-    inputs = (*cores, *module.parameters())
-    assert torch.autograd.gradcheck(apply, inputs, atol=1e-5, rtol=1e-3)
-
-
-@pytest.mark.parametrize("kind", sorted({*LAYERS} - {"svd-gauge", "tanh-svd", "polynomial"}))
-def test_law_9_a_thousand_sites_in_single_precision(kind):
-    dims = (2,) * 1000
-    chain = Chain(2, dims, (2,) * 999, "generic", 0)
-    x = mps([core * 1.7 for core in chain.cores("float32")])
-    layer = LAYERS[kind](dims).to("numpy", "float32")
-    if kind in ("elementwise", "bilinear"):  # products of the entries themselves, 1e-200 here
-        x = ftnn.nonlinear.RMSNorm()(x)
-        layer = Elementwise("tanh", 2) if kind == "elementwise" else layer
-    first, again = layer(x), layer(x)
-    assert all(np.isfinite(core).all() for core in first.cores)
-    assert all((a == b).all() for a, b in zip(first.cores, again.cores, strict=True))
 
 
 # ---- dense references ----------------------------------------------------------------------------
@@ -654,15 +542,6 @@ def test_running_statistics_live_in_the_torch_module():
 
 
 # ---- saving, bad input ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_every_layer_is_saved_and_loaded(kind, tmp_path):
-    dims = (2, 3, 2)
-    layer = LAYERS[kind](dims)
-    x = Chain(3, dims, (2, 3), "generic", 0).mps()
-    ftnn.save(layer, tmp_path / "layer.safetensors")
-    assert_close(dense(ftnn.load(tmp_path / "layer.safetensors")(x)), dense(layer(x)), condition=1)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def spread(cores: list[Array], log_scale: Array) -> tuple[Array, ...]:
     L = len(cores)
     factor = as_dtype_of(do("exp", log_scale / L), cores[0])
     # the rounding of the factor would be repeated L times: the first core makes up for it
-    rest = as_dtype_of(do("exp", log_scale - L * log(factor)), cores[0])
+    live = do("where", factor != 0, factor, do("ones_like", factor))  # of a zero vector it is zero
+    rest = as_dtype_of(do("exp", log_scale - L * log(live)), cores[0])
     factor = factor[:, None, None, None]
     return (cores[0] * (factor * rest[:, None, None, None]), *(c * factor for c in cores[1:]))

@@ -94,9 +94,9 @@ def absorb_sites(
         scales.append(scale)
         if tops is not None:
             scales.append(do("broadcast_to", _beside(tops[k], scale), scale.shape))
-            if n + 1 < len(sites):
-                scale = scale * _beside(tops[sites[n + 1]], scale)
         env = env / scale
+        if tops is not None and n + 1 < len(sites):  # one by one: their product may overflow
+            env = env / _beside(tops[sites[n + 1]], scale)
     return Environment(env, sum_over(_logarithms(edge, scales), (1,)))
 
 

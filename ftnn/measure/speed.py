@@ -1,21 +1,15 @@
 """How fast a model trains here, and how far it is from the time of its matrix products alone."""
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from ..arrays.backend import convert, synchronize
+from ..arrays.backend import convert
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from ..training.module import TorchModule
 from .floor import Floor, flops, products
-
-ROUNDS = 5
-SECONDS = 0.3
-"""A round lasts about that long."""
+from .timing import Timer, by_turns, training_step
 
 
 @dataclass(frozen=True)
@@ -74,37 +68,15 @@ def training_speed(model: Layer, cores: Cores, device: str = "cpu") -> Speed:
     """
     module = TorchModule(model, "float32", device).train()
     inputs = tuple(convert(core, "torch", "float32", device) for core in cores)
-    optimizer = torch.optim.AdamW(module.parameters(), 1e-5)
 
-    def step() -> None:
-        with torch.enable_grad():
-            optimizer.zero_grad()
-            output = module.apply_cores(inputs)
-            parts = output if isinstance(output, tuple) else (output,)
-            sum(part.square().mean() for part in parts).backward()
-            optimizer.step()
+    def loss() -> torch.Tensor:
+        output = module.apply_cores(inputs)
+        parts = output if isinstance(output, tuple) else (output,)
+        return torch.stack([part.square().mean() for part in parts]).sum()
 
-    found = products(step)
+    step = training_step(module.parameters(), loss)
+    counts = products(step)
     place = f"torch-{device}"
-    floor = Floor(found, place)
-    seconds = median_seconds(step, place)
-    least = statistics.median(floor.seconds() for _ in range(3))
-    return Speed(len(inputs[0]), torch.get_num_threads(), seconds, least, flops(found))
-
-
-def median_seconds(step: Callable[[], None], place: str, rounds: int = ROUNDS) -> float:
-    """Median time of a step over rounds of about a third of a second, after a first one."""
-    step()
-    synchronize(place)
-    begin = time.perf_counter()
-    step()
-    synchronize(place)
-    count = max(1, round(SECONDS / (time.perf_counter() - begin)))
-    found = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        for _ in range(count):
-            step()
-        synchronize(place)
-        found.append((time.perf_counter() - begin) / count)
-    return statistics.median(found)
+    times = by_turns({"step": Timer(step, place), "floor": Floor(counts, place)})
+    threads = torch.get_num_threads()
+    return Speed(len(inputs[0]), threads, times["step"], times["floor"], flops(counts))

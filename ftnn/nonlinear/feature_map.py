@@ -7,8 +7,7 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import concat, stack, sum_over
-from ..arrays.scales import safe_norm
+from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
 from ..chains.states import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
@@ -140,8 +139,9 @@ def coordinates(x: Array) -> tuple[Array, Array]:
     coordinates : array (sites, batch, phys - 1)
         Zero for a zero vector.
     """
-    norm = safe_norm(x, (2,))[:, :, None]
-    u = x / do("where", norm > 0, norm, do("ones_like", norm))
+    # the coordinates do not depend on the scale; the largest entry squares nothing, as a norm would
+    top = largest(do("abs", stop_gradient(x)), 2)  # (sites, batch, 1)
+    u = x / do("where", top > 0, top, do("ones_like", top))
     a, v = u[..., :1], u[..., 1:]
     square = a * a + FAR**2 * sum_over(v * v, (2,))[:, :, None]
     square = do("where", square > 0, square, do("ones_like", square))

@@ -1,28 +1,14 @@
-"""What the scripts of the experiments' pages share: runs by the command line, tables, pictures."""
+"""What the scripts that write pages share: folders, tables, lines of the README, pictures."""
 
-import json
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs"
 DOCS = ROOT / "docs"
-
-
-def trained(folder: Path, experiment: str, *options: str) -> dict:
-    """Train into a folder, unless a complete run is there already, and return its summary."""
-    summary = folder / "summary.json"
-    if not summary.is_file() or "experiment" not in json.loads(summary.read_text()):
-        command = [sys.executable, "-m", "ftnn", "train"]
-        started = (folder / "checkpoint.json").is_file()
-        command += ["--resume", str(folder)] if started else [experiment, "--out", str(folder)]
-        subprocess.run([*command, *([] if started else options)], check=True, cwd=ROOT)
-    return json.loads(summary.read_text())
 
 
 def spread(values: Sequence[float], spec: str = ".2f", unit: str = "") -> str:

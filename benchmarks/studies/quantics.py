@@ -1,48 +1,46 @@
 """The tables and the pictures of docs/quantics.md.
 
-`python benchmarks/quantics.py` trains every row with three seeds (complete runs in runs/quantics
-are kept), each test set read once a run; carries models over to finer grids; times steps; and
-writes docs/quantics-table.md, docs/quantics-cost.md and pictures to docs/images.
+`python benchmarks/studies/quantics.py` trains every row with three seeds (complete runs in
+runs/quantics are kept), each test set read once a run; carries models over to finer grids; times
+steps; and writes docs/quantics-table.md, docs/quantics-cost.md and pictures to docs/images.
 """
 
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ftnn.experiments.base import Config
 
 import ftnn
-from benchmarks.experiments import (
-    DOCS,
-    RUNS,
-    copy_picture,
-    spread,
-    trained,
-    write_readme,
-    write_table,
-)
+from benchmarks.pages import DOCS, RUNS, copy_picture, spread, write_readme, write_table
+from benchmarks.studies.runs import trained
 from ftnn.chains.distance import relative_squares
-from ftnn.experiments import burgers, get_experiment, quantics
+from ftnn.experiments import get_experiment
+from ftnn.experiments.burgers import data as burgers
+from ftnn.experiments.quantics import data as quantics
+from ftnn.layers.surgery import prolong
 from ftnn.measure.memory import keep_freed_memory
+from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
+from ftnn.training.options import changed
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"
-BATCH, STEPS, ROUNDS = 32, 7, 3
+BATCH, ROUNDS = 32, 5
 SITES = (10, 15, 20, 25, 30, 35, 40)
-SECOND = ("--fine-epochs", "0", "--epochs", "15", "--lr", "1e-3")  # stage of `ftnn train burgers`
+SECOND = {"fine_epochs": 0, "epochs": 15, "lr": 1e-3}  # stage of `ftnn train burgers`
 
 
 def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
     """Mean relative error on the test functions."""
-    data = get_experiment(experiment).load(Config(sites=sites))
+    chosen = get_experiment(experiment)
+    data = chosen.load(changed(chosen.tuned_options(), {"sites": sites}))
     found = model.to("torch", "float64").apply(_tensors(data.test_inputs))
     return float(relative_squares(found, _tensors(data.test_targets)).clamp(min=0).sqrt().mean())
 
@@ -53,7 +51,7 @@ def carried_over(folder: str, experiment: str, sites: int) -> list[float]:
     for seed in SEEDS:
         model = ftnn.load(HOME / f"{folder}-{seed}" / "model.safetensors")
         with torch.no_grad():
-            errors.append(test_error(quantics.prolong(model, sites), experiment, sites))
+            errors.append(test_error(prolong(model, sites), experiment, sites))
     return errors
 
 
@@ -83,24 +81,19 @@ def readme_line() -> str:
     )
 
 
-def step_seconds(sites: int) -> float:
-    """Median time of a training step for the heat equation: forward, backward, update."""
+def step_of(sites: int) -> Callable[[], None]:
+    """Training step for the heat equation: forward, backward, update."""
     experiment = get_experiment("quantics")
-    config = Config(**{**experiment.defaults.to_dict(), "sites": sites, "limit": BATCH})
-    data = experiment.load(config)
-    _, model = experiment.build(config, data)
+    options = changed(experiment.tuned_options(), {"sites": sites, "limit": BATCH})
+    data = experiment.load(options)
+    _, model = experiment.build(options, data)
     module = TorchModule(model, "float64")
-    optimizer = torch.optim.Adam(module.parameters())
     inputs, targets = _tensors(data.train_inputs), _tensors(data.train_targets)
-    times = []
-    for _ in range(STEPS + 1):
-        begun = time.perf_counter()
-        loss = relative_squares(module.apply_cores(inputs), targets).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times[1:]))
+
+    def loss() -> torch.Tensor:
+        return relative_squares(module.apply_cores(inputs), targets).mean()
+
+    return training_step(module.parameters(), loss, lr=1e-3)
 
 
 def draw_cost(seconds: list[float]) -> None:
@@ -134,17 +127,17 @@ def main() -> None:
     heads = ["equation", "trained on", "tested on", "relative error", "largest", "parameters"]
     lines = []
     for equation, experiment, stem, sites, more, start in (
-        ("heat", "quantics", "heat", 20, (), ""),
-        ("heat", "quantics", "heat30", 30, (), ""),
-        ("Burgers", "burgers", "burgers10", 10, (), ""),
+        ("heat", "quantics", "heat", 20, {}, ""),
+        ("heat", "quantics", "heat30", 30, {}, ""),
+        ("Burgers", "burgers", "burgers10", 10, {"fine_epochs": 0}, ""),
         ("Burgers", "burgers", "burgers20", 20, SECOND, "burgers10"),
     ):
         runs = []
         for seed in SEEDS:
-            options = ["--seed", str(seed), "--sites", str(sites), *more]
+            changes = {"seed": seed, "sites": sites} | more
             if start:
-                options += ["--start", str(HOME / f"{start}-{seed}")]
-            runs.append(trained(HOME / f"{stem}-{seed}", experiment, *options))
+                changes["start"] = str(HOME / f"{start}-{seed}")
+            runs.append(trained(HOME / f"{stem}-{seed}", experiment, **changes))
         worst = max(run["largest_error"] for run in runs)
         grid = f"2^{sites}"
         grids = f"2^10, then {grid}" if start else grid
@@ -163,8 +156,8 @@ def main() -> None:
     for stem in ("heat", "burgers20"):
         copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
         copy_picture(HOME / f"{stem}-0" / "network.png", f"{stem}-network.png")
-    rounds = [[step_seconds(sites) for sites in SITES] for _ in range(ROUNDS)]
-    seconds = np.median(rounds, axis=0).tolist()
+    timers = {str(sites): Timer(step_of(sites)) for sites in SITES}
+    seconds = list(by_turns(timers, ROUNDS).values())
     draw_cost(seconds)
     write_table(
         "quantics-cost",

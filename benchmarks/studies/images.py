@@ -1,10 +1,10 @@
 """The table and the picture of docs/images.md.
 
-`python benchmarks/images.py train` trains every row with three seeds on one thread (complete runs
-in runs/ are kept; `--rows` picks some, so that two processes can share the work), `... time`
-measures a training step of each on a quiet machine, and `... report` writes docs/images-table.md,
-docs/images-ablation.md, the README and docs/images/images.png. A test set is read once a run. The
-row of tltorch needs `pip install tensorly-torch tensorly`.
+`python benchmarks/studies/images.py train` trains every row with three seeds on one thread
+(complete runs in runs/ are kept; `--rows` picks some, so that two processes can share the work),
+`... time` measures a training step of each on a quiet machine, and `... report` writes
+docs/images-table.md, docs/images-ablation.md, the README and docs/images/images.png. A test set
+is read once a run. The row of tltorch needs `pip install tensorly-torch tensorly`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,25 +23,27 @@ import torch
 from torch import nn
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ftnn.experiments.base import Config
-from ftnn.experiments.data import load_fashion_mnist
 
 import ftnn
-from benchmarks.experiments import DOCS, RUNS, spread, trained, write_readme, write_table
+from benchmarks.pages import DOCS, RUNS, spread, write_readme, write_table
+from benchmarks.studies.runs import trained
 from ftnn.encoding import ProductEncoder
 from ftnn.experiments import get_experiment
-from ftnn.experiments.fashion_mnist import mirrored
+from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
+from ftnn.experiments.fashion_mnist.model import mirrored
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
+from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
+from ftnn.training.options import changed
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)
 RATES = (1e-3, 4e-3)  # a baseline takes the better by validation loss, with the first seed
-BUDGET: Config = get_experiment("fashion-mnist").defaults
+BUDGET = get_experiment("fashion-mnist").tuned_options()
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,17 @@ class Row:
     Attributes
     ----------
     title : str
-    experiment, options : str, tuple of str
-        As on the command line; the experiment is empty for a baseline.
+    experiment : str
+        Empty for a baseline.
     changes : dict
-        The options as fields of :class:`Config`.
+        Options that differ from the tuned ones.
     build : callable, optional
         Maps a seed and training images to a module from images (batch, 28, 28) to logits.
     """
 
     title: str
     experiment: str = ""
-    options: tuple[str, ...] = ()
-    changes: tuple[tuple[str, object], ...] = ()
+    changes: dict[str, object] = field(default_factory=dict)
     build: Callable[[int, np.ndarray], nn.Module] | None = None
 
 
@@ -131,7 +132,7 @@ def _with_functions(layers) -> list[nn.Module]:
     first, *rest = layers
     found = [first]
     for layer in rest:
-        found += [nn.ReLU(), nn.Dropout(BUDGET.dropout), layer]
+        found += [nn.ReLU(), nn.Dropout(BUDGET.network.dropout), layer]
     return found
 
 
@@ -141,14 +142,11 @@ ROWS = {
     "tt": Row("TT layers 784-512-512-10, dense activations (tltorch)", build=tt_layers),
     "mps": Row("MPS classifier of 49 patches", build=MPSClassifier),
     "quantics": Row("quantics states, one layer with KAN", "fashion-mnist-quantics"),
-    "no-layer": Row(
-        "features, coarsening, no layer", "fashion-mnist", ("--depth", "0"), (("depth", 0),)
-    ),
+    "no-layer": Row("features, coarsening, no layer", "fashion-mnist", {"depth": 0}),
     "no-kan": Row(
         "two layers, no KAN",
         "fashion-mnist",
-        ("--nonlinearity", "none"),
-        (("nonlinearity", "none"),),
+        {"nonlinearity": "none"},
     ),
     "two-layers": Row("**two layers with KAN** (`ftnn train fashion-mnist`)", "fashion-mnist"),
 }
@@ -164,7 +162,7 @@ def baseline(name: str, seed: int, lr: float) -> tuple[dict, nn.Module]:
     """Train a baseline as the experiment is trained, and validate it; no test image is seen."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    config, data = BUDGET, load_fashion_mnist(None, seed)
+    config, data = BUDGET.train, load_fashion_mnist(None, seed)
     images, labels = data.train_inputs, torch.from_numpy(data.train_targets)
     model = ROWS[name].build(seed, images)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=config.weight_decay)
@@ -215,8 +213,7 @@ def run(name: str, seed: int) -> dict:
     """Result of a row and a seed, trained unless it is there."""
     row = ROWS[name]
     if row.experiment:
-        options = ("--seed", str(seed), "--threads", "1", "--quiet", *row.options)
-        return trained(folder(name, seed), row.experiment, *options)
+        return trained(folder(name, seed), row.experiment, seed=seed, threads=1, **row.changes)
     file = HOME / f"{name}-{seed}.json"
     if file.is_file():
         return json.loads(file.read_text())
@@ -233,30 +230,25 @@ def run(name: str, seed: int) -> dict:
 def folder(name: str, seed: int) -> Path:
     """Where a run of a shipped experiment is; those without options are the README's figures."""
     row = ROWS[name]
-    return HOME / f"{name}-{seed}" if row.options else RUNS / "figures" / f"{row.experiment}-{seed}"
+    return HOME / f"{name}-{seed}" if row.changes else RUNS / "figures" / f"{row.experiment}-{seed}"
 
 
 # ---- speed and memory ----------------------------------------------------------------------------
 
 
-def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
+def times(names: list[str], rounds: int = 5) -> None:
     """Samples a second of training steps, from images to updated weights, by turns; memory."""
     data = load_fashion_mnist(None, 0)
     works = {name: _step(name, data) for name in names}
-    found: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in names}
     memory = {name: (kept_bytes(*work[:2]), peak_bytes(work[0])) for name, work in works.items()}
-    for n in range(rounds + 1):
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            for name, (step, _, batch_size) in works.items():
-                begin = time.perf_counter()
-                for _ in range(steps):
-                    step()
-                if n:
-                    rate = steps * batch_size / (time.perf_counter() - begin)
-                    found[name][threads].append(rate)
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        seconds = by_turns({name: Timer(work[0]) for name, work in works.items()}, rounds)
+        for name, one in seconds.items():
+            found[name][str(threads)] = works[name][2] / one
     for name in names:
-        speeds = {str(t): statistics.median(rates) for t, rates in found[name].items()}
+        speeds = found[name]
         kept, peak = memory[name]
         result = {"samples_per_s": speeds, "activation_bytes": kept, "peak_bytes": peak}
         write_json(HOME / f"{name}-time.json", result)
@@ -265,7 +257,7 @@ def times(names: list[str], rounds: int = 5, steps: int = 8) -> None:
 
 
 def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]:
-    row, config = ROWS[name], BUDGET
+    row, options = ROWS[name], BUDGET
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     if row.build is not None:
@@ -273,8 +265,8 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
         forward = lambda images: model(torch.from_numpy(images))  # noqa: E731
     else:
         experiment = get_experiment(row.experiment)
-        config = replace(experiment.defaults, **dict(row.changes))
-        encoder, network = experiment.build(config, data)
+        options = changed(experiment.tuned_options(), row.changes)
+        encoder, network = experiment.build(options, data)
         model = TorchModule(network, "float32")
 
         def forward(images: np.ndarray) -> torch.Tensor:
@@ -282,17 +274,15 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
             return model.apply_cores(cores)
 
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    labels = torch.from_numpy(data.train_targets[: config.batch_size])
-    images = data.train_inputs[: config.batch_size]
+    batch_size = options.train.batch_size
+    labels = torch.from_numpy(data.train_targets[:batch_size])
+    images = data.train_inputs[:batch_size]
 
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(forward(mirrored(images, rng)), labels).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(forward(mirrored(images, rng)), labels)
 
-    return step, list(model.parameters()), config.batch_size
+    step = training_step(model.parameters(), loss, clip_norm=1.0, lr=1e-3)
+    return step, list(model.parameters()), batch_size
 
 
 # ---- report --------------------------------------------------------------------------------------
@@ -304,7 +294,11 @@ def report(names: list[str]) -> None:
     lines = []
     for name, found in runs.items():
         spent = json.loads((HOME / f"{name}-time.json").read_text())
-        batch = get_experiment(ROWS[name].experiment or "fashion-mnist").defaults.batch_size
+        batch = (
+            get_experiment(ROWS[name].experiment or "fashion-mnist")
+            .tuned_options()
+            .train.batch_size
+        )
         speeds = spent["samples_per_s"]
         lines.append(
             [

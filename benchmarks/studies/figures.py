@@ -1,8 +1,8 @@
-"""The figures of the README: every experiment with three seeds, through the command line.
+"""The figures of the README: every experiment with three seeds.
 
-`python benchmarks/figures.py` trains (skipping runs that are complete in runs/figures), evaluates
-each test set once a run, and writes the table to docs/figures.md and to the README, and pictures
-of the first seed to docs/images.
+`python benchmarks/studies/figures.py` trains (skipping runs that are complete in runs/figures),
+evaluates each test set once a run, and writes the table to docs/figures.md and to the README, and
+pictures of the first seed to docs/images.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks import experiments
-from benchmarks.experiments import DOCS, copy_picture, trained, write_readme
+from benchmarks import pages
+from benchmarks.pages import DOCS, copy_picture, write_readme
+from benchmarks.studies.runs import trained
 
-RUNS = experiments.RUNS / "figures"
+RUNS = pages.RUNS / "figures"
 PICTURES = {
     "digits": {},
     "fashion-mnist": {
@@ -32,7 +33,7 @@ PICTURES = {
 
 def train(experiment: str, seed: int) -> dict:
     """Train once, unless the run folder holds a summary already, and return the summary."""
-    return trained(RUNS / f"{experiment}-{seed}", experiment, "--seed", str(seed))
+    return trained(RUNS / f"{experiment}-{seed}", experiment, seed=seed)
 
 
 def row(experiment: str, seeds: list[int]) -> str:

@@ -1,10 +1,10 @@
 """The controlled comparison of docs/nonlinearity.md.
 
-`python benchmarks/nonlinearity.py run` trains every variant on every task with every seed, one
-after another, and keeps each result in runs/nonlinearity; what is there already is skipped, so
-that it goes on where it was stopped. `... time` measures a training step of each variant on a
-quiet machine. `... report` writes the table and the picture into docs/. Only training images are
-used, split into two parts; no test set is read.
+`python benchmarks/studies/nonlinearity.py run` trains every variant on every task with every
+seed, one after another, and keeps each result in runs/nonlinearity; what is there already is
+skipped, so that it goes on where it was stopped. `... time` measures a training step of each
+variant on a quiet machine. `... report` writes the table and the picture into docs/. Only
+training images are used, split into two parts; no test set is read.
 """
 
 import argparse
@@ -23,15 +23,16 @@ import torch
 from rich.console import Console
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from ftnn.experiments.data import load_digits, load_fashion_mnist
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ftnn
 from ftnn.encoding import AmplitudeEncoder, ProductEncoder
+from ftnn.experiments.digits.data import load_digits
+from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
 from ftnn.layers.calibration import update_grids
 from ftnn.layers.layer import Layer
 from ftnn.measure.memory import keep_freed_memory
+from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.nonlinear import (
     KAN,
     CoreNorm,
@@ -45,7 +46,7 @@ from ftnn.nonlinear import (
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training.module import TorchModule
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "runs" / "nonlinearity"
 Dims = tuple[int, ...]
 
@@ -359,15 +360,14 @@ def times(names: list[str], rounds: int = 7) -> None:
     task = fashion()
     batch = tuple(core[: task.batch_size] for core in task.train[0])
     labels = task.train[1][: task.batch_size]
-    modules = {name: TorchModule(network(task, VARIANTS[name], 0)) for name in names}
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for n in range(rounds + 1):
-        for name, module in modules.items():
-            begin = time.perf_counter()
-            loss_of(task, module.apply_cores(batch), labels).backward()
-            if n:
-                found[name].append((time.perf_counter() - begin) / task.batch_size)
-    medians = {name: 1e6 * statistics.median(each) for name, each in found.items()}
+
+    def step(name: str) -> Callable[[], None]:
+        module = TorchModule(network(task, VARIANTS[name], 0))
+        loss = lambda: loss_of(task, module.apply_cores(batch), labels)  # noqa: E731
+        return training_step(module.parameters(), loss)
+
+    seconds = by_turns({name: Timer(step(name)) for name in names}, rounds)
+    medians = {name: 1e6 * one / task.batch_size for name, one in seconds.items()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "times.json").write_text(json.dumps(medians, indent=2) + "\n")
     for name, one in medians.items():
@@ -402,16 +402,11 @@ def costs(rounds: int = 7) -> None:
             states(32, (2,) * 20, 8),
         ),
     }
-    found: dict[str, list[float]] = {name: [] for name in works}
+    for layer, _ in works.values():
+        layer.to("torch", "float32")
     with torch.no_grad():
-        for n in range(rounds + 1):
-            for name, (layer, cores) in works.items():
-                layer.to("torch", "float32")
-                begin = time.perf_counter()
-                layer.apply(cores)
-                if n:
-                    found[name].append(time.perf_counter() - begin)
-    medians = {name: statistics.median(each) for name, each in found.items()}
+        timers = {name: Timer(partial(layer.apply, x)) for name, (layer, x) in works.items()}
+        medians = by_turns(timers, rounds)
     for name, one in medians.items():
         print(f"{name}: {1e3 * one:.1f} ms, {one / medians['Linear']:.2f} of the Linear")
 

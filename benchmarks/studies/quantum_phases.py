@@ -1,6 +1,6 @@
 """The table and the pictures of docs/quantum-phases.md.
 
-`python benchmarks/quantum_phases.py` trains every row with three seeds (complete runs in
+`python benchmarks/studies/quantum_phases.py` trains every row with three seeds (complete runs in
 runs/quantum-phases are kept), each test grid read once a run, and writes
 docs/quantum-phases-table.md and docs/images/phases*.png. `--long` adds the chain of 135 sites,
 whose ground states take an hour to make on two cores.
@@ -9,51 +9,50 @@ whose ground states take an hour to make on two cores.
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 if not __package__:  # run as a script
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ftnn
-from benchmarks.experiments import RUNS, copy_picture, spread, trained, write_readme, write_table
-from ftnn.experiments import get_experiment, run
-from ftnn.experiments.quantum_phases import counted, dress, grid_points, phases
+from benchmarks.pages import RUNS, copy_picture, spread, write_readme, write_table
+from benchmarks.studies.runs import trained
+from ftnn.experiments import get_experiment
+from ftnn.experiments.quantum_phases.data import counted, grid_points, phases
+from ftnn.experiments.quantum_phases.dressing import dress
+from ftnn.training.options import changed
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "quantum-phases"
 ROWS = (
-    # name, its folder, options
-    ("MPO layer, expectation values", "network", ()),
-    ("the same, without dressing", "undressed", ("--no-augment",)),
-    ("no MPO layer", "shallow", ("--depth", "0")),
-    ("two MPO layers", "deep", ("--depth", "2")),
+    # name, its folder, changes of the options
+    ("MPO layer, expectation values", "network", {}),
+    ("the same, without dressing", "undressed", {"augment": False}),
+    ("no MPO layer", "shallow", {"depth": 0}),
+    ("two MPO layers", "deep", {"depth": 2}),
 )
 
 
 def linear_readout(folder: Path, seed: int) -> dict:
     """Train an MPS readout of the states themselves, with data and schedule of the network."""
-    from ftnn.training import TrainConfig, Trainer
+    from ftnn.training import Trainer
     from ftnn.training.files import write_json
 
     result = folder / "result.json"
     if result.is_file():
         return json.loads(result.read_text())
     experiment = get_experiment("quantum-phases")
-    config = replace(experiment.defaults, seed=seed)
-    data = experiment.load(config)
+    options = changed(experiment.tuned_options(), {"seed": seed})
+    data = experiment.load(options)
     readout = ftnn.Readout((2,) * len(data.train_inputs), 2, bond_dim=16, seed=seed)
     model = ftnn.Sequential(ftnn.nonlinear.RMSNorm(), readout)
     ftnn.calibrate(model, tuple(core.astype(np.float64) for core in data.train_inputs))
-    names = TrainConfig.__dataclass_fields__
-    trainer = Trainer(
-        model, None, TrainConfig(**{name: getattr(config, name) for name in names}), folder
-    )
+    trainer = Trainer(model, None, options.train, folder)
     fitted = trainer.fit(data, augment_states=dress, overwrite=True)
     found = trainer.evaluate(data.test_inputs, data.test_targets)
-    points = np.array(grid_points(config.grid))
+    points = np.array(grid_points(options.grid))
     agreed = found.predictions == phases(points)
     summary = {
         "agreement": float(np.mean(agreed[counted(points)])),
@@ -82,11 +81,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true", help="also the chain of 135 sites")
     arguments = parser.parse_args()
-    run.check_torch()
     lines, order = [], {}
-    for name, stem, options in ROWS:
+    for name, stem, changes in ROWS:
         runs = [
-            trained(HOME / f"{stem}-{seed}", "quantum-phases", "--seed", str(seed), *options)
+            trained(HOME / f"{stem}-{seed}", "quantum-phases", seed=seed, **changes)
             for seed in SEEDS
         ]
         lines.append(line(name, 45, runs))
@@ -105,8 +103,7 @@ def main() -> None:
     copy_picture(HOME / "network-0" / "network.png", "phases-network.png")
     if arguments.long:
         runs = [
-            trained(HOME / f"long-{seed}", "quantum-phases", "--seed", str(seed), "--sites", "135")
-            for seed in SEEDS
+            trained(HOME / f"long-{seed}", "quantum-phases", seed=seed, sites=135) for seed in SEEDS
         ]
         lines.append(line("MPO layer, expectation values", 135, runs))
         order[135] = runs[0]["string_order_agreement"]

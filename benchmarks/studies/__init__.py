@@ -1,0 +1,1 @@
+"""Studies: they train for minutes to hours and write pages of the documentation."""

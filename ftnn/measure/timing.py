@@ -1,0 +1,143 @@
+"""Time calls against each other: warmed up, by turns, waiting for the device, medians of rounds."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from ..arrays.backend import synchronize
+
+ROUNDS = 5
+SECONDS = 0.3
+"""A round of a call lasts about that long."""
+
+
+class Timed(Protocol):
+    """What can be timed: a :class:`Timer`, or a :class:`ftnn.measure.floor.Floor`."""
+
+    def seconds(self) -> float:
+        """Time it once."""
+
+
+class Timer:
+    """A call that is repeated often enough to be timed.
+
+    Parameters
+    ----------
+    call : callable
+        Without arguments.
+    place : str
+        Backend and device that is waited for, such as "torch-cpu" or "cupy-cuda".
+    target : float
+        Seconds that a round is to last.
+    warm : bool
+        Call it twice beforehand, and find out how often it fits into a round; otherwise a round
+        is one call.
+
+    Examples
+    --------
+    >>> from ftnn.measure.timing import Timer
+    >>> timer = Timer(lambda: sum(range(1000)), target=0.01)
+    >>> timer.number > 1, timer.seconds() < 0.01
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], object],
+        place: str = "torch-cpu",
+        target: float = SECONDS,
+        warm: bool = True,
+    ):
+        self.call, self.place, self.number = call, place, 1
+        if warm:
+            once = min(self.seconds() for _ in range(2))
+            self.number = max(1, round(target / max(once, 1e-7)))
+
+    def seconds(self) -> float:
+        """Time a round, divided by the number of calls in it."""
+        gc.collect()
+        gc.disable()
+        try:
+            synchronize(self.place)
+            begin = time.perf_counter()
+            for _ in range(self.number):
+                self.call()
+            synchronize(self.place)
+            return (time.perf_counter() - begin) / self.number
+        finally:
+            gc.enable()
+
+
+def by_turns(
+    timed: Mapping[str, Timed],
+    rounds: int = ROUNDS,
+    watch: Callable[[str], object] | None = None,
+) -> dict[str, float]:
+    """Return the median seconds of each, measured by turns in one process.
+
+    What disturbs the machine for a while then disturbs all of them, and ratios stay right.
+
+    Parameters
+    ----------
+    timed : dict of str to Timer or Floor
+    rounds : int
+    watch : callable, optional
+        Called with the name before each measurement.
+
+    Examples
+    --------
+    >>> from ftnn.measure.timing import Timer, by_turns
+    >>> calls = {"short": lambda: sum(range(100)), "long": lambda: sum(range(100_000))}
+    >>> times = by_turns({name: Timer(call, target=0.01) for name, call in calls.items()})
+    >>> times["short"] < times["long"]
+    True
+    """
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(rounds):
+        for name, one in timed.items():
+            if watch is not None:
+                watch(name)
+            times[name].append(one.seconds())
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def training_step(
+    parameters: Iterable[torch.nn.Parameter],
+    loss: Callable[[], torch.Tensor],
+    clip_norm: float | None = None,
+    **options: Any,
+) -> Callable[[], None]:
+    """Make a training step that can be repeated: forward, backward, clipping and update.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    loss : callable
+        Computes the loss of a batch.
+    clip_norm : float, optional
+        Clip the gradient to this norm.
+    **options
+        Of :class:`torch.optim.AdamW`; a small learning rate unless given, so that the step can be
+        repeated at will.
+
+    Returns
+    -------
+    callable
+        Works where gradients are switched off, too.
+    """
+    parameters = list(parameters)
+    optimizer = torch.optim.AdamW(parameters, **{"lr": 1e-5} | options)
+
+    def step() -> None:
+        with torch.enable_grad():
+            optimizer.zero_grad(set_to_none=True)
+            loss().backward()
+            if clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            optimizer.step()
+
+    return step
