@@ -248,7 +248,8 @@ class _Training:
             self.steps += 1
             lr = self.recipe.learning_rate * min(1.0, self.steps / WARMUP_STEPS)
             self.optimizer.param_groups[0]["lr"] = lr
-            outputs = self.module.apply_cores(tuple(core[rows] for core in self.inputs))
+            batch = tuple(core[rows] for core in self.inputs)
+            outputs = self._forward(batch)
             loss = loss_of(outputs, self.targets[rows], self.recipe.classes).mean()
             self.optimizer.zero_grad()
             loss.backward()
@@ -266,7 +267,7 @@ class _Training:
         """Return the outputs (n, num_outputs) of samples."""
         last = [param.clone() for param in self.params]
         self._set(self.average)
-        outputs = self.module.apply_cores(_tensors(cores)).numpy()
+        outputs = self._forward(_tensors(cores)).numpy()
         self._set(last)
         return outputs
 
@@ -277,6 +278,9 @@ class _Training:
         self._set(self.average)
         self.module.model.to("numpy")
         return self.module.model  # type: ignore[return-value]
+
+    def _forward(self, cores: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.module.apply_cores(cores)  # type: ignore[return-value]
 
     def _set(self, values: list[torch.Tensor]) -> None:
         for param, value in zip(self.params, values, strict=True):
