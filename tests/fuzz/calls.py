@@ -150,10 +150,12 @@ def call(*arguments: object, seconds: float = SECONDS, memory: int = MEMORY) -> 
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of everything in a folder, by name; what is no file by its kind."""
+    """Digest of everything in a folder but the lock, by name; what is no file by its kind."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if name == ".lock":
+            continue
         if path.is_symlink():
             found[name] = f"link to {os.readlink(path)}"
         elif path.is_file():

@@ -370,7 +370,7 @@ def run(start: int, only: str = "") -> tuple[int, int, list[str]]:
         todo = [each for each in damages(rng) if only in f"{each.file}: {each.name}"]
         for number, damage in enumerate(todo):
             count += 1
-            if count % 50 == 0:
+            if count % 20 == 0:
                 print(f"{count} of {len(todo)} damages, {len(failures)} failures", flush=True)
             readers = READERS[damage.file]
             if len(readers) == 4:  # evaluate, and one of the others by turns
