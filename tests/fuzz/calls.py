@@ -73,7 +73,7 @@ class Call:
     @property
     def told(self) -> str:
         """Output without what differs from call to call."""
-        return re.sub(r"[\d,.]+ samples/s|[\d.]+ s\b", "", self.out)
+        return " ".join(re.sub(r"[\d,.]+ samples/s|[\d.]+ s\b", "", self.out).split())
 
     def __str__(self) -> str:
         return f"exit code {self.code}\n    {self.err[-600:].strip()}"

@@ -138,7 +138,7 @@ def memory() -> tuple[int, list[str]]:
         ftnn.Readout(dims, 2, 3),
     )
     per_epoch = 80 // 4
-    config = TrainConfig(epochs=STEPS // per_epoch, batch_size=4, threads=1)
+    config = TrainConfig(epochs=STEPS // per_epoch, batch_size=4, threads=1, patience=0)
     with tempfile.TemporaryDirectory() as home:
         trainer = Trainer(model, None, config, home, quiet=True)
         trainer.fit(TrainingData(states, labels, states, labels), augment_states=watch)
