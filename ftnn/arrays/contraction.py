@@ -33,7 +33,7 @@ def contract_by_plan(arrays: list[Array], inputs: list[Roles], output: Roles) ->
 def pairs(
     inputs: tuple[Roles, ...], output: Roles, shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[tuple[int, int, str], ...]:
-    """Positions to contract in pairs, one after another, and as which einsum equation.
+    """Return the pairs of positions to contract, in order, and the einsum equation of each.
 
     The result of each step goes to the end of the list.
 

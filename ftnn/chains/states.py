@@ -27,7 +27,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     Parameters
     ----------
     cores : sequence of array (batch, left, phys, right)
-        One floating array a site, all on one backend; the bonds at both ends have size 1.
+        One floating array per site, all on one backend; the bonds at both ends have size 1.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         -------
         MPS
             Left-canonical; its bonds are common to the batch, padded with zeros where a sample
-            needs less.
+            needs fewer directions.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return (Term(State(self.cores)),)
 
     def __getitem__(self, key):
-        """Return sample ``key`` as a plain quimb state, a slice as an MPS; select tags as quimb."""
+        """Return sample ``key`` as a quimb state, a slice as an MPS; select tags as quimb does."""
         if isinstance(key, (int, np.integer)):
             if not -self.batch_size <= key < self.batch_size:
                 raise IndexError(f"sample {key} of a batch of {self.batch_size}")
@@ -229,9 +229,9 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return TensorNetwork.__getitem__(self, key)
 
     def __len__(self) -> int:
-        """Return the number of samples, those of ``x[i]``."""
+        """Return the number of samples, the length of the axis that ``x[i]`` indexes."""
         if self._batch_ind not in self.ind_map:  # of a selection
-            raise TypeError("this network has no batch index, and so no length")
+            raise TypeError("this network has no batch index, hence no length")
         return self.batch_size
 
     def __bool__(self) -> bool:
@@ -241,7 +241,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     def samples(self) -> Iterator[qtn.MatrixProductState]:
         """Yield every sample as a plain quimb state.
 
-        Iterating over the MPS itself gives its tensors, one a site, as quimb needs it.
+        Iterating over the MPS itself gives its tensors, one per site, as quimb needs it.
 
         Examples
         --------
@@ -266,8 +266,8 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         Returns
         -------
         MPS
-            A new one, with the names of indices and tags that this one has; unlike a layer,
-            which moves itself. Where the backend stays, a gradient flows through.
+            A new MPS with the same index names and tags, whereas a layer is moved in place.
+            Gradients flow through unless the backend changes.
 
         Examples
         --------
@@ -343,7 +343,7 @@ def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
 def check_both_dims(
     in_dims: Sequence[int], out_dims: Sequence[int], first: str = "in_dims"
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return both as tuples of integers, or raise unless they have as many sites."""
+    """Return both as tuples of integers, or raise unless they have equally many sites."""
     in_dims, out_dims = check_dims(in_dims, first), check_dims(out_dims, "out_dims")
     if len(in_dims) != len(out_dims):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The floor of a run: the time that its matrix products take on their own.
+"""The floor of a run: the time that its matrix products alone take.
 
 The shapes of all matrix products of a run are recorded on torch; then each shape is timed alone,
 in the library of the run, with contiguous operands and a preallocated result, and weighted by how
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..arrays.backend import convert, synchronize
 
 SECONDS = 0.01
-"""A shape is repeated until it has run for about that long."""
+"""Each shape is repeated for about this many seconds."""
 
 _ATEN = torch.ops.aten
 _OPERANDS = {_ATEN.mm: 0, _ATEN.bmm: 0, _ATEN.addmm: 1, _ATEN.baddbmm: 1}
@@ -33,7 +33,7 @@ class Product:
     ----------
     batch, m, k, n : int
     shared : tuple of bool
-        Whether the left and the right operand is one matrix for the whole batch.
+        Whether the left and the right operand are one matrix for the whole batch.
     dtype : str
     """
 
@@ -67,17 +67,17 @@ class _Recorder(TorchDispatchMode):
 
 
 def products(run: Callable[[], object]) -> Counter[Product]:
-    """Matrix products of a run on torch, and how often each occurs.
+    """Count the matrix products of a run on torch, by shape.
 
     Parameters
     ----------
     run : callable
-        Without arguments; gradients are recorded only if it switches them on.
+        Called without arguments; gradients are recorded only if it enables them.
 
     Raises
     ------
     RuntimeError
-        If torch's own counter finds other FLOPs: a product has escaped the recorder.
+        If torch's own counter disagrees: the recorder has missed a product.
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, _Recorder() as recorder:
@@ -89,7 +89,7 @@ def products(run: Callable[[], object]) -> Counter[Product]:
 
 
 def flops(found: Counter[Product]) -> int:
-    """Floating point operations of all products."""
+    """Sum the floating point operations of all products."""
     return sum(count * shape.flops for shape, count in found.items())
 
 
@@ -115,7 +115,7 @@ class Floor:
         )
 
     def _prepare(self, shape: Product) -> list[tuple[Callable[[], object], int]]:
-        """Ways to do it, each with a number of repetitions; one that shares, if the run did."""
+        """Return ways to compute a product, each with a number of repetitions."""
         ways = [_multiply(shape, self.place, (False, False))]
         if any(shape.shared):
             ways.append(_multiply(shape, self.place, shape.shared))

@@ -10,11 +10,11 @@ every cut, with nested index sets (Oseledets, Tyrtyshnikov, Linear Algebra Appl.
 
 .. math:: T_k = f\bigl(x[I_k, \sigma_k, J_{k+1}]\bigr) \quad (r_k\, d_k\, r_{k+1}\ \text{entries})
 
-is ever evaluated, from left and right vectors of x at the index sets. Sweeps to and fro choose the
-sets by Gaussian elimination with complete pivoting, which reveals the rank: what is left is the
-residual of the interpolation so far, and its largest entry becomes the next pivot (Nunez
-Fernandez et al., SciPost Phys. 18, 104, 2025). The cores of the result are
-:math:`T_k[:, J]\, P_k^{-1}`, whose entries complete pivoting keeps small.
+is ever evaluated, from left and right vectors of x at the index sets. Sweeps back and forth choose
+the sets by Gaussian elimination with complete pivoting, which reveals the rank: what is left is the
+residual of the interpolation so far, and its largest entry becomes the next pivot (Nunez Fernandez
+et al., SciPost Phys. 18, 104, 2025). The cores of the result are :math:`T_k[:, J]\, P_k^{-1}`,
+whose entries complete pivoting keeps small.
 """
 
 from collections.abc import Callable
@@ -30,13 +30,13 @@ from ..chains.overlap import Environment, absorb_each, absorb_sites, rescale
 from ..chains.terms import Cores, absorb_state, absorb_state_right
 
 PIVOT_FACTOR = 100.0
-"""A pivot is null below this many times the rounding of the first one."""
+"""A pivot is null below this multiple of the rounding error of the first one."""
 
 
 def interpolate(
     fn: Callable[[Array], Array], cores: Cores, max_bond: int, sweeps: int, seed: int
 ) -> Cores:
-    """Cores of ``fn`` of every entry of the vector, at most of bond ``max_bond``.
+    """Interpolate ``fn`` of every entry of a vector by cores of bond at most ``max_bond``.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ def interpolate(
     cores : tuple of array (batch, left, phys, right)
     max_bond : int
     sweeps : int
-        To the right and back, before the one that makes the cores.
+        Number of sweeps to the right and back, before the final one that builds the cores.
     seed : int
-        Of the index sets it starts from.
+        Seed of the initial index sets.
 
     Returns
     -------
     tuple of array (batch, left, phys, right)
-        Shapes are static; directions beyond the rank of a sample are zero. Gradients are those
-        with the index sets held fixed.
+        Shapes are static; directions beyond the rank of a sample are zero. Gradients hold the index
+        sets fixed.
     """
     fixed = tuple(stop_gradient(core) for core in cores)
     dims = tuple(core.shape[2] for core in cores)
@@ -80,7 +80,7 @@ def interpolate(
 
 
 def entries(cores: Cores, indices: Array) -> Array:
-    """Entries of every vector at given places.
+    """Return the entries of every vector at given places.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def entries(cores: Cores, indices: Array) -> Array:
 def _to_the_right(
     fn: Callable, cores: Cores, bonds: tuple[int, ...], columns: list[Array]
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """Choose the left index sets; and in which columns, and which are not null."""
+    """Choose the left index sets, with their pivot columns and masks of non-null pivots."""
     rights = _right_vectors(cores, columns)
     left, mask = Environment(_edge(cores), do("zeros_like", rights[0].log_scale)), None
     rows, picked, live = [], [], []
@@ -142,7 +142,7 @@ def _to_the_left(
 
 
 def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
-    """Rows and columns of Gaussian elimination with complete pivoting.
+    """Choose rows and columns by Gaussian elimination with complete pivoting.
 
     Parameters
     ----------
@@ -153,10 +153,10 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
     Returns
     -------
     rows, columns : int array (batch, count)
-        All different. Where the residual is zero to rounding they are random ones of the rest,
-        from which the next sweep may see what this one does not.
+        All different. Where the residual is zero to rounding they are drawn at random from the
+        rest, so that the next sweep may reach what this one missed.
     live : array (batch, count)
-        1, or 0 there.
+        1, or 0 at such null pivots.
     """
     batch, n, m = values.shape
     (chance,) = draw_arrays(_chances, n, m, like=do("abs", values))  # (n, m), in (0, 1)
@@ -188,7 +188,7 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
 
 
 def _masked(values: Array, live: Array) -> Array:
-    """Values (batch, r*d, r') with the rows of null pivots (batch, r) set to zero."""
+    """Return values (batch, r*d, r') with the rows of null pivots (batch, r) set to zero."""
     batch, n, m = values.shape
     apart = do("reshape", values, (batch, live.shape[1], -1, m))
     return do("reshape", apart * as_dtype_of(live, values)[:, :, None, None], (batch, n, m))
@@ -200,7 +200,7 @@ def _chances(n: int, m: int) -> tuple[np.ndarray]:
 
 
 def _quotient(values: Array, rows: Array, columns: Array, live: Array) -> Array:
-    """``C P^-1`` (batch, n, r) at the pivots; zero columns for null ones."""
+    """Return ``C P^-1`` (batch, n, r) at the pivots; zero columns for null ones."""
     live = as_dtype_of(live, values)
     chosen = _columns(values, columns) * live[:, None, :]  # (batch, n, r)
     square = _rows(chosen, rows) * live[:, :, None]
@@ -217,7 +217,7 @@ def _edge(cores: Cores) -> Array:
 
 
 def _left_vectors(cores: Cores, rows: list[Array]) -> list[Environment]:
-    """Vectors (batch, r, chi) of x at the left index sets, of cuts 0 ... L - 1."""
+    """Return vectors (batch, r, chi) of x at the left index sets, of cuts 0 ... L - 1."""
     return absorb_each(
         lambda left, k: _rows(absorb_state(left, cores[k]), rows[k]),
         _edge(cores),
@@ -226,7 +226,7 @@ def _left_vectors(cores: Cores, rows: list[Array]) -> list[Environment]:
 
 
 def _right_vectors(cores: Cores, columns: list[Array]) -> list[Environment]:
-    """Vectors (batch, chi, r) of x at the right index sets, of cuts 0 ... L."""
+    """Return vectors (batch, chi, r) of x at the right index sets, of cuts 0 ... L."""
     rights = absorb_each(
         lambda right, k: _columns(absorb_state_right(right, cores[k]), columns[k - 1]),
         _edge(cores),
@@ -236,25 +236,25 @@ def _right_vectors(cores: Cores, columns: list[Array]) -> list[Environment]:
 
 
 def _product(array: Array, left: Environment, right: Environment) -> Array:
-    """Entries of x: ``array``, in units of ``left``, times the right vectors."""
+    """Return entries of x: ``array``, in units of ``left``, times the right vectors."""
     scale = as_dtype_of(do("exp", left.log_scale + right.log_scale), array)
     return (array @ right.array) * scale[:, None, None]
 
 
 def _rows(x: Array, index: Array) -> Array:
-    """Rows ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    """Return rows ``index`` (batch, r) of ``x`` (batch, n, m)."""
     full = (*index.shape, x.shape[2])
     return take_along(x, do("broadcast_to", index[:, :, None], full), 1)
 
 
 def _columns(x: Array, index: Array) -> Array:
-    """Columns ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    """Return columns ``index`` (batch, r) of ``x`` (batch, n, m)."""
     full = (index.shape[0], x.shape[1], index.shape[1])
     return take_along(x, do("broadcast_to", index[:, None, :], full), 2)
 
 
 def _first_columns(dims: tuple[int, ...], bonds: tuple[int, ...], seed: int) -> list[np.ndarray]:
-    """Random right index sets of cuts 1 ... L - 1, nested: places in phys * right set."""
+    """Draw nested right index sets of cuts 1 ... L - 1: places in phys * right set."""
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
     for k in range(len(dims) - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""Gauges for nonlinearities on cores: layers that change cores, and not the vector."""
+"""Gauges for nonlinearities on cores: layers that change the cores but not the vector."""
 
 from collections.abc import Sequence
 
@@ -21,15 +21,15 @@ class SketchGauge(Layer):
     """Bring the cores to the sketch gauge of this layer's own test matrices.
 
     The vector stays the same up to truncation to ``max_bond``. :class:`ftnn.Linear` and
-    :class:`ftnn.Residual` end in such a gauge; this is for cores that come from elsewhere, such as
-    an encoder.
+    :class:`ftnn.Residual` return such a gauge; this layer is for cores from elsewhere, such as an
+    encoder.
 
     Parameters
     ----------
     phys_dims : sequence of int
     max_bond : int or sequence of int
     seed : int
-        Of the test matrices.
+        Seed of the test matrices.
     """
 
     recomputes_itself = True
@@ -59,16 +59,16 @@ class SVDGauge(Layer):
 
     .. math:: C_k = \Lambda_k^{1/2} B_k \Lambda_{k+1}^{-1/2} ,
 
-    Vidal's :math:`\Lambda^{1/2}\Gamma\Lambda^{1/2}`: both neighbours of a bond carry it alike. The
-    scale of the vector is spread evenly over the cores. Directions that are null to rounding are
-    zero.
+    Vidal's :math:`\Lambda^{1/2}\Gamma\Lambda^{1/2}`: both neighbours of a bond carry it equally.
+    The scale of the vector is spread evenly over the cores. Directions that are null to rounding
+    are zero.
 
     Notes
     -----
     The gauge is unique up to signs, which are fixed by the largest entry of every singular vector,
     only where the singular values of a cut are distinct. Where two of them cross it jumps, and
-    its gradient grows as the inverse of their distance; docs/nonlinearity.md shows what comes of
-    it in training.
+    its gradient grows as the inverse of their distance; docs/nonlinearity.md shows the consequences
+    for training.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class SVDGauge(Layer):
         return (Term(State(cores)),)
 
     def apply(self, cores: Cores) -> Cores:
-        """Map cores ``(batch, left, phys, right)`` to cores of at most their bonds."""
+        """Map cores ``(batch, left, phys, right)`` to cores whose bonds are no larger."""
         rest, log_scale = canonical_cores(cores, len(cores) - 1)
         out, batch = list(rest), rest[0].shape[0]
         after = None  # inverse square roots of the singular values right of the core, (batch, r)
@@ -109,7 +109,7 @@ class SVDGauge(Layer):
 
 
 def _roots(carried: Array) -> tuple[Array, Array]:
-    """Square roots of the norms of columns, and their inverses; zero, both, for zero columns."""
+    """Return square roots of column norms and their inverses, both zero for zero columns."""
     square = sum_over(abs2(carried), (1,))  # (batch, p)
     live = square > 0
     root = do("sqrt", do("sqrt", do("where", live, square, do("ones_like", square))))

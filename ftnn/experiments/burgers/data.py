@@ -39,5 +39,5 @@ def burgers(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
 
 
 def load(options: BurgersOptions) -> Data:
-    """Make the pairs."""
+    """Generate the pairs."""
     return pairs(options, lambda start: burgers(start, TIME), MODES)

@@ -14,7 +14,7 @@ ROWS = 28 // PATCH
 
 def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
     """Build a network on 49 patches of 4 x 4 pixels, coarsened to 7 sites: the rows of patches."""
-    # the encoder divides by the root of the number of pixels: back to a variance of one
+    # undo the encoder's division by the root of the number of pixels: unit variance
     encoder = ProductEncoder(
         (28, 28), (PATCH, PATCH), order="row-major", scale=PATCH, standardize="global"
     )

@@ -1,4 +1,4 @@
-"""Images of the user's: a folder for every class."""
+"""User's images: one folder per class."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from .options import ImagesOptions
 
 EXPERIMENT = Experiment(
     name="images",
-    description="PNG and JPEG files of yours: --data DIR with a folder for every class.",
+    description="Your own PNG and JPEG files: --data DIR with one folder per class.",
     options=ImagesOptions,
     load=imported(".data:load", __name__),
     build=imported(".model:build", __name__),
