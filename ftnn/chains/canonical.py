@@ -102,7 +102,7 @@ def canonical_cores(cores: Cores, center: int) -> tuple[Cores, Array]:
         Finite: for a zero vector the sum of what was divided out before it vanished.
     """
     lefts, before, log_norm = isometries(cores[:center], cores[center])
-    rights, after, other = isometries(mirrored(cores[center + 1 :]), cores[center])
+    rights, after, other = isometries(reverse_chain(cores[center + 1 :]), cores[center])
     batch, _, phys, _ = cores[center].shape
     middle = absorb_state(before, cores[center]) @ matrix_transpose(after)
     middle = do("reshape", middle, (batch, -1, phys, after.shape[1]))
@@ -112,7 +112,7 @@ def canonical_cores(cores: Cores, center: int) -> tuple[Cores, Array]:
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     middle = middle / norm[:, None, None, None]
     log_norm = log_norm + other + log(do("reshape", scale, (-1,))) + log(norm)
-    return (*lefts, middle, *mirrored(rights)), log_norm
+    return (*lefts, middle, *reverse_chain(rights)), log_norm
 
 
 def isometries(cores: Cores, like: Array) -> tuple[Cores, Array, Array]:
@@ -226,6 +226,6 @@ def site_of(center: int | str, L: int) -> int:
     return int(center) % L
 
 
-def mirrored(cores: Cores) -> Cores:
+def reverse_chain(cores: Cores) -> Cores:
     """Return the chain read from right to left."""
     return tuple(permute(core, 0, 3, 2, 1) for core in cores[::-1])

@@ -100,7 +100,9 @@ class Cross:
             rows = _before(self.rows[k - 1], self.dims[k - 1])
             columns = _behind(self.dims[k], self.columns[k + 1])
             matrix = self._matrix(rows, columns)
-            row, column = eliminate(matrix, self.max_bond, self.floor * max(1.0, peak(matrix)))
+            row, column = eliminate(
+                matrix, self.max_bond, self.floor * max(1.0, largest_modulus(matrix))
+            )
             self.rows[k], self.columns[k] = rows[row], columns[column]
 
     def cores(self) -> list[np.ndarray]:
@@ -111,7 +113,7 @@ class Cross:
             rows = _before(rows, d)
             values = self._matrix(rows, self.columns[k + 1])  # (left * phys, right)
             if k < len(self.dims) - 1:
-                tiny = np.finfo(np.float64).eps * peak(values)
+                tiny = np.finfo(np.float64).eps * largest_modulus(values)
                 row, column = eliminate(values, self.max_bond, tiny)
                 chosen = values[:, column]
                 if chosen[row[0], 0] != 0.0:  # else all is zero here
@@ -174,7 +176,7 @@ def eliminate(matrix: np.ndarray, count: int, floor: float) -> tuple[np.ndarray,
     return np.array(rows), np.array(columns)
 
 
-def peak(matrix: np.ndarray) -> float:
+def largest_modulus(matrix: np.ndarray) -> float:
     """Return the largest absolute value."""
     return float(np.abs(matrix).max())
 
@@ -186,8 +188,8 @@ def _before(rows: np.ndarray, dim: int) -> np.ndarray:
 
 def _behind(dim: int, columns: np.ndarray) -> np.ndarray:
     """Return all indices of a site followed by all columns (m, k): (dim * m, k + 1)."""
-    tiled = np.tile(columns, (dim, 1))
-    return np.column_stack([np.repeat(np.arange(dim), len(columns)), tiled])
+    ends = np.tile(columns, (dim, 1))
+    return np.column_stack([np.repeat(np.arange(dim), len(columns)), ends])
 
 
 def search_error(

@@ -288,17 +288,17 @@ class TableEncoder(Encoder):
     def _select(self, data: Any, argument: str) -> tuple[list[np.ndarray], list[str] | None]:
         """Return the columns of a table in the order of the encoder, and their names."""
         columns, names = read_columns(data, argument)
-        wanted = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
-        if names is not None and wanted is not None:
-            for name in wanted:
+        selection = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
+        if names is not None and selection is not None:
+            for name in selection:
                 if name not in names:
                     have = ", ".join(names[:20])
                     raise ValueError(f"{argument} has no column {name!r}; it has {have}")
-            columns = [columns[names.index(name)] for name in wanted]
+            columns = [columns[names.index(name)] for name in selection]
         expected = len(self.schema.kinds or self.columns or columns)
         if len(columns) != expected:
             raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
-        return columns, wanted or names
+        return columns, selection or names
 
     def _read(self, data: Any, argument: str) -> tuple[np.ndarray, np.ndarray]:
         """Return numbers (n, numeric), NaN if missing, and codes (n, categorical) of a table."""

@@ -63,17 +63,17 @@ def check_free(run_dir: Path) -> None:
         )
 
 
-def has_checkpoint(run_dir: Path) -> bool:
+def can_resume(run_dir: Path) -> bool:
     """Return whether a run, in its last stage if it has two, can be resumed."""
     return (run_dir / "checkpoint.json").is_file()
 
 
 def has_begun(run_dir: Path) -> bool:
     """Return whether the run or its first stage can be resumed."""
-    return has_checkpoint(run_dir) or has_checkpoint(run_dir / FIRST)
+    return can_resume(run_dir) or can_resume(run_dir / FIRST)
 
 
-def check_same(run_dir: Path, saved: Any, options: Any) -> None:
+def check_same_options(run_dir: Path, saved: Any, options: Any) -> None:
     """Raise ``ValueError`` if a run is resumed with options that change its result."""
     from ..training import same_run
 

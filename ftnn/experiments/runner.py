@@ -18,10 +18,10 @@ from .folder import (
     FIRST,
     START,
     SUMMARY,
+    can_resume,
     check_free,
-    check_same,
+    check_same_options,
     has_begun,
-    has_checkpoint,
     load_options,
     read_summary,
     write_config,
@@ -136,7 +136,7 @@ def run(
     experiment.check(options)
     check_torch()
     if resume:
-        check_same(run_dir, saved, options)
+        check_same_options(run_dir, saved, options)
     from ..measure.memory import keep_freed_memory
     from ..training.world import joined_world
 
@@ -181,7 +181,7 @@ class _Job:
             with self.world.leader_first():  # report errors of the second stage now
                 setups = [prepare(experiment, stage) for stage in stages]
             self.from_leader(lambda: self.begin())
-        if self.from_leader(lambda: has_checkpoint(folder)):
+        if self.from_leader(lambda: can_resume(folder)):
             setup = self.prepared(changed(stages[1], {"start": str(before)}), folder)
         else:
             setup = setups[0] if setups else self.prepared(stages[0], before)
@@ -201,7 +201,7 @@ class _Job:
 
     def prepared(self, options: Any, folder: Path) -> Setup:
         """Prepare a stage that trains, or has started to train, in a folder."""
-        resumed = self.from_leader(lambda: has_checkpoint(folder))
+        resumed = self.from_leader(lambda: can_resume(folder))
         with self.world.leader_first():
             return prepare(self.experiment, options, folder if resumed else None)
 
@@ -221,7 +221,7 @@ class _Job:
         """Train a stage in a folder, from its checkpoint if there is one."""
         from ..training import Trainer
 
-        resume = self.from_leader(lambda: has_checkpoint(folder))
+        resume = self.from_leader(lambda: can_resume(folder))
         if self.world.leads and not self.quiet:
             _show(self.world, setup, folder)
         objective, train = objective_for(setup.data.score), setup.stage.train

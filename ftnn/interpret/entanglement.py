@@ -20,7 +20,7 @@ from ..arrays.functions import (
     sum_over,
 )
 from ..arrays.scales import safe_norm
-from ..chains.canonical import canonical_cores, cut_factors, isometry, mirrored
+from ..chains.canonical import canonical_cores, cut_factors, isometry, reverse_chain
 from ..chains.terms import Cores
 
 _LARGEST = 2**24
@@ -55,7 +55,7 @@ def bond_spectra(cores: Cores) -> list[Array]:
     """
     chain = tuple(widest(core) for core in cores)
     lefts = cut_factors(chain)
-    rights = cut_factors(mirrored(chain))[::-1]
+    rights = cut_factors(reverse_chain(chain))[::-1]
     spectra = []
     for core, left, right in zip(cores[:-1], lefts, rights, strict=True):
         s = singular_values(left @ matrix_transpose(right))

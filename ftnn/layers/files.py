@@ -146,7 +146,7 @@ def load(path: str | os.PathLike) -> Layer:
     arrays = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     try:
         _check_arrays(arrays, "its arrays cannot be used")
-        model = build(about["model"], {name: array.shape for name, array in arrays.items()})
+        model = rebuild(about["model"], {name: array.shape for name, array in arrays.items()})
         missing = model.named_arrays().keys() - arrays.keys()
         if missing:
             raise ValueError(f"array {min(missing)!r} is missing")
@@ -176,7 +176,7 @@ def load_encoder(path: str | os.PathLike) -> "Encoder | None":
     return encoder
 
 
-def build(description: Mapping[str, Any], shapes: Shapes | None = None, depth: int = 0) -> Layer:
+def rebuild(description: Mapping[str, Any], shapes: Shapes | None = None, depth: int = 0) -> Layer:
     """Make a model, with new arrays, from the result of :func:`describe`.
 
     Parameters
@@ -203,7 +203,7 @@ def build(description: Mapping[str, Any], shapes: Shapes | None = None, depth: i
         else:
             own[name] = shape
     layers = {
-        name: build(child, None if shapes is None else inside[name], depth + 1)
+        name: rebuild(child, None if shapes is None else inside[name], depth + 1)
         for name, child in children.items()
     }
     if shapes is None:

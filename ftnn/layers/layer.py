@@ -12,7 +12,7 @@ from ..arrays.functions import dims_product
 from ..chains.bonds import check_memory
 from ..chains.states import MPS
 from ..chains.terms import Cores, Term
-from .registry import check_expected, register
+from .registry import check_expected, register_layer
 from .signature import json_arguments
 from .summary import describe_layer, html, table
 
@@ -76,7 +76,7 @@ class Layer(ABC):
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        register(cls)
+        register_layer(cls)
 
     def __init__(
         self,

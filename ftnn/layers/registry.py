@@ -19,7 +19,7 @@ _CLASSES: dict[str, type["Layer"]] = {}
 _EXPECTED: ContextVar[tuple[type["Layer"], Shapes] | None] = ContextVar("expected", default=None)
 
 
-def register(cls: type["Layer"]) -> None:
+def register_layer(cls: type["Layer"]) -> None:
     """Register a class by its name; one with the name of an ftnn layer is ignored."""
     known = _CLASSES.get(cls.__name__)
     if known is None or not _ships(known) or _ships(cls):

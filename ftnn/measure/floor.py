@@ -53,7 +53,7 @@ class Product:
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[Product] = Counter()
+        self.counts: Counter[Product] = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         first = _OPERANDS.get(func._overloadpacket)
@@ -62,7 +62,7 @@ class _Recorder(TorchDispatchMode):
             batch = a.shape[0] if a.ndim == 3 else 1
             shared = (batch > 1 and a.stride(0) == 0, batch > 1 and b.stride(0) == 0)
             name = str(a.dtype).removeprefix("torch.")
-            self.found[Product(batch, a.shape[-2], a.shape[-1], b.shape[-1], shared, name)] += 1
+            self.counts[Product(batch, a.shape[-2], a.shape[-1], b.shape[-1], shared, name)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -82,15 +82,15 @@ def products(run: Callable[[], object]) -> Counter[Product]:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, _Recorder() as recorder:
         run()
-    total = flops(recorder.found)
+    total = flops(recorder.counts)
     if total != counter.get_total_flops():
         raise RuntimeError(f"recorded {total} FLOPs, but torch counts {counter.get_total_flops()}")
-    return recorder.found
+    return recorder.counts
 
 
-def flops(found: Counter[Product]) -> int:
+def flops(counts: Counter[Product]) -> int:
     """Sum the floating point operations of all products."""
-    return sum(count * shape.flops for shape, count in found.items())
+    return sum(count * shape.flops for shape, count in counts.items())
 
 
 class Floor:
@@ -98,15 +98,15 @@ class Floor:
 
     Parameters
     ----------
-    found : counter of Product
+    counts : counter of Product
     place : str
         Backend and device, such as "torch-cpu".
     """
 
-    def __init__(self, found: Counter[Product], place: str) -> None:
-        self.counts = found
+    def __init__(self, counts: Counter[Product], place: str) -> None:
+        self.counts = counts
         self.place = place
-        self.work = {shape: self._prepare(shape) for shape in found}
+        self.work = {shape: self._prepare(shape) for shape in counts}
 
     def seconds(self) -> float:
         """Time every shape once, and add up."""

@@ -62,8 +62,8 @@ def training_speed(model: Layer, cores: Cores, device: str = "cpu") -> Speed:
     >>> import numpy as np, ftnn
     >>> from ftnn.measure.speed import training_speed
     >>> x = ftnn.MPS.from_dense(np.ones((20, 16)), (4, 4))
-    >>> found = training_speed(ftnn.Readout((4, 4), num_outputs=3, bond_dim=2), x.cores)
-    >>> found.batch_size, found.samples_per_s > 0, found.flops > 0
+    >>> speed = training_speed(ftnn.Readout((4, 4), num_outputs=3, bond_dim=2), x.cores)
+    >>> speed.batch_size, speed.samples_per_s > 0, speed.flops > 0
     (20, True, True)
     """
     module = TorchModule(model, "float32", device).train()

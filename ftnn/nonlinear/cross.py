@@ -65,7 +65,7 @@ def interpolate(
     for _ in range(sweeps):
         rows, _, _ = _to_the_right(fn, fixed, bonds, columns)
         columns = _to_the_left(fn, fixed, bonds, rows)
-    rows, picked, live = _to_the_right(fn, fixed, bonds, columns)
+    rows, pivot_columns, live = _to_the_right(fn, fixed, bonds, columns)
 
     lefts, rights = _left_vectors(cores, rows), _right_vectors(cores, columns)
     out = []
@@ -74,7 +74,7 @@ def interpolate(
         if k:
             values = _masked(values, live[k - 1])
         if k < len(cores) - 1:
-            values = _quotient(values, rows[k], picked[k], live[k])
+            values = _quotient(values, rows[k], pivot_columns[k], live[k])
         out.append(do("reshape", values, (batch, -1, dims[k], values.shape[2])))
     return tuple(out)
 
@@ -111,18 +111,18 @@ def _to_the_right(
     """Choose the left index sets, with their pivot columns and masks of non-null pivots."""
     rights = _right_vectors(cores, columns)
     left, mask = Environment(_edge(cores), do("zeros_like", rights[0].log_scale)), None
-    rows, picked, live = [], [], []
+    rows, pivot_columns, live = [], [], []
     for k, core in enumerate(cores[:-1]):
-        absorbed = absorb_state(left.array, core)  # (batch, r*d, chi)
-        values = fn(_product(absorbed, left, rights[k + 1]))  # (batch, r*d, r')
+        new = absorb_state(left.array, core)  # (batch, r*d, chi)
+        values = fn(_product(new, left, rights[k + 1]))  # (batch, r*d, r')
         if mask is not None:
             values = _masked(values, mask)
         row, column, mask = pivots(values, bonds[k + 1])
-        left = rescale(_rows(absorbed, row), left.log_scale)
+        left = rescale(_rows(new, row), left.log_scale)
         rows.append(row)
-        picked.append(column)
+        pivot_columns.append(column)
         live.append(mask)
-    return rows, picked, live
+    return rows, pivot_columns, live
 
 
 def _to_the_left(
@@ -133,10 +133,10 @@ def _to_the_left(
     right = Environment(_edge(cores), do("zeros_like", lefts[0].log_scale))
     columns: list[Array] = []
     for k in range(len(cores) - 1, 0, -1):
-        absorbed = absorb_state_right(right.array, cores[k])  # (batch, chi, d*r')
-        values = fn(_product(lefts[k].array, lefts[k], Environment(absorbed, right.log_scale)))
+        new = absorb_state_right(right.array, cores[k])  # (batch, chi, d*r')
+        values = fn(_product(lefts[k].array, lefts[k], Environment(new, right.log_scale)))
         column, _, _ = pivots(matrix_transpose(values), bonds[k])  # of (batch, r, d*r')
-        right = rescale(_columns(absorbed, column), right.log_scale)
+        right = rescale(_columns(new, column), right.log_scale)
         columns.insert(0, column)
     return columns
 
@@ -184,7 +184,7 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
         rows.append(row)
         columns.append(column)
         live.append(as_dtype_of(good, size))
-    return tuple(do("concatenate", found, axis=1) for found in (rows, columns, live))
+    return tuple(do("concatenate", parts, axis=1) for parts in (rows, columns, live))
 
 
 def _masked(values: Array, live: Array) -> Array:
@@ -256,10 +256,10 @@ def _columns(x: Array, index: Array) -> Array:
 def _first_columns(dims: tuple[int, ...], bonds: tuple[int, ...], seed: int) -> list[np.ndarray]:
     """Draw nested right index sets of cuts 1 ... L - 1: places in phys * right set."""
     rng = np.random.default_rng(seed)
-    found: list[np.ndarray] = []
+    sets: list[np.ndarray] = []
     for k in range(len(dims) - 1, 0, -1):
-        found.insert(0, rng.permutation(dims[k] * bonds[k + 1])[: bonds[k]])
-    return found
+        sets.insert(0, rng.permutation(dims[k] * bonds[k + 1])[: bonds[k]])
+    return sets
 
 
 def _bonds(cores: Cores, max_bond: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from ..chains.terms import Cores, State, Term
 from ..layers.layer import Layer
 from ..truncation.direct import compress_direct
 from .cross import entries, interpolate
-from .functions import Function, check_real, resolve
+from .functions import Function, check_real, resolve_function
 
 SAMPLES = 1000
 """Number of random places at which an error is measured."""
@@ -74,7 +74,7 @@ class Elementwise(Layer):
         seed: int = 0,
     ):
         super().__init__()
-        self.function = resolve(fn, at_zero=False)
+        self.function = resolve_function(fn, at_zero=False)
         self.fn = self.function.argument
         if max_bond is not None:
             check_positive(max_bond, "max_bond")

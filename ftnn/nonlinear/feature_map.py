@@ -11,7 +11,7 @@ from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
 from ..chains.states import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .functions import check_real, resolve
+from .functions import check_real, resolve_function
 
 FAR = 1e-3
 """Coordinates up to about its inverse are preserved; see the notes of :class:`FeatureMap`."""
@@ -90,7 +90,7 @@ class FeatureMap(Layer):
                 )
         check_positive(hidden, "hidden")
         super().__init__(phys_dims, out_dims)
-        function = resolve(fn, at_zero=True)
+        function = resolve_function(fn, at_zero=True)
         self.phys_dims, self.hidden, self.share, self.seed = phys_dims, hidden, share, seed
         self.fn, self.function = function.argument, function
         rng = np.random.default_rng((seed, 4))

@@ -88,7 +88,7 @@ class Resolved:
         return self.function(u)
 
 
-def resolve(fn: str | Function, at_zero: bool) -> Resolved:
+def resolve_function(fn: str | Function, at_zero: bool) -> Resolved:
     """Look up a function, and test it on a small array.
 
     A function of torch, NumPy, JAX or CuPy is tested on that backend; any other, such as a
@@ -119,7 +119,7 @@ def resolve(fn: str | Function, at_zero: bool) -> Resolved:
         return Resolved(fn, FUNCTIONS[fn], float(FUNCTIONS[fn](np.full(1, point))[0]))
     name = next((key for key, known in FUNCTIONS.items() if known is fn), None)
     if name is not None:
-        return resolve(name, at_zero)
+        return resolve_function(name, at_zero)
     if not callable(fn):
         raise TypeError(f"fn is a {type(fn).__name__}, expected a name or a callable of arrays")
     home = _home(fn)

@@ -96,11 +96,11 @@ class SVDGauge(Layer):
             flat = do("reshape", out[k], (batch, left, phys * right))
             u, s = left_singular(matrix_transpose(flat))  # (batch, phys*right, p)
             q = matrix_transpose(leading(u, s, s.shape[1]))  # right singular vectors, (batch, p, n)
-            carried = flat @ adjoint(q)  # U Lambda, (batch, left, p)
-            root, inverse = _roots(carried)
+            weighted = flat @ adjoint(q)  # U Lambda, (batch, left, p)
+            root, inverse = _roots(weighted)
             core = do("reshape", q, (batch, -1, phys, right)) * root[:, :, None, None]
             out[k] = core if after is None else core * after[:, None, None, :]
-            before = do("reshape", out[k - 1], (batch, -1, left)) @ carried
+            before = do("reshape", out[k - 1], (batch, -1, left)) @ weighted
             out[k - 1] = do("reshape", before, (batch, *out[k - 1].shape[1:3], -1))
             after = inverse
         if after is not None:
@@ -108,13 +108,13 @@ class SVDGauge(Layer):
         return spread(out, log_scale)
 
 
-def _roots(carried: Array) -> tuple[Array, Array]:
+def _roots(weighted: Array) -> tuple[Array, Array]:
     """Return square roots of column norms and their inverses, both zero for zero columns."""
-    square = sum_over(abs2(carried), (1,))  # (batch, p)
+    square = sum_over(abs2(weighted), (1,))  # (batch, p)
     live = square > 0
     root = do("sqrt", do("sqrt", do("where", live, square, do("ones_like", square))))
     none = do("zeros_like", square)
     return (
-        as_dtype_of(do("where", live, root, none), carried),
-        as_dtype_of(do("where", live, 1.0 / root, none), carried),
+        as_dtype_of(do("where", live, root, none), weighted),
+        as_dtype_of(do("where", live, 1.0 / root, none), weighted),
     )

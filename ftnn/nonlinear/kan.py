@@ -149,8 +149,8 @@ class KAN(Layer):
         linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
         p, count, q = curve.shape
         by_function = do("reshape", permute(curve, 1, 0, 2), (count, p * q))
-        curved = permute(self.values(u, site), 1, 0) @ by_function  # (n, p q)
-        return u[:, None, None] * linear + do("reshape", curved, (-1, p, q))
+        curves = permute(self.values(u, site), 1, 0) @ by_function  # (n, p q)
+        return u[:, None, None] * linear + do("reshape", curves, (-1, p, q))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, p, right)`` to ``(batch, left, q, right)``."""

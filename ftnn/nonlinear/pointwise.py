@@ -2,7 +2,7 @@
 
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .functions import Function, check_real, resolve, scaled_entries
+from .functions import Function, check_real, resolve_function, scaled_entries
 
 
 class Pointwise(Layer):
@@ -43,7 +43,7 @@ class Pointwise(Layer):
 
     def __init__(self, fn: str | Function, residual: bool = False, normalize: bool = True):
         super().__init__()
-        self.function = resolve(fn, at_zero=True)
+        self.function = resolve_function(fn, at_zero=True)
         self.fn = self.function.argument
         self.residual, self.normalize = residual, normalize
 

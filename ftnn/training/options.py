@@ -106,8 +106,8 @@ class Spec:
         if value is None and self.optional:
             return None
         numbers = {int: Integral, float: Real}
-        wanted = numbers.get(self.kind, self.kind)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and self.kind is not bool):
+        types = numbers.get(self.kind, self.kind)
+        if not isinstance(value, types) or (isinstance(value, bool) and self.kind is not bool):
             raise TypeError(self._message(value))
         value = self.kind(value)
         wrong = (
@@ -214,10 +214,10 @@ def changed(options: T, values: Mapping[str, Any]) -> T:
 
 def idle(options: Any) -> dict[str, str]:
     """Return the options without effect, nested ones included, each with the reason."""
-    found = dict(options.idle()) if isinstance(options, Options) else {}
+    result = dict(options.idle()) if isinstance(options, Options) else {}
     for name in _nested(type(options)):
-        found |= idle(getattr(options, name))
-    return found
+        result |= idle(getattr(options, name))
+    return result
 
 
 def _changed(options: Any, values: Mapping[Spec, Any], depth: int) -> Any:

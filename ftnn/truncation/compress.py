@@ -118,9 +118,9 @@ def truncate(
     --------
     >>> import numpy as np, ftnn
     >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((2, 64)), (4, 4, 4))
-    >>> found = ftnn.truncation.truncate(x, max_bond=2, method="direct")
-    >>> difference = np.linalg.norm(found.mps.to_dense() - x.to_dense(), axis=1)
-    >>> bool(np.allclose(found.error, difference / x.norm())), found.error_kind
+    >>> result = ftnn.truncation.truncate(x, max_bond=2, method="direct")
+    >>> difference = np.linalg.norm(result.mps.to_dense() - x.to_dense(), axis=1)
+    >>> bool(np.allclose(result.error, difference / x.norm())), result.error_kind
     (True, 'exact')
     """
     max_bond = check(lazy, max_bond, method, rtol, seed)

@@ -38,12 +38,12 @@ def compress_direct(
     bonds = output_bonds(terms, max_bond)
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
         # three rounds of orthogonalization resolve directions near rounding: they may stay
-        y = merge(absorbed, 2)
+        y = merge(blocks, 2)
         _, r = isometry(y, noise=1.0 if in_single(y) else 1.0 / 64.0)
         (r,), _ = unit_blocks((r,))
-        lefts.append(split(r, absorbed))
+        lefts.append(split(r, blocks))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         return svd_basis(join(lefts[k], sites), bonds[k], rtol, total.L - 1)

@@ -66,8 +66,8 @@ def relative_error(discarded: Array | np.ndarray) -> np.ndarray:
 
 def ranks(cores: tuple[Array, ...]) -> np.ndarray:
     """Count the directions of every bond that are not null, int array (batch, L - 1)."""
-    found = [
+    counts = [
         np.any(to_numpy(core).reshape(*core.shape[:2], -1) != 0, axis=2).sum(axis=1)
         for core in cores[1:]
     ]
-    return np.stack(found, axis=1) if found else np.zeros((cores[0].shape[0], 0), dtype=np.int64)
+    return np.stack(counts, axis=1) if counts else np.zeros((cores[0].shape[0], 0), dtype=np.int64)

@@ -62,10 +62,10 @@ def _to_the_right(total: Sum, cores: tuple[Array, ...]) -> list[Blocks]:
         rights[k], _ = unit_blocks(project(sites, rows(cores[k])))
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        best = matrix_transpose(join(absorbed, rights[k + 1]))  # (batch, right, s*out)
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        best = matrix_transpose(join(blocks, rights[k + 1]))  # (batch, right, s*out)
         conjugate = do("conj", orthonormalize(best))
-        left, _ = unit_blocks(tuple(conjugate @ block for block in absorbed))
+        left, _ = unit_blocks(tuple(conjugate @ block for block in blocks))
         lefts.append(left)
     return lefts
 

@@ -45,12 +45,12 @@ def compress_sdc(
     limits = [bond_at(max_bond, k) or max(widths) for k in range(1, cuts + 1)]
     lefts = [total.left_edge()]
     for k in range(cuts):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        (joint,), _ = unit_blocks((merge(absorbed, 2),))
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        (joint,), _ = unit_blocks((merge(blocks, 2),))
         q, _ = svd_basis(
             matrix_transpose(joint), max(limits[k:]), 0.5 * rtol, cuts
         )  # (batch, s', s*out)
-        lefts.append(split(do("conj", q) @ joint, absorbed))
+        lefts.append(split(do("conj", q) @ joint, blocks))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         sketch = join(lefts[k], sites)  # (batch, s, out*r)

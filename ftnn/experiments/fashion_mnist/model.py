@@ -23,7 +23,7 @@ def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
     return encoder, patch_network(encoder, options.network, images, 10, blocks=ROWS, seed=seed)
 
 
-def mirrored(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mirror_images(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirror every image left to right with probability one half."""
     chosen = rng.random(len(images)) < 0.5
     return np.where(chosen[:, None, None], images[:, :, ::-1], images)

@@ -13,6 +13,6 @@ EXPERIMENT = Experiment(
     build=imported(".model:build", __name__),
     tuned=Path(__file__).with_name("config.toml"),
     samples="images",
-    augment=imported("..fashion_mnist.model:mirrored", __name__),
+    augment=imported("..fashion_mnist.model:mirror_images", __name__),
     read=imported(".data:read", __name__),
 )

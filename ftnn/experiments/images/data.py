@@ -93,8 +93,8 @@ def read_images(
     images: list[np.ndarray] = []
     for path in paths:
         image = _read(path, options)
-        wanted = images[0].shape if shape is None and images else shape
-        if wanted is not None and image.shape != tuple(wanted):
+        expected = images[0].shape if shape is None and images else shape
+        if expected is not None and image.shape != tuple(expected):
             height, width = image.shape
             first = paths[0] if shape is None else "the images of the training"
             raise ValueError(

@@ -66,10 +66,10 @@ def heat(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
 
 def load(options: QuanticsOptions) -> Data:
     """Generate the pairs."""
-    return pairs(options, lambda start: heat(start, TIME), MODES)
+    return generate_pairs(options, lambda start: heat(start, TIME), MODES)
 
 
-def pairs(options: QuanticsOptions, solve: Callable[[Waves], Waves], modes: int) -> Data:
+def generate_pairs(options: QuanticsOptions, solve: Callable[[Waves], Waves], modes: int) -> Data:
     """Generate pairs of random functions and solutions.
 
     The functions do not depend on the seed of the training or on the number of sites.

@@ -120,8 +120,8 @@ def load(options: PhasesOptions) -> Data:
 
 def states(name: str, points: list[Point], options: PhasesOptions, folder: Path) -> Cores:
     """Return ground states as inputs of a network, tuple of array (n, left, 2, right), float32."""
-    kept = max(KEPT_BOND, options.input_bond)
-    cores, _ = ground_states(name, options.sites, points, kept, folder)
-    if options.input_bond == kept:
+    bond = max(KEPT_BOND, options.input_bond)
+    cores, _ = ground_states(name, options.sites, points, bond, folder)
+    if options.input_bond == bond:
         return cores
     return compress(MPS(cores), max_bond=options.input_bond, method="direct").cores

@@ -165,9 +165,9 @@ def ground_states(
                 f"--data {folder}: cannot be created ({error}); choose another"
             ) from None
         _make(sites, [(pieces[n], paths[n]) for n in missing], max_bond, name, show)
-    found = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
-    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in found]) for k in range(sites))
-    return cores, np.concatenate([piece["energies"] for piece in found])
+    arrays = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
+    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in arrays]) for k in range(sites))
+    return cores, np.concatenate([piece["energies"] for piece in arrays])
 
 
 def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
@@ -194,8 +194,8 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
     env = np.ones((batch, 1, 1))  # (batch, bra bond, ket bond)
     for k, core in enumerate(cores):
         core = core.astype(np.float64)
-        acted = np.einsum("pq,blqr->blpr", operators[k], core) if k in operators else core
-        half = np.einsum("bij,bjpk->bipk", env, acted, optimize=True)
+        ket = np.einsum("pq,blqr->blpr", operators[k], core) if k in operators else core
+        half = np.einsum("bij,bjpk->bipk", env, ket, optimize=True)
         env = np.einsum("bipm,bipk->bmk", core.conj(), half, optimize=True)
     return env[:, 0, 0]
 
@@ -263,11 +263,11 @@ def _solved(job: tuple[int, Point, int]) -> tuple[list[np.ndarray], float]:
 def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, "numpy") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path}: damaged ({error}); remove it to have it computed again"
         ) from None
-    if "points" not in found or not np.array_equal(found["points"], np.array(points)):
+    if "points" not in arrays or not np.array_equal(arrays["points"], np.array(points)):
         raise ValueError(f"{path}: holds the states of other points; remove it")
-    return found
+    return arrays
