@@ -166,7 +166,7 @@ def mixed():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Forgetful(2.0), TypeError, "does not store its argument 'factor'; set self.factor"),
+        (lambda: Forgetful(2.0), TypeError, "does not store its argument 'factor'; set self"),
         (namesake, ValueError, "has the name of another layer, ftnn.layers.linear.Linear"),
         (redefined, ValueError, "has the name of another layer"),
         (lambda: ftnn.nonlinear.Pointwise(np.tanh), ValueError, "fn of a Pointwise is a callable"),

@@ -89,9 +89,9 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     in double precision: what is lost then lies below the rounding of the input. In double precision
     three rounds follow each other (shifted CholeskyQR3: Fukaya, Kannan, Nakatsukasa, Yamamoto,
     Yanagisawa, SIAM J. Sci. Comput. 42, A477, 2020), the shift in proportion to the squared rows,
-    as if those had been scaled to norm 1 anew in each: so a row whose new part is small is resolved
-    as well as by Householder reflections. The shift keeps the factorization of a rank-deficient
-    matrix going.
+    as if the rows were rescaled to norm 1 in each round: so a row whose new part is small is
+    resolved as well as by Householder reflections. The shift keeps the factorization of a
+    rank-deficient matrix going.
     """
     q = widest(y)  # JAX may have no double precision
     single = in_single(y) and not in_single(q)

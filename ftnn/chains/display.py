@@ -18,7 +18,7 @@ SITES = 24
 
 
 def format_dims(dims: Sequence[int]) -> str:
-    """Return dimensions as a tuple, abbreviated where there are many.
+    """Return dimensions as a tuple, abbreviated if there are many.
 
     Examples
     --------

@@ -110,7 +110,7 @@ class ImageEncoder(Encoder):
 
 
 class AmplitudeEncoder(ImageEncoder):
-    """Encode an image as one vector, by batched TT-SVD.
+    """Encoder of images as dense vectors, by batched TT-SVD.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class AmplitudeEncoder(ImageEncoder):
 
 
 class ProductEncoder(ImageEncoder):
-    r"""Encode an image as a product state: a small vector for every pixel or patch, bond 1.
+    r"""Encoder of images as product states: a small vector for every pixel or patch, bond 1.
 
     ``features="linear"``: :math:`(1, \phi)` with :math:`\phi` the standardized pixels of the
     patch (all their channels) times ``scale / sqrt(entries)``. The constant channel prevents the

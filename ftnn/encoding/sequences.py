@@ -23,7 +23,7 @@ PADDING = -1
 
 
 class SequenceEncoder(Encoder):
-    r"""Encode time series as product states with one site per step.
+    r"""Encoder of time series as product states with one site per step.
 
     The vector of a site is :math:`(1, \phi)`, a constant channel and the features of the channels
     at that step times ``scale / sqrt(channels)``.
@@ -168,7 +168,7 @@ class SequenceEncoder(Encoder):
 
 
 class TokenEncoder(Encoder):
-    r"""Encode sequences of tokens, such as letters, as product states: one-hot vectors.
+    r"""Encoder of sequences of tokens, such as letters, as product states of one-hot vectors.
 
     Parameters
     ----------

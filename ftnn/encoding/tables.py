@@ -44,7 +44,7 @@ CHOICES = {
 
 
 class TableEncoder(Encoder):
-    r"""Encode rows of a table as product states with one site per column or group of columns.
+    r"""Encoder of table rows as product states with one site per column or group of columns.
 
     Parameters
     ----------

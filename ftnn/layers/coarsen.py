@@ -19,7 +19,7 @@ from .layer import Layer, collect, named, scale_evenly
 
 
 class Coarsen(Layer):
-    r"""Map every block of neighbouring sites to one site: a layer of a tree tensor network.
+    r"""Map of every block of neighbouring sites to one site: a layer of a tree tensor network.
 
     With n blocks of s sites, :math:`y = (T_1 \otimes \dots \otimes T_n)\, x`, where
 

@@ -84,7 +84,7 @@ def check_expected(cls: type["Layer"], shapes: Mapping[str, tuple[int, ...]]) ->
         if expected[1][name] != tuple(shape):
             raise ValueError(
                 f"array {name!r} of a {cls.__name__} has shape {expected[1][name]}, but its "
-                f"description asks for {tuple(shape)}"
+                f"description needs {tuple(shape)}"
             )
 
 

@@ -12,7 +12,7 @@ from ..layers.layer import Layer
 
 
 class Dropout(Layer):
-    r"""In training, drop every physical channel but the constant one at random.
+    r"""Dropout of physical channels other than the constant one, active in training.
 
     On site k the vector index is multiplied by
     :math:`D_k = \mathrm{diag}(1, m_{k1} / (1 - p), m_{k2} / (1 - p), \dots)`, where every :math:`m`

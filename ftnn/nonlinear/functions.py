@@ -127,7 +127,7 @@ def resolve_function(fn: str | Function, at_zero: bool) -> Resolved:
     for place in [home] if home else ["numpy", *(b for b in _OTHERS if b in sys.modules)]:
         try:
             value = _try(fn, point, place)
-        except Exception as error:  # whatever a function says of arrays it was not made for
+        except Exception as error:  # a function may raise anything for arrays of another backend
             failures.append(f"on {place}: {type(error).__name__}: {_first_line(error)}")
         else:
             backend = place if failures else home

@@ -18,7 +18,7 @@ from ..truncation.src import compress_src
 
 
 class SketchGauge(Layer):
-    """Bring the cores to the sketch gauge of this layer's own test matrices.
+    """Change of gauge to the sketch gauge of the layer's own test matrices.
 
     The vector stays the same up to truncation to ``max_bond``. :class:`ftnn.Linear` and
     :class:`ftnn.Residual` return such a gauge; this layer is for cores from elsewhere, such as an
@@ -52,7 +52,7 @@ class SketchGauge(Layer):
 
 
 class SVDGauge(Layer):
-    r"""Bring the cores to the balanced gauge of the singular value decomposition.
+    r"""Change of gauge to the balanced gauge of the singular value decomposition.
 
     With :math:`\Lambda_k` the singular values of the vector at cut k, which are gauge invariant,
     and :math:`B_k` the cores of the right-canonical form in singular vectors,

@@ -23,7 +23,7 @@ from .functions import scaled_entries
 
 
 class RMSNorm(Layer):
-    r"""Divide every vector by its root mean square entry.
+    r"""Normalization of every vector by its root mean square entry.
 
     :math:`y = x / \sqrt{\mathrm{mean}|x|^2 + \epsilon}`, with the mean over all
     ``prod(phys_dims)`` entries computed exactly, by contraction. Equals
@@ -64,7 +64,7 @@ class RMSNorm(Layer):
 
 
 class LayerNorm(Layer):
-    r"""Subtract the mean entry and divide by the standard deviation; then gain and shift.
+    r"""Normalization of every vector to mean 0 and deviation 1, followed by gain and shift.
 
     .. math:: y = g \circ \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b, \qquad
               \mu = \mathrm{mean}\, x, \quad \sigma^2 = \mathrm{mean}\,|x - \mu|^2,
@@ -158,7 +158,7 @@ class LayerNorm(Layer):
         live = variance > 8.0 * len(cores) * eps(cores[0])
         variance = do("where", live, variance, do("ones_like", variance))
         if self.eps > 0.0:
-            # eps / rms^2; a vector so small that it overflows is zero beside eps
+            # eps / rms^2; a vector so small that it overflows is negligible next to eps
             exponent = math.log(self.eps) - 2.0 * log_rms
             exponent = do("where", exponent < 80.0, exponent, 80.0 * do("ones_like", exponent))
             variance = variance + as_dtype_of(do("exp", exponent), variance)
@@ -179,7 +179,7 @@ class LayerNorm(Layer):
 
 
 class CoreNorm(Layer):
-    r"""Scale every core to mean square ``scale**2`` per physical entry.
+    r"""Normalization of every core to mean square ``scale**2`` per physical entry.
 
     The product of the divisors of the cores is one number per sample, kept in log scale. It is put
     back, spread evenly over the cores; or dropped; or put back relative to its running mean over
@@ -190,7 +190,7 @@ class CoreNorm(Layer):
     scale : float
     product : {"keep", "drop", "running"}
         "keep": the vector is only multiplied by ``scale**L``. "drop": every sample gets cores of
-        the same norms, whatever its own norm. "running": samples keep their norms relative to
+        the same norms, regardless of its own norm. "running": samples keep their norms relative to
         each other, and their geometric mean is one: over the batch in training, over the batches
         seen in evaluation.
     momentum : float, optional

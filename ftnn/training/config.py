@@ -153,8 +153,8 @@ class TrainConfig(Options):
         check_device(self.device)
         if self.compile and self.recompute:
             raise ValueError(
-                "compile and recompute are both True; take one: the compiler chooses by itself "
-                "what it computes again"
+                "compile and recompute are both True; choose one: the compiler itself decides "
+                "what to recompute"
             )
 
 

@@ -23,7 +23,7 @@ from .world import World
 
 
 class DivergenceError(RuntimeError):
-    """The loss or its gradient is no longer finite."""
+    """Raised when the loss or its gradient is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Updater:
 
     @property
     def evaluated(self) -> TorchModule:
-        """The module that is evaluated and saved: the running average where there is one."""
+        """The module that is evaluated and saved: the running average, if there is one."""
         return self.module if self.average is None else self.average.module  # type: ignore[return-value]
 
     def step(

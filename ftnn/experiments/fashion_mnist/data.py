@@ -1,4 +1,4 @@
-"""Fashion-MNIST, from local files where there are any."""
+"""Fashion-MNIST, from local files if available."""
 
 import gzip
 import math
