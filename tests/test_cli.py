@@ -145,9 +145,7 @@ def test_inspect_measures_steps_against_their_floor(finished, monkeypatch):
     floor = re.search(r"for each shape: ([\d.]+) ms. The step takes ([\d.]+) times", printed)
     assert float(step[1]) > float(floor[1]) > 0.0
     assert float(floor[2]) == pytest.approx(float(step[1]) / float(floor[1]), rel=0.3)
-    assert "--threads applies to --speed only" in refused(
-        "inspect", finished[0], "--threads", 1
-    )
+    assert "--threads applies to --speed only" in refused("inspect", finished[0], "--threads", 1)
 
 
 def test_inspect_fits_80_columns(finished):

@@ -9,10 +9,10 @@ from autoray import do
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
+from .dims import check_dims
 from .display import chain_html, format_chain
 from .lazy import BatchedVector, Lazy
 from .placement import as_factor, move
-from .states import check_dims
 from .terms import Apply, Term
 from .tt_svd import tt_svd
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..arrays.backend import to_numpy
 from ..chains.bonds import check_tolerance
-from ..chains.states import MPS, check_dims, check_positive
+from ..chains.dims import check_dims, check_positive
+from ..chains.states import MPS
 from ..nonlinear.cross import entries
 from .grids import QuanticsGrid
 from .interpolation import CHUNK, SAMPLES, Cross, random_indices, search_error

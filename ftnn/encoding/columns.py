@@ -1,7 +1,7 @@
 """Columns of a table: numbers or categories, with missing values."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -231,3 +231,28 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def kinds_of(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:
+    """Return the kinds of the columns, None if they are not given."""
+    return tuple(columns.values()) if isinstance(columns, dict) else columns
+
+
+def check_columns(columns: Any) -> tuple[str, ...] | dict[str, str] | None:
+    """Return the kinds of columns as a tuple or a mapping, or raise an error."""
+    if columns is None:
+        return None
+    checked: tuple[str, ...] | dict[str, str]
+    if isinstance(columns, Mapping):
+        checked = {str(name): kind for name, kind in columns.items()}
+    elif isinstance(columns, Sequence) and not isinstance(columns, str):
+        checked = tuple(columns)
+    else:
+        raise TypeError(
+            f"columns is {columns!r}, expected a sequence of kinds, or a mapping of names to kinds"
+        )
+    wrong = [kind for kind in kinds_of(checked) or () if kind not in KINDS]
+    if wrong or not checked:
+        got = f"holds {wrong[0]!r}" if wrong else "is empty"
+        raise ValueError(f"columns {got}; expected {' or '.join(map(repr, KINDS))} for each column")
+    return checked

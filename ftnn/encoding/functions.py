@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..truncation import compress
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chains.states import check_positive
+from ..chains.dims import check_positive
 
 ORDERS = ("interleaved", "serial", "fused")
 

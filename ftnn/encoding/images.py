@@ -15,7 +15,8 @@ import numpy as np
 from ..arrays.backend import check_finite, check_floating
 from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_rank
-from ..chains.states import MPS, check_dims
+from ..chains.dims import check_dims
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..chains.tt_svd import tt_svd
 from .encoder import Encoder, core_arrays, site_vectors

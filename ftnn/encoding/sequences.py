@@ -5,7 +5,8 @@ from typing import Any, Self
 import numpy as np
 
 from ..arrays.backend import check_floating
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .encoder import Encoder, site_vectors
 from .features import check_features, count_features, expand, invert

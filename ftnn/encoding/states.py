@@ -10,7 +10,8 @@ import numpy as np
 
 from ..arrays.backend import check_dtype, check_finite
 from ..chains.bonds import MaxBond
-from ..chains.states import MPS, check_dims, check_positive
+from ..chains.dims import check_dims, check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .encoder import site_vectors
 

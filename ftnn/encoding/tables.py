@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .columns import (
     KINDS,
@@ -19,7 +20,9 @@ from .columns import (
     Schema,
     categories,
     category_codes,
+    check_columns,
     guess_kind,
+    kinds_of,
     most_frequent,
     numbers,
     read_columns,
@@ -121,7 +124,7 @@ class TableEncoder(Encoder):
         unknown: str = "zeros",
     ):
         super().__init__()
-        self.columns = _check_columns(columns)
+        self.columns = check_columns(columns)
         self._degree = check_features(features, degree)
         self.normalize, self.missing, self.unknown = normalize, missing, unknown
         for argument, choices in CHOICES.items():
@@ -172,7 +175,7 @@ class TableEncoder(Encoder):
         """
         self.schema = Schema()
         columns, names = self._select(data, "data")
-        kinds = list(_kinds(self.columns) or map(guess_kind, columns))
+        kinds = list(kinds_of(self.columns) or map(guess_kind, columns))
         known: list[list[str]] = []
         missing, values, frequent = [], [], []
         for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
@@ -401,26 +404,3 @@ def _missing_value(what: str) -> ValueError:
     return ValueError(
         f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
     )
-
-
-def _kinds(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:
-    return tuple(columns.values()) if isinstance(columns, dict) else columns
-
-
-def _check_columns(columns: Any) -> tuple[str, ...] | dict[str, str] | None:
-    if columns is None:
-        return None
-    checked: tuple[str, ...] | dict[str, str]
-    if isinstance(columns, Mapping):
-        checked = {str(name): kind for name, kind in columns.items()}
-    elif isinstance(columns, Sequence) and not isinstance(columns, str):
-        checked = tuple(columns)
-    else:
-        raise TypeError(
-            f"columns is {columns!r}, expected a sequence of kinds, or a mapping of names to kinds"
-        )
-    wrong = [kind for kind in _kinds(checked) or () if kind not in KINDS]
-    if wrong or not checked:
-        got = f"holds {wrong[0]!r}" if wrong else "is empty"
-        raise ValueError(f"columns {got}; expected {' or '.join(map(repr, KINDS))} for each column")
-    return checked

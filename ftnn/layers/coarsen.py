@@ -11,8 +11,8 @@ from ..arrays.backend import Array
 from ..arrays.functions import permute, stack
 from ..arrays.scales import spread
 from ..chains.bonds import cut_bonds
+from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal
 from .layer import Layer, collect, named, scale_evenly

@@ -7,7 +7,7 @@ import numpy as np
 from ..arrays.backend import to_numpy
 from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_bonds
-from ..chains.states import check_both_dims
+from ..chains.dims import check_both_dims
 from ..chains.terms import Apply, Cores, State, Term
 from ..truncation.methods import METHODS
 from ..truncation.src import compress_src

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 
 from ..arrays.backend import Array, to_numpy
+from ..chains.dims import check_dims
 from ..chains.operators import weight_bonds
-from ..chains.states import check_dims
 from .layer import named
 from .readouts import Readout
 

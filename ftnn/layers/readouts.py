@@ -8,6 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
+from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,
@@ -19,7 +20,6 @@ from ..chains.overlap import (
     overlap,
     sizes,
 )
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import initial_weight, weight_shapes
 from .layer import Layer, collect, named, scale_evenly

@@ -4,7 +4,8 @@ import numpy as np
 
 from ..arrays.backend import as_index, to_numpy
 from ..chains.bonds import check_tolerance, cut_bonds
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores, State, Term
 from ..layers.layer import Layer
 from ..truncation.direct import compress_direct

@@ -7,7 +7,7 @@ import numpy as np
 from autoray import do
 
 from ..chains.bonds import MaxBond, check_bonds
-from ..chains.states import check_both_dims, check_dims
+from ..chains.dims import check_both_dims, check_dims
 from ..chains.terms import Apply, Cores, Hadamard, Node, State, Term
 from ..layers.initialization import (
     initial_weight,

@@ -10,7 +10,7 @@ from ..arrays.scales import spread
 from ..arrays.svd import leading, left_singular
 from ..chains.bonds import MaxBond, check_bonds
 from ..chains.canonical import canonical_cores
-from ..chains.states import check_dims
+from ..chains.dims import check_dims
 from ..chains.terms import Cores, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_shapes
 from ..layers.layer import Layer, collect, named

@@ -12,8 +12,8 @@ from ..arrays.functions import log, stop_gradient, sum_over
 from ..arrays.random import draw_arrays
 from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds
+from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
 from ..layers.layer import Layer, collect, named
