@@ -428,7 +428,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_saved_is_lost(tmp_path, small
         make_trainer(folder, callbacks=[Fill()]).fit(make_data())
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
-    assert "make room" in str(error.value)
+    assert "free some space" in str(error.value)
     (small_disk / "other").unlink()
     result = make_trainer(folder).fit(make_data(), resume=True)
     assert result.outcome == "completed"

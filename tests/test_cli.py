@@ -145,9 +145,7 @@ def test_inspect_measures_steps_against_their_floor(finished, monkeypatch):
     floor = re.search(r"for each shape: ([\d.]+) ms. The step takes ([\d.]+) times", printed)
     assert float(step[1]) > float(floor[1]) > 0.0
     assert float(floor[2]) == pytest.approx(float(step[1]) / float(floor[1]), rel=0.3)
-    assert "--threads is of use with --speed only" in refused(
-        "inspect", finished[0], "--threads", 1
-    )
+    assert "--threads applies to --speed only" in refused("inspect", finished[0], "--threads", 1)
 
 
 def test_inspect_fits_80_columns(finished):
@@ -208,7 +206,7 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
     result = invoke("train", "digits", "--out", cut, *options)
     assert result.exit_code == 130
     assert result.stderr == (
-        f"ftnn: interrupted: checkpoint in {cut}; go on with `ftnn train --resume {cut}`\n"
+        f"ftnn: interrupted: checkpoint in {cut}; resume with `ftnn train --resume {cut}`\n"
     )
     good("train", "--resume", cut, "--quiet")
     first, second = (json.loads((path / "summary.json").read_text()) for path in (whole, cut))
@@ -228,7 +226,7 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--epoch", "3"], "No such option: --epoch"),
         (["train", "digits", "--sites", "3"], "No such option: --sites"),
         (["train", "quantics", "--phys", "3"], "No such option: --phys"),
-        (["train", "nowhere/mine.py"], "there is no file"),
+        (["train", "nowhere/mine.py"], "experiment file nowhere/mine.py does not exist"),
         (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
         (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
         (["train", "digits", "--bond-dim", str(10**15)], "bond_dim or max_bond asks for "),
@@ -240,12 +238,12 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--device", "tpu"], "device is 'tpu'"),
         (["train", "digits", "--device", "cuda:99"], "cuda:99"),
         (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
-        (["train", "--resume", "nowhere"], "no run folder nowhere"),
+        (["train", "--resume", "nowhere"], "run folder nowhere does not exist"),
         (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
         (["evaluate"], "RUN"),
-        (["evaluate", "nowhere"], "no run folder nowhere"),
-        (["inspect", "nowhere"], "no run folder nowhere"),
-        (["plot", "nowhere"], "no run folder nowhere"),
+        (["evaluate", "nowhere"], "run folder nowhere does not exist"),
+        (["inspect", "nowhere"], "run folder nowhere does not exist"),
+        (["plot", "nowhere"], "run folder nowhere does not exist"),
         (["evaluate", "nowhere", "--backend", "tensorflow"], "choose one of numpy, torch"),
         (["evaluate", "nowhere", "--split", "train"], "expected test or val"),
     ],
@@ -297,7 +295,7 @@ def test_one_line_for_spoiled_runs(run_dir, tmp_path):
         ("[]", "names no experiment"),
         ('{"experiment": "mnist", "options": {}}', "no experiment 'mnist'"),
         ('{"experiment": "../digits", "options": {}}', "no experiment '../digits'"),
-        ('{"experiment": "digits", "lr": -1}', "of an earlier version of ftnn"),
+        ('{"experiment": "digits", "lr": -1}', "by an earlier version of ftnn"),
         ('{"experiment": "digits", "options": {"lr": -1}}', "lr is -1.0"),
         ('{"experiment": "digits", "options": {"sites": 1}}', "unknown key 'sites'"),
         ("[" * 100_000, "nested too deeply"),
@@ -324,7 +322,7 @@ def test_nothing_saved_is_overwritten(run_dir):
     assert "not of fashion-mnist" in refused("train", "fashion-mnist", "--resume", run_dir)
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
     (run_dir / "checkpoint.json").unlink()
-    assert "no checkpoint.json" in refused("train", "--resume", run_dir)
+    assert "has no checkpoint.json" in refused("train", "--resume", run_dir)
     for place in ("config.json", "config.json/run"):
         line = refused("train", "digits", "--out", run_dir / place)
         assert f"{run_dir / 'config.json'} is a file; choose a folder with --out DIR" in line

@@ -12,7 +12,7 @@ from ftnn.encoding import AmplitudeEncoder
 from ftnn.experiments.digits.data import load_digits
 from ftnn.experiments.fashion_mnist import data as module
 from ftnn.experiments.fashion_mnist.data import load_fashion_mnist, read_idx
-from ftnn.experiments.fashion_mnist.model import mirrored
+from ftnn.experiments.fashion_mnist.model import mirror_images
 from ftnn.experiments.fashion_mnist_quantics.model import mirror
 
 DASHED = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -231,7 +231,7 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
 
 def test_half_of_the_images_are_mirrored_left_to_right():
     images = np.random.default_rng(0).random((9, 28, 28))
-    found = mirrored(images, np.random.default_rng(3))
+    found = mirror_images(images, np.random.default_rng(3))
     for image, original in zip(found, images, strict=True):
         assert np.array_equal(image, original) != np.array_equal(image, original[:, ::-1])
     flipped = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, images, strict=True)]

@@ -71,7 +71,7 @@ def test_tuned_values_are_files(name):
     ("name", "change", "words"),
     [
         ("digits", {"sites": 4}, "unknown key 'sites'"),
-        ("fashion-mnist", {"depth": 0, "max_bond": 5}, "no use for it at depth 0"),
+        ("fashion-mnist", {"depth": 0, "max_bond": 5}, "does not use it at depth 0"),
         ("fashion-mnist", {"depth": 0, "nonlinearity": "none"}, "nonlinearity is 'none'"),
         ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
         ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
@@ -418,7 +418,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
     command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
     refused = CliRunner().invoke(app, [*map(str, command)])  # on a coarse grid there is one stage
-    assert "fine_epochs is 2, but experiment burgers has no use for it with" in refused.stderr
+    assert "fine_epochs is 2, but experiment burgers does not use it with" in refused.stderr
 
 
 @pytest.mark.parametrize("where", ["first", "between", "second"])
@@ -442,7 +442,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         patch.setattr(Trainer, "_begin", strike_at_begin)
         result = CliRunner().invoke(app, [*map(str, ("train", *STAGED, *FINE, "--out", cut))])
     assert result.exit_code == 130
-    assert f"go on with `ftnn train --resume {cut}`" in result.stderr
+    assert f"resume with `ftnn train --resume {cut}`" in result.stderr
     assert begun["second"].is_file() == (where == "second")
     refused = CliRunner().invoke(app, [*map(str, ("train", *STAGED, "--out", cut))])
     assert refused.exit_code == 2
@@ -468,7 +468,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
     [
         (("quantics", "--sites", 1), "sites is 1, expected an integer >= 2"),
         (("quantum-phases", "--sites", 2), "sites is 2, expected an integer >= 3"),
-        (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be made"),
+        (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be created"),
         (("digits", "--fine-epochs", 3), "No such option: --fine-epochs"),
         (
             ("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0),
@@ -477,13 +477,13 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
         (
             ("burgers", "--fine-lr", 0.1, "--sites", 12),
-            "fine_lr is 0.1, but experiment burgers has no use for it with",
+            "fine_lr is 0.1, but experiment burgers does not use it with",
         ),
         (("digits", "--seed", 2**32), "expected an integer >= 0 and < 4294967296"),
         (("digits", "--sites", 3), "No such option: --sites"),
         (("digits", "--data", "x"), "No such option: --data"),
         (("quantum-phases", "--limit", 9), "No such option: --limit"),
-        (("quantics", "--label-smoothing", 0.1), "but the targets are no labels"),
+        (("quantics", "--label-smoothing", 0.1), "but the targets are not labels"),
         (("quantics", "--depth", 3), "No such option: --depth"),
         (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],

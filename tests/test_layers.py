@@ -332,7 +332,7 @@ def test_a_training_step_on_forty_sites_of_dimension_four_fits_in_two_gib():
         (
             lambda: ftnn.Sequential(ftnn.Readout((2,), 2, 1), RMSNorm()),
             ValueError,
-            "may only come last",
+            "must be the last layer",
         ),
         (lambda: KAN((2,), grid=0), ValueError, "grid is 0"),
         (lambda: KAN((2, 3), share=True), ValueError, "share=True"),

@@ -82,7 +82,7 @@ def test_states_are_learned_from_states(tmp_path):
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
     assert found.score == pytest.approx(expected.mean())
     assert found.outputs is None
-    with pytest.raises(ValueError, match="of no class"):
+    with pytest.raises(ValueError, match="have no class"):
         _ = found.predictions
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["val_error"] == result.val_score
@@ -133,7 +133,7 @@ def test_wrong_objectives_and_targets(tmp_path):
         Trainer(linear, None, CONFIG, tmp_path, True).fit(replace(good, train_targets=labels))
     with pytest.raises(TypeError, match="objective is a str"):
         Trainer(linear, None, CONFIG, tmp_path, True, "states")
-    with pytest.raises(ValueError, match="the targets are no labels"):
+    with pytest.raises(ValueError, match="the targets are not labels"):
         Trainer(
             linear, None, replace(CONFIG, label_smoothing=0.1), tmp_path, True, StateRegression()
         )

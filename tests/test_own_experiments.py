@@ -90,7 +90,7 @@ def test_the_example_of_the_documentation(wine, tmp_path):
     good("train", "--resume", run, "--quiet")
     moved = wine.rename(tmp_path / "elsewhere.py")
     for command in ("evaluate", "inspect", "plot"):
-        assert "is gone; say where it is with --experiment FILE" in refused(command, run)
+        assert "is missing; give it with --experiment FILE" in refused(command, run)
     assert f"accuracy {accuracy:.2%}" in good("evaluate", run, "--experiment", moved)
     good("train", moved, "--resume", run, "--quiet")
 
@@ -362,7 +362,7 @@ def test_classes_of_a_folder_of_images(tmp_path):
     assert "there is no class 'other'" in refused("evaluate", run, "--data", folder)
     Image.new("RGB", (9, 9)).save(folder / "across" / "x.png")
     line = refused("predict", run, "--data", folder / "across", "--out", tmp_path / "more.csv")
-    assert "x.png: has 9 x 9 pixels, another size than the images of the training" in line
+    assert "x.png: has 9 x 9 pixels, unlike the images of the training" in line
 
 
 @pytest.mark.parametrize("colour", [False, True])

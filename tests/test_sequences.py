@@ -180,7 +180,7 @@ def test_statevectors_of_every_form(sites, seed, dtype):
         (lambda: bloch_states(np.ones(3)), ValueError, r"theta has shape \(3,\)"),
         (lambda: bloch_states(np.ones((1, 3)), np.ones((1, 2))), ValueError, "phi has shape"),
         (lambda: bloch_states(np.full((1, 2), np.nan)), ValueError, "theta holds NaN"),
-        (lambda: from_statevectors(np.eye(6)), ValueError, "no power of two; give phys_dims"),
+        (lambda: from_statevectors(np.eye(6)), ValueError, "not a power of two; give phys_dims"),
         (lambda: from_statevectors([np.ones(4), np.ones(8)]), ValueError, "of the same size"),
         (lambda: from_statevectors([np.ones((4, 4))]), ValueError, "expected .dim,. or .dim, 1."),
     ],

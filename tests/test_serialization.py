@@ -54,7 +54,7 @@ def test_bad_files_are_named_and_left_alone(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ftnn.load(path)
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to save"):
+    with pytest.raises(FileNotFoundError, match=r"folder .*none of .* does not exist; create it"):
         ftnn.save(model(), tmp_path / "none" / "model.safetensors")
     ftnn.save(model(), path)
     whole = path.read_bytes()
@@ -166,7 +166,7 @@ def mixed():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Forgetful(2.0), TypeError, "does not keep its argument 'factor'; set self.factor"),
+        (lambda: Forgetful(2.0), TypeError, "does not store its argument 'factor'; set self"),
         (namesake, ValueError, "has the name of another layer, ftnn.layers.linear.Linear"),
         (redefined, ValueError, "has the name of another layer"),
         (lambda: ftnn.nonlinear.Pointwise(np.tanh), ValueError, "fn of a Pointwise is a callable"),
@@ -247,7 +247,7 @@ def nested(depth):
     ("description", "arrays", "words"),
     [
         (nested(40), {}, "nested more than 32 deep"),
-        (described("Mine"), {}, "unknown layer type 'Mine'; if it is a layer of your own, define"),
+        (described("Mine"), {}, "unknown layer type 'Mine'; if it is your own layer, define"),
         (described(["Linear"]), {}, r"unknown layer type \['Linear'\]"),
         (described("Head", in_dims=[2], num_outputs=1, bond_dim=1, seed=0), {}, "abstract"),
         (described("RMSNorm", epsilon=1.0), {}, "epsilon"),

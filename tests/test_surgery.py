@@ -110,11 +110,11 @@ def test_replace_keeps_settings_and_takes_functions():
     ("where", "new", "error", "words"),
     [
         ("4", RMSNorm(), ValueError, "where is '4', but the model has the layers '0', '1'"),
-        (lambda m: RMSNorm(), RMSNorm(), ValueError, "which is no layer of the model"),
+        (lambda m: RMSNorm(), RMSNorm(), ValueError, "which is not a layer of the model"),
         ("0", "RMSNorm", TypeError, "is not callable"),
         ("0", lambda old: 3, TypeError, "new is a int, expected a Layer"),
         ("0", ftnn.Linear(DIMS, (2, 2, 2), 1, 1), ValueError, "takes phys_dims"),
-        ("0", ftnn.Readout(DIMS, 2, 2), ValueError, "it may only come last"),
+        ("0", ftnn.Readout(DIMS, 2, 2), ValueError, "it must be the last layer"),
         ("1.layer", ftnn.Linear(DIMS, (2, 2, 2), 1, 1), ValueError, "a residual needs the same"),
     ],
 )

@@ -561,7 +561,7 @@ def test_signals_leave_a_usable_checkpoint(tmp_path, signals):
     done = run_script(tmp_path / "run", *signals)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "stopped 7"
-    assert "resume to go on" in done.stdout
+    assert "resume to continue" in done.stdout
     whole = make_trainer(tmp_path / "whole")
     whole.fit(make_data())
     trainer = make_trainer(tmp_path / "run")

@@ -32,7 +32,7 @@ from benchmarks.studies.runs import trained
 from ftnn.encoding import ProductEncoder
 from ftnn.experiments import get_experiment
 from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
-from ftnn.experiments.fashion_mnist.model import mirrored
+from ftnn.experiments.fashion_mnist.model import mirror_images
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
 from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
@@ -180,7 +180,7 @@ def baseline(name: str, seed: int, lr: float) -> tuple[dict, nn.Module]:
         for n in range(steps):
             rows = order[n * config.batch_size : (n + 1) * config.batch_size]
             optimizer.zero_grad()
-            batch = torch.from_numpy(mirrored(images[rows], rng))
+            batch = torch.from_numpy(mirror_images(images[rows], rng))
             loss(model(batch), labels[rows]).backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
@@ -279,7 +279,7 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
     images = data.train_inputs[:batch_size]
 
     def loss() -> torch.Tensor:
-        return nn.functional.cross_entropy(forward(mirrored(images, rng)), labels)
+        return nn.functional.cross_entropy(forward(mirror_images(images, rng)), labels)
 
     step = training_step(model.parameters(), loss, clip_norm=1.0, lr=1e-3)
     return step, list(model.parameters()), batch_size

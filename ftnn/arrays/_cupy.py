@@ -1,4 +1,4 @@
-"""What CuPy does in its own way; imported once the first CuPy array is met."""
+"""CuPy implementations; imported when the first CuPy array is encountered."""
 
 from functools import partial
 

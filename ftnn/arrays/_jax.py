@@ -1,4 +1,4 @@
-"""What JAX does in its own way; imported once the first JAX array is met.
+"""JAX implementations; imported when the first JAX array is encountered.
 
 JAX's cotangents of complex numbers are the conjugates of torch's gradients.
 """
@@ -42,7 +42,7 @@ def _(x, backend, dtype, device):
 
 @on_jax(backend.widest)
 def _(x):
-    return x  # JAX has no double precision unless it is told to
+    return x  # JAX has no double precision unless it is enabled
 
 
 @on_jax(functions.stop_gradient)

@@ -1,4 +1,4 @@
-"""What torch does in its own way; imported once the first torch tensor is met."""
+"""Torch implementations; imported when the first torch tensor is encountered."""
 
 from functools import partial
 from importlib import import_module
@@ -18,7 +18,7 @@ from .recompute import RECOMPUTING, recompute, step_of_truncation
 
 on_torch = partial(implementation, "torch")
 
-# torch.compile cannot follow autoray when it looks a function up, which it does once: do it now
+# torch.compile cannot trace autoray's lookup of a function, which happens once: do it now
 _USED = """
     abs all argmax astype broadcast_to complex128 complex64 concatenate conj copysign cumsum
     einsum exp eye flip float32 float64 get_dtype_name imag isfinite linalg.eigh
@@ -53,7 +53,7 @@ def _(rule, backend):
             return rule.vjp(grad, ctx.needs_input_grad, *ctx.saved_tensors)
 
     def function(*inputs):
-        # a rule has its price: only where it is recorded
+        # a custom rule has a cost: use it only where gradients are recorded
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
             return rule.visible(Function.apply(*inputs))
         return rule.without_gradient(*inputs)
@@ -168,7 +168,7 @@ def _(x):
 @on_torch(functions.invert_lower)
 def _(x):
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(x.shape)
-    # LAPACK's solutions lie in memory by columns: this one by rows
+    # LAPACK returns column-major solutions: make this one row-major
     return torch.linalg.solve_triangular(x.mT, eye, upper=True).mT
 
 
@@ -209,7 +209,7 @@ def _(arrays, inputs, output):
     for first, second, equation in _pairs(tuple(inputs), output, shapes):
         pair = arrays[first], arrays[second]
         arrays = [x for n, x in enumerate(arrays) if n not in (first, second)]
-        # a copy, for what einsum returns does not always lie in memory as the compiler thinks
+        # a copy, since einsum does not always return the memory layout that the compiler assumes
         new = torch.einsum(equation, *pair).clone(memory_format=torch.contiguous_format)
         arrays.append(new)
     return arrays[0]

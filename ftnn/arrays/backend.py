@@ -21,22 +21,22 @@ _EXTRA = {"numpy": "dev", "torch": "torch", "cupy": "cuda", "jax": "jax"}
 
 
 def eps(x: Array) -> float:
-    """Machine epsilon of the real numbers behind the dtype of ``x``."""
+    """Return the machine epsilon of the real numbers behind the dtype of ``x``."""
     return _EPS[get_dtype_name(x)]
 
 
 def tiny(x: Array) -> float:
-    """Smallest normal number of the real numbers behind the dtype of ``x``."""
+    """Return the smallest normal number of the real numbers behind the dtype of ``x``."""
     return _TINY[get_dtype_name(x)]
 
 
 def is_complex(x: Array) -> bool:
-    """Whether ``x`` has a complex dtype."""
+    """Return whether ``x`` has a complex dtype."""
     return "complex" in get_dtype_name(x)
 
 
 def in_single(x: Array) -> bool:
-    """Whether ``x`` has a dtype of single precision."""
+    """Return whether ``x`` has a dtype of single precision."""
     return get_dtype_name(x) in ("float32", "complex64")
 
 
@@ -52,7 +52,7 @@ def in_double(x: Array) -> Array:
 
 @dispatched
 def widest(x: Array) -> Array:
-    """Return ``x`` in double precision, if its backend has it without being told to."""
+    """Return ``x`` in double precision, if its backend supports it by default."""
     return in_double(x)
 
 
@@ -95,7 +95,7 @@ def check_alike(arrays: Iterable[Array], argument: str) -> None:
     kinds = {f"{infer_backend(x)} {get_dtype_name(x)}" for x in arrays}
     if len(kinds) > 1:
         raise ValueError(
-            f"{argument} mix {' and '.join(sorted(kinds))}; bring all to one backend and dtype"
+            f"{argument} mix {' and '.join(sorted(kinds))}; convert all to one backend and dtype"
         )
 
 
@@ -112,7 +112,7 @@ def to_numpy(x: Array) -> np.ndarray:
 
 
 def convert(x: Array, backend: str, dtype: str | None = None, device: Any = None) -> Array:
-    """Return ``x`` on another backend, dtype and device (all by value, without a graph).
+    """Return ``x`` on another backend, dtype and device, as a copy without a gradient graph.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _convert(x: Array, backend: str, dtype: str, device: Any) -> Array:
 
 
 def host_array(x: Array, dtype: str) -> np.ndarray:
-    """Return a NumPy array of this dtype; raise ``ValueError`` if imaginary parts would go."""
+    """Return a NumPy array of this dtype; raise ``ValueError`` if imaginary parts would be lost."""
     x = to_numpy(x)
     if "complex" in get_dtype_name(x) and "complex" not in dtype:
         raise ValueError(f"cannot convert complex arrays to {dtype}; take .real first")
@@ -148,7 +148,7 @@ def host_array(x: Array, dtype: str) -> np.ndarray:
 
 @dispatched
 def device_of(x: Array) -> Any:
-    """Return the device of ``x`` as :func:`convert` takes it, None where there is no choice."""
+    """Return the device of ``x`` as expected by :func:`convert`, None where there is no choice."""
     return None
 
 
@@ -165,4 +165,4 @@ def as_index(x: np.ndarray, like: Array) -> Array:
 
 @dispatched(key=lambda place: place.partition("-")[0])
 def synchronize(place: str) -> None:
-    """Wait until the device of a place, such as "torch-cuda", has done all that it was given."""
+    """Wait until the device of a place, such as "torch-cuda", has finished all queued work."""

@@ -33,7 +33,7 @@ def contract_by_plan(arrays: list[Array], inputs: list[Roles], output: Roles) ->
 def pairs(
     inputs: tuple[Roles, ...], output: Roles, shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[tuple[int, int, str], ...]:
-    """Positions to contract in pairs, one after another, and as which einsum equation.
+    """Return the pairs of positions to contract, in order, and the einsum equation of each.
 
     The result of each step goes to the end of the list.
 
@@ -48,9 +48,9 @@ def pairs(
     for step in ctg.array_contract_path(inputs, output, shapes=shapes, optimize="auto"):
         first, second = sorted(step)
         rest = [roles for n, roles in enumerate(terms) if n not in step]
-        wanted = {*output, *(name for roles in rest for name in roles)}
-        kept = dict.fromkeys(terms[first] + terms[second])
-        new = tuple(name for name in kept if name in wanted) if rest else output
+        remaining = {*output, *(name for roles in rest for name in roles)}
+        names = dict.fromkeys(terms[first] + terms[second])
+        new = tuple(name for name in names if name in remaining) if rest else output
         words = ("".join(letter[n] for n in roles) for roles in (terms[first], terms[second], new))
         steps.append((first, second, "{},{}->{}".format(*words)))
         terms = [*rest, new]

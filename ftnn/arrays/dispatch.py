@@ -2,8 +2,8 @@
 
 A function marked by :func:`dispatched` is its own default implementation. The module of a backend
 (``_torch``, ``_jax``, ``_cupy``) registers others by :func:`implementation`; it is the only place
-that imports the library. :func:`load_backend` imports it, once, when the first array of the backend
-is met. Functions import each other downwards only, and nothing imports the module of a backend.
+that imports the library. :func:`load_backend` imports it once, on the first array of the backend.
+Functions import each other downwards only, and nothing imports the module of a backend.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,7 @@ _MODULES = {"torch": "._torch", "jax": "._jax", "cupy": "._cupy"}
 _loaded: set[str] = set()
 _registered: set[tuple[str, str]] = set()
 _makers: dict[str, Callable[[str], Callable[..., Any]]] = {}
-"""For every function, by its name in autoray, what makes its implementation for a backend that
-registers none."""
+"""Factories of the default implementation of every function, by its name in autoray."""
 _names: dict[Callable[..., Any], str] = {}
 
 
@@ -30,10 +29,10 @@ def dispatched(default: F | None = None, *, key: Callable[..., Any] | None = Non
     Parameters
     ----------
     default : callable
-        What runs on backends that register nothing else.
+        Implementation for backends that register no other.
     key : callable, optional
-        From the arguments, the array, or the name of the backend, that decides; by default the
-        first argument.
+        Maps the arguments to the array, or backend name, that decides; by default the first
+        argument.
 
     Examples
     --------
@@ -62,11 +61,11 @@ def dispatch(
     Parameters
     ----------
     function : callable
-        Whose name, signature and documentation the new function gets.
+        Provides the name, signature and documentation of the new function.
     make : callable
-        From the name of a backend, the implementation there.
+        Maps the name of a backend to the implementation there.
     key : callable, optional
-        As of :func:`dispatched`.
+        As in :func:`dispatched`.
     """
     name = f"{function.__module__}.{function.__qualname__}"
     name += f" {len(_makers)}" if name in _makers else ""
@@ -91,7 +90,7 @@ def dispatch(
 
 
 def implementation(backend: str, function: Callable[..., Any]) -> Callable[[F], F]:
-    """Register the decorated function as what ``function`` calls on a backend."""
+    """Register the decorated function as the implementation of ``function`` on a backend."""
     name = _names[function]
 
     def register(other: F) -> F:
@@ -103,10 +102,10 @@ def implementation(backend: str, function: Callable[..., Any]) -> Callable[[F], 
 
 
 def load_backend(backend: str) -> None:
-    """Import the module of a backend, and have an implementation of every function for it.
+    """Import the module of a backend, and register an implementation of every function for it.
 
-    Called when the first array of a backend is met. torch.compile cannot follow imports: what it
-    compiles calls this beforehand.
+    Called on the first array of a backend. torch.compile cannot trace imports: compiled code calls
+    this beforehand.
     """
     if backend in _loaded:
         return

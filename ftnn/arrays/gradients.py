@@ -25,11 +25,11 @@ class Rule:
         return len(signature(self.forward).parameters)
 
     def without_gradient(self, *inputs: Array) -> Any:
-        """Return what the caller sees, where no gradient is recorded."""
+        """Return the caller's result where no gradient is recorded."""
         return self.plain(*inputs) if self.plain else self.visible(self.forward(*inputs))
 
     def visible(self, output: Any) -> Any:
-        """Return what the caller sees of an output of ``forward``."""
+        """Return the part of an output of ``forward`` that the caller sees."""
         if self.save == "inputs":
             return output
         return output[0] if self.outputs == 1 else tuple(output[: self.outputs])
@@ -52,16 +52,16 @@ def custom_vjp(
         are. A gradient passes through the first array only; the others are constants.
     vjp : callable
         ``vjp(grad, needed, *saved)``: the gradient of every input, or None, from the upstream
-        gradient of the first output. ``needed`` says of every input whether its gradient is used.
+        gradient of the first output. ``needed`` flags the inputs whose gradients are used.
         Complex gradients follow torch's convention, :math:`\partial f/\partial\Re x + i\,\partial
         f/\partial\Im x`; JAX's are the conjugates.
     save : {"inputs", "outputs"}
-        What the backward pass gets.
+        Arrays passed to the backward pass.
     outputs : int
-        How many arrays of a tuple the caller sees.
+        Number of arrays of a tuple that the caller sees.
     plain : callable, optional
-        Returns what the caller sees, from the inputs, where no gradient is recorded; by default
-        from ``forward``.
+        Computes the caller's result from the inputs where no gradient is recorded; by default
+        ``forward``.
 
     Returns
     -------
@@ -85,5 +85,5 @@ def custom_vjp(
 
 @dispatched(key=lambda rule, backend: backend)
 def differentiable(rule: Rule, backend: str) -> Callable[..., Any]:
-    """Make the function of a rule for a backend; where nothing is differentiated, the plain one."""
+    """Make the function of a rule for a backend; the plain one where nothing is differentiated."""
     return rule.without_gradient

@@ -20,7 +20,7 @@ NULL_FACTOR = 4.0
 
 
 def orthonormalize(y: Array, magnitude: Array | None = None) -> Array:
-    r"""Orthonormal basis of the rows of ``y``, unique, with null rows exactly zero.
+    r"""Return a unique orthonormal basis of the rows of ``y``, with null rows exactly zero.
 
     The basis is the :math:`Q` of :math:`Y = LQ`, :math:`L` lower triangular with a positive
     diagonal: a smooth, unique function of ``y`` wherever the rows are independent. Rows beyond
@@ -84,14 +84,14 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
 
     Notes
     -----
-    L is the Cholesky factor of the Gram matrix; all of it are small matrix products and small
-    triangular factors. Squaring halves the digits. In single precision the Gram matrix is
-    formed in double precision: what is lost then lies below the rounding of the input. In
-    double precision three rounds follow each other (shifted CholeskyQR3: Fukaya, Kannan,
-    Nakatsukasa, Yamamoto, Yanagisawa, SIAM J. Sci. Comput. 42, A477, 2020), the shift in
-    proportion to the squared rows, as if those had been scaled to norm 1 anew in each: so a row
-    whose new part is small is resolved as well as by Householder reflections. The shift keeps
-    the factorization of a rank-deficient matrix going.
+    L is the Cholesky factor of the Gram matrix: only small matrix products and small triangular
+    factors are involved. Squaring halves the digits. In single precision the Gram matrix is formed
+    in double precision: what is lost then lies below the rounding of the input. In double precision
+    three rounds follow each other (shifted CholeskyQR3: Fukaya, Kannan, Nakatsukasa, Yamamoto,
+    Yanagisawa, SIAM J. Sci. Comput. 42, A477, 2020), the shift in proportion to the squared rows,
+    as if the rows were rescaled to norm 1 in each round: so a row whose new part is small is
+    resolved as well as by Householder reflections. The shift keeps the factorization of a
+    rank-deficient matrix going.
     """
     q = widest(y)  # JAX may have no double precision
     single = in_single(y) and not in_single(q)
@@ -103,7 +103,7 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     for n in range(rounds):
         gram = q @ adjoint(q)  # (..., s, s)
         square = do("real", diagonal(gram))
-        # below the floor a row is zero; twice, for some devices take subnormal numbers for zero
+        # below the floor a row is zero; twice, since some devices flush subnormal numbers to zero
         floor = eps(q) ** 4 if n else 2 * tiny(q) / shift
         zero = square <= floor if zero is None else zero
         square = at_least(square, floor)
@@ -126,14 +126,14 @@ def orthonormal_rows(y: Array, magnitude: Array | None = None) -> tuple[Array, A
     noise = spanned if rounds == 1 else _squares(inverse * norms[..., None, :])
     noise = noise * (NULL_FACTOR * eps(y)) ** 2
     null = noise * (norms if magnitude is None else as_dtype_of(magnitude, noise)) ** 2 >= norms**2
-    null = null | zero  # whose magnitude may have a square of zero, too
+    null = null | zero  # whose squared magnitude may also underflow to zero
     length = do("sqrt", do("where", null, do("ones_like", short), 1.0 - short))
     live = as_dtype_of(do("logical_not", null), length)
     return (step * as_dtype_of(live / length, step)[..., None]) @ q, null, norms
 
 
 def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array, Array, Array]:
-    """Factors behind :func:`orthonormalize`, from which its gradient follows.
+    """Return the factors behind :func:`orthonormalize`, from which its gradient follows.
 
     Returns
     -------
@@ -153,12 +153,12 @@ def lq_positive(y: Array, magnitude: Array | None = None) -> tuple[Array, Array,
 
 
 def _squares(x: Array) -> Array:
-    """Squared norms of rows."""
+    """Return the squared norms of rows."""
     return norm(x, (-1,)) ** 2
 
 
 def orthonormalize_vjp(grad: Array, q: Array, low: Array, null: Array, scale: Array) -> Array:
-    """Gradient of :func:`orthonormalize`, from the factors; see there for the derivation.
+    """Return the gradient of :func:`orthonormalize`, given its factors; derived there.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Less memory for more time: what lies inside a function is computed again in the backward pass."""
+"""Recomputation: intermediate results are computed again in the backward pass to save memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ RECOMPUTING = ContextVar("recomputing", default=False)
 
 @dispatched(key=lambda function, cores: cores[0])
 def recompute(function: Callable[[Any], Any], cores: Any) -> Any:
-    """Call ``function(cores)``, on torch keeping nothing inside for the backward pass.
+    """Call ``function(cores)``, on torch storing no intermediate results for the backward pass.
 
-    What is inside is computed again there. On other backends it is a plain call.
+    They are computed again there. On other backends this is a plain call.
     """
     return function(cores)
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Within it, a truncation computes its steps again in the backward pass, on torch."""
+    """Let truncations recompute their steps in the backward pass, on torch; a context manager."""
     token = RECOMPUTING.set(True)
     try:
         yield

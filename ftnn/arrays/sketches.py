@@ -6,7 +6,7 @@ import numpy as np
 
 
 def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarray, ...]:
-    r"""Random test matrices :math:`\Omega_k` of successive randomized compression.
+    r"""Draw the random test matrices :math:`\Omega_k` of successive randomized compression.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def test_matrices(dims: tuple[int, ...], size: int, seed: int) -> tuple[np.ndarr
     Returns
     -------
     tuple of array (size, dims[k]), float64, on NumPy; one for every site but the last.
-        Drawn once and kept: they are not writeable.
+        Drawn once and cached: they are not writeable.
 
     Examples
     --------

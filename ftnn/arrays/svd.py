@@ -9,7 +9,7 @@ from .orthonormal import NULL_FACTOR
 
 
 def pivot_phase(u: Array) -> Array:
-    """Phase (batch, 1, k) of the largest entry of every column of ``u`` (batch, n, k)."""
+    """Return the phase (batch, 1, k) of the largest entry of each column of ``u`` (batch, n, k)."""
     size = do("abs", stop_gradient(u))
     # ties broken towards the first entry, up to rounding, so that backends agree
     near = size >= (1 - 1e3 * eps(u)) * largest(size, 1)
@@ -23,7 +23,7 @@ def pivot_phase(u: Array) -> Array:
 
 
 def left_singular(y: Array) -> tuple[Array, Array]:
-    r"""Left singular vectors and singular values of a stack of matrices.
+    r"""Compute left singular vectors and singular values of a stack of matrices.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def left_singular(y: Array) -> tuple[Array, Array]:
     u : array (batch, n, p), p = min(n, m)
         The largest entry of every column is real and positive.
     s : array (batch, p)
-        Descending. On torch they carry no gradient.
+        In descending order. On torch they carry no gradient.
 
     Notes
     -----
@@ -51,14 +51,14 @@ def left_singular(y: Array) -> tuple[Array, Array]:
     :math:`(s_j - s_i) / \max(s_i, s_j)`, :math:`1/x` becomes :math:`x/(x^2 + \epsilon^{4/3})`, so
     that gradients stay finite where singular values are equal, and are exact to
     :math:`\epsilon^{4/3}/x^2` where they are not. Functions of the subspace alone, such as the
-    truncated tensor, do not see the terms between two vectors that are both kept.
+    truncated tensor, do not depend on the terms between two retained vectors.
     """
     u, s = _left_singular(y)
     return u * do("conj", pivot_phase(u)), s
 
 
 def left_singular_vjp(grad: Array, u: Array, s: Array, vh: Array) -> Array:
-    """Gradient of the left singular vectors, from the factors; see :func:`left_singular`.
+    """Return the gradient of :func:`left_singular`, given the factors; derived there.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def left_singular_vjp(grad: Array, u: Array, s: Array, vh: Array) -> Array:
 
 
 def hermitian_vectors_vjp(grad: Array, values: Array, u: Array) -> Array:
-    """Gradient of the eigenvectors, from the factors; see :func:`hermitian_vectors`.
+    """Return the gradient of the eigenvectors, given the factors; see :func:`hermitian_vectors`.
 
     Parameters
     ----------
@@ -109,18 +109,18 @@ def hermitian_vectors_vjp(grad: Array, values: Array, u: Array) -> Array:
 
 
 def _broadened(x: Array, like: Array) -> Array:
-    """``1 / x``, bounded where ``x`` is below the rounding of ``like`` to the power 2/3."""
+    """Return ``1 / x``, bounded where ``x`` is below the rounding of ``like`` to the power 2/3."""
     return x / (x * x + eps(like) ** (4 / 3))
 
 
 def leading(u: Array, s: Array, bond: int) -> Array:
-    """First ``bond`` columns of ``u`` (batch, n, p); those that are null are exact zeros."""
+    """Return the first ``bond`` columns of ``u`` (batch, n, p), with null columns exactly zero."""
     live = do("astype", s > NULL_FACTOR * eps(u) * s[:, :1], real_name(u))
     return u[:, :, :bond] * live[:, None, :bond]
 
 
 def smallest_bond(s: Array, rtol: float, cuts: int, max_bond: int) -> int:
-    """Smallest bond, common to the batch, that keeps every sample within its tolerance.
+    """Return the smallest bond common to the batch that keeps every sample within tolerance.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def smallest_bond(s: Array, rtol: float, cuts: int, max_bond: int) -> int:
     Returns
     -------
     int
-        At least 1. Waits for the device.
+        At least 1. Synchronizes with the device.
     """
     lost = discarded_weight(s)  # (batch, p)
     enough = do("all", lost <= rtol**2 / max(cuts, 1), axis=0)  # (p,): keeping j + 1 is enough
@@ -143,7 +143,7 @@ def smallest_bond(s: Array, rtol: float, cuts: int, max_bond: int) -> int:
 
 
 def discarded_weight(s: Array) -> Array:
-    """Relative squared weight lost by keeping 1, 2, ... p singular values, (batch, p)."""
+    """Return the relative squared weight lost by keeping 1 ... p singular values, (batch, p)."""
     square = s * s
     rest = do("flip", do("cumsum", do("flip", square, (1,)), 1), (1,))  # from each one on
     total = rest[:, :1]
@@ -151,7 +151,7 @@ def discarded_weight(s: Array) -> Array:
 
 
 def hermitian_vectors(h: Array) -> tuple[Array, Array]:
-    r"""Eigenvectors of a stack of Hermitian matrices, and eigenvalues in descending order.
+    r"""Compute eigenvectors and eigenvalues, in descending order, of a stack of Hermitian matrices.
 
     Parameters
     ----------

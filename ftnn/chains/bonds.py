@@ -1,4 +1,4 @@
-"""Largest bond dimensions: one for every cut of a chain, or one for each, and what fits."""
+"""Bond dimension limits: one for all cuts of a chain, or one per cut, and what fits in memory."""
 
 import math
 import os
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 MaxBond = int | Sequence[int]
-"""An integer for all cuts, or one for each of the L - 1 cuts, from left to right."""
+"""One integer for all cuts, or one for each of the L - 1 cuts, from left to right."""
 
 
 def check_bonds(max_bond: MaxBond, sites: int, argument: str = "max_bond") -> int | tuple[int, ...]:
-    """Return an integer, or a tuple of one integer for each cut; raise ``ValueError`` otherwise.
+    """Return an integer, or a tuple of one integer per cut; raise ``ValueError`` otherwise.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def check_bonds(max_bond: MaxBond, sites: int, argument: str = "max_bond") -> in
 
 
 def check_rank(max_bond: MaxBond | None, rtol: float, sites: int) -> int | tuple[int, ...] | None:
-    """Return ``max_bond`` as :func:`check_bonds` does, or raise unless both are usable."""
+    """Return ``max_bond`` as :func:`check_bonds` does, or raise unless both are valid."""
     check_tolerance(rtol)
     return None if max_bond is None else check_bonds(max_bond, sites)
 
@@ -95,16 +95,16 @@ def cut_bonds(dims: Sequence[int], max_bond: MaxBond | None) -> tuple[int, ...]:
 
 
 def check_memory(shapes: Iterable[Sequence[int]], argument: str, dtype_bytes: int = 8) -> None:
-    """Raise ``ValueError`` if arrays could never be held: if they exceed the machine's memory.
+    """Raise ``ValueError`` if arrays exceed the machine's memory.
 
     Parameters
     ----------
     shapes : iterable of sequence of int
-        Of all arrays that are about to be made.
+        Shapes of all arrays that are about to be allocated.
     argument : str
-        What has to be chosen smaller.
+        Argument to reduce.
     dtype_bytes : int
-        Bytes of an entry.
+        Bytes per entry.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def format_bytes(size: int) -> str:
 
 
 def _memory() -> int:
-    """Bytes of physical memory; where the system does not tell, more than any has."""
+    """Return the bytes of physical memory, or a huge number where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -1,11 +1,11 @@
-r"""Canonical forms: all of the norm in one core, the others isometries.
+r"""Canonical forms: the whole norm is in one core, the others are isometries.
 
-From both ends the sites are absorbed into an orthonormal basis of what lies beyond a cut: with
+From both ends, sites are absorbed into an orthonormal basis of the part beyond a cut: with
 :math:`Y_k` the triangular factor of the cut times core k, as a matrix (left * phys, right),
 
 .. math:: Y_k = Q_k R_k, \qquad Y_{k+1} = R_k\, C_{k+1},
 
-and :math:`Q_k` is the new core. The center holds what is left of both sides.
+and :math:`Q_k` is the new core. The center absorbs the remaining factors of both sides.
 """
 
 from functools import lru_cache
@@ -54,14 +54,14 @@ def canonical(x: MPS, center: int | str) -> tuple[MPS, Array]:
     TypeError
         If ``x`` is not an MPS.
     ValueError
-        If ``center`` is no site and no form.
+        If ``center`` is neither a site nor a form.
 
     Notes
     -----
-    Differentiable, with finite gradients for every finite input. Which isometries are chosen
-    depends on the gauge of ``x``; :class:`ftnn.nonlinear.SVDGauge` and
-    :class:`ftnn.nonlinear.SketchGauge` are gauges that do not. In quimb it is
-    ``canonicalize(center)``, in ITensorMPS ``orthogonalize(psi, center)``.
+    Differentiable, with finite gradients for every finite input. The choice of isometries depends
+    on the gauge of ``x``; :class:`ftnn.nonlinear.SVDGauge` and :class:`ftnn.nonlinear.SketchGauge`
+    are gauges that do not. In quimb it is ``canonicalize(center)``, in ITensorMPS
+    ``orthogonalize(psi, center)``.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def canonical_cores(cores: Cores, center: int) -> tuple[Cores, Array]:
         Finite: for a zero vector the sum of what was divided out before it vanished.
     """
     lefts, before, log_norm = isometries(cores[:center], cores[center])
-    rights, after, other = isometries(mirrored(cores[center + 1 :]), cores[center])
+    rights, after, other = isometries(reverse_chain(cores[center + 1 :]), cores[center])
     batch, _, phys, _ = cores[center].shape
     middle = absorb_state(before, cores[center]) @ matrix_transpose(after)
     middle = do("reshape", middle, (batch, -1, phys, after.shape[1]))
@@ -112,7 +112,7 @@ def canonical_cores(cores: Cores, center: int) -> tuple[Cores, Array]:
     norm = do("where", norm > 0, norm, do("ones_like", norm))
     middle = middle / norm[:, None, None, None]
     log_norm = log_norm + other + log(do("reshape", scale, (-1,))) + log(norm)
-    return (*lefts, middle, *mirrored(rights)), log_norm
+    return (*lefts, middle, *reverse_chain(rights)), log_norm
 
 
 def isometries(cores: Cores, like: Array) -> tuple[Cores, Array, Array]:
@@ -121,16 +121,16 @@ def isometries(cores: Cores, like: Array) -> tuple[Cores, Array, Array]:
     Parameters
     ----------
     cores : tuple of array (batch, left, phys, right)
-        Of all sites left of the cut, none at all possibly.
+        Cores of all sites left of the cut, possibly none.
     like : array (batch, ...)
-        For batch, backend, dtype and device.
+        Determines batch, backend, dtype and device.
 
     Returns
     -------
     cores : tuple of array (batch, left, phys, right)
         Isometries.
     factor : array (batch, m, right)
-        What is left of the vector: the sites are ``cores`` times ``factor * exp(log_scale)``.
+        Remaining factor: the sites are ``cores`` times ``factor * exp(log_scale)``.
     log_scale : array (batch,)
     """
     batch, out = like.shape[0], []
@@ -184,8 +184,8 @@ def cut_factors(cores: Cores) -> list[Array]:
 def isometry(y: Array, noise: float = 1.0) -> tuple[Array, Array]:
     """Return an orthonormal basis of the columns of a stack of matrices, and its coefficients.
 
-    The columns are mixed by a fixed random matrix first: what is rank-deficient, in whatever
-    columns, is then so in the last ones, where :func:`orthonormalize` finds it.
+    The columns are first mixed by a fixed random matrix: a rank deficiency in any columns then
+    shows in the last ones, where :func:`orthonormalize` detects it.
 
     Parameters
     ----------
@@ -226,6 +226,6 @@ def site_of(center: int | str, L: int) -> int:
     return int(center) % L
 
 
-def mirrored(cores: Cores) -> Cores:
+def reverse_chain(cores: Cores) -> Cores:
     """Return the chain read from right to left."""
     return tuple(permute(core, 0, 3, 2, 1) for core in cores[::-1])

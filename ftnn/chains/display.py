@@ -1,4 +1,4 @@
-"""How chains show themselves: one line of text, and a picture for notebooks."""
+"""Representations of chains: one line of text, and a picture for notebooks."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,7 +18,7 @@ SITES = 24
 
 
 def format_dims(dims: Sequence[int]) -> str:
-    """Return dimensions as a tuple, in short where there are many.
+    """Return dimensions as a tuple, abbreviated if there are many.
 
     Examples
     --------
@@ -36,18 +36,18 @@ def format_dims(dims: Sequence[int]) -> str:
 def format_chain(
     kind: str, sizes: Mapping[str, int | Sequence[int]], like: Array, expression: str = ""
 ) -> str:
-    """Return one line that says what a chain is.
+    """Return a one-line description of a chain.
 
     Parameters
     ----------
     kind : str
         Name of its class.
     sizes : mapping of str to int or sequence of int
-        Such as the batch, and dimensions of sites and bonds.
+        Sizes such as the batch, and dimensions of sites and bonds.
     like : array
-        One of its arrays, for dtype and place.
+        One of its arrays, which gives dtype and backend.
     expression : str
-        What comes first.
+        First entry of the description.
 
     Examples
     --------

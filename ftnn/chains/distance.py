@@ -1,4 +1,4 @@
-"""How far states are from others, batched, on every backend."""
+"""Distances between states, batched, on every backend."""
 
 from autoray import do
 
@@ -9,7 +9,7 @@ from .terms import Cores
 
 
 def relative_squares(cores: Cores, reference: Cores) -> Array:
-    r"""Squared relative distances :math:`\|x - t\|^2 / \|t\|^2` of two batched chains.
+    r"""Compute squared relative distances :math:`\|x - t\|^2 / \|t\|^2` of two batched chains.
 
     Parameters
     ----------

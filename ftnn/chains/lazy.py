@@ -1,7 +1,7 @@
 """Batched vectors as quimb networks, and their lazy arithmetic.
 
 ``W @ x``, ``x + y`` and ``x * y`` contract nothing: they give a :class:`Lazy` network with
-several tensors a site. :func:`ftnn.compress` turns it back into an :class:`ftnn.MPS`.
+several tensors per site. :func:`ftnn.compress` turns it back into an :class:`ftnn.MPS`.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ BATCH_IND = "batch"
 class BatchedVector(TensorNetwork1DVector):
     """A batch of vectors as one 1D network whose tensors share the batch hyper-index.
 
-    The common part of :class:`ftnn.MPS` and :class:`Lazy`: sizes, arithmetic, dense conversion,
+    Common base of :class:`ftnn.MPS` and :class:`Lazy`: sizes, arithmetic, dense conversion,
     and quimb contraction that keeps the batch index.
     """
 
@@ -59,7 +59,7 @@ class BatchedVector(TensorNetwork1DVector):
         Parameters
         ----------
         tags : sequence of str, all or Ellipsis
-            What to contract; by default everything.
+            Tags to contract; by default everything.
         output_inds : sequence of str, optional
             By default ``(batch, k0, k1, ...)``.
         **opts
@@ -86,7 +86,7 @@ class BatchedVector(TensorNetwork1DVector):
         size = dims_product(self.phys_dims)
         if size > 2**26:
             raise ValueError(
-                f"to_dense would form {size:.3g} entries a sample (limit 2**26); "
+                f"to_dense would form {size:.3g} entries per sample (limit 2**26); "
                 "work with cores, inner() and norm() instead"
             )
         data = self.contract(all, preserve_tensor=True).data
@@ -98,7 +98,7 @@ class BatchedVector(TensorNetwork1DVector):
         return Lazy(self.terms + other.terms)
 
     def __radd__(self, other):
-        """Add to 0, with which ``sum`` begins."""
+        """Add to 0, the start value of ``sum``."""
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def __sub__(self, other):
@@ -118,7 +118,7 @@ class BatchedVector(TensorNetwork1DVector):
         Parameters
         ----------
         other : MPS or Lazy, number, or array () or (batch,)
-            A gradient flows through arrays of the backend of the cores.
+            Gradients flow through arrays on the backend of the cores.
         """
         if isinstance(other, BatchedVector):
             return Lazy(
@@ -135,7 +135,7 @@ class BatchedVector(TensorNetwork1DVector):
     __imul__ = __mul__
 
     def __truediv__(self, other):
-        """Divide by a number, or by one for each sample."""
+        """Divide by a number, or by one number per sample."""
         if isinstance(other, BatchedVector):
             return NotImplemented
         factor = self._factor(other)
@@ -166,7 +166,7 @@ class BatchedVector(TensorNetwork1DVector):
 
     @property
     def _is_whole(self) -> bool:
-        """Whether this has all its sites and its batch: a selection of quimb's may not."""
+        """Whether all sites and the batch are present; a quimb selection may lack some."""
         inds = {self._batch_ind, *map(self.site_ind, range(self._L))}
         return inds <= set(self.ind_map)
 
@@ -175,11 +175,11 @@ class BatchedVector(TensorNetwork1DVector):
 
 
 class Lazy(BatchedVector):
-    """A sum of scaled products of chains, of which nothing is contracted.
+    """An uncontracted sum of scaled products of chains.
 
     As a quimb network it can be drawn, selected and contracted. A sum appears as one more
-    hyper-index, ``term``, over whose values the tensors take turns: at value t the tensors of
-    term t are themselves and those of the other terms multiply to one.
+    hyper-index, ``term``, which selects the active term: at value t the tensors of term t are
+    themselves and those of the other terms multiply to one.
 
     Parameters
     ----------

@@ -9,10 +9,10 @@ from autoray import do
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
+from .dims import check_dims
 from .display import chain_html, format_chain
 from .lazy import BatchedVector, Lazy
 from .placement import as_factor, move
-from .states import check_dims
 from .terms import Apply, Term
 from .tt_svd import tt_svd
 
@@ -23,7 +23,7 @@ class MPO(qtn.MatrixProductOperator):
     Parameters
     ----------
     cores : sequence of array (left, out, in, right)
-        One floating array a site, all on one backend; the bonds at both ends have size 1.
+        One floating array per site, all on one backend; the bonds at both ends have size 1.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class MPO(qtn.MatrixProductOperator):
         matrix : array (prod(out_dims), prod(in_dims))
             Floating and finite.
         out_dims, in_dims : sequence of int
-            As many sites on both sides.
+            Equally many sites.
         max_bond : int or sequence of int, optional
             Largest bond dimension, of all cuts or of each.
         rtol : float
@@ -209,8 +209,8 @@ class MPO(qtn.MatrixProductOperator):
         Returns
         -------
         MPO
-            A new one, with the names of indices and tags that this one has. Where the backend
-            stays, a gradient flows through.
+            A new operator with the same index names and tags. Gradients flow through unless the
+            backend changes.
         """
         new = self.copy()
         new.apply_to_arrays(lambda array: move(array, backend, dtype, device))
@@ -218,7 +218,7 @@ class MPO(qtn.MatrixProductOperator):
 
     @property
     def _is_whole(self) -> bool:
-        """Whether this has all its sites: a selection of quimb's may not."""
+        """Whether all sites are present; a quimb selection may lack some."""
         inds = {*map(self.upper_ind, range(self.L)), *map(self.lower_ind, range(self.L))}
         return inds <= set(self.ind_map)
 

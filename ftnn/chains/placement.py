@@ -1,4 +1,4 @@
-"""Where arrays live: chains moved to another backend, and numbers brought to that of a chain."""
+"""Placement of arrays: chains on another backend, and numbers on the backend of a chain."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..arrays.backend import (
 )
 
 Factor = float | complex | Array
-"""A number, or an array () or (batch,): one for all samples or one for each."""
+"""A number, or an array () or (batch,): one for all samples or one per sample."""
 
 
 def move(x: Array, backend: str, dtype: str | None = None, device: str | None = None) -> Array:
@@ -31,7 +31,8 @@ def move(x: Array, backend: str, dtype: str | None = None, device: str | None = 
     dtype : str, optional
         "float32", "float64", "complex64" or "complex128"; by default that of ``x``.
     device : str, optional
-        Such as "cuda"; by default that of ``x``, or the default one of another backend.
+        Device string such as "cuda"; by default that of ``x``, or the default device of another
+        backend.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def move(x: Array, backend: str, dtype: str | None = None, device: str | None = 
 
 
 def place(x: Array) -> str:
-    """Return the backend of an array, and its device where there are several.
+    """Return the backend of an array, and its device where the backend has several.
 
     Examples
     --------
@@ -64,22 +65,23 @@ def place(x: Array) -> str:
 
 
 def as_factor(value: Any, like: Array, batch: int) -> Factor | None:
-    """Return a factor of a batch of vectors as their arrays are, or None where it is none.
+    """Return a factor on the backend of a batch of vectors, or None if it is not a number or array.
 
     Parameters
     ----------
     value : number or array () or (batch,)
         An array of the backend of ``like`` keeps its gradient.
     like : array
-        One of the chain's.
+        One of the chain's arrays.
     batch : int
 
     Raises
     ------
     TypeError
-        If a complex factor meets real vectors, or one with a gradient another backend.
+        If a complex factor multiplies real vectors, or a factor with a gradient is on another
+        backend.
     ValueError
-        If an array is neither a number nor one for each sample.
+        If an array is neither a single number nor one per sample.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """An MPO-MPS product, site by site, as a handful of batched matmuls, and its gradient.
 
-What lies between the two products of a step would be a third to a half of all that a layer keeps
-for its gradient. It costs a few per cent of the operations: the gradient computes it again.
+The intermediate result between the two products of a step would be a third to a half of what a
+layer stores for its gradient. It costs a few per cent of the operations, so the gradient recomputes
+it.
 """
 
 from autoray import do
@@ -25,7 +26,7 @@ def extend_product(env: Array, weight: Array, core: Array, omega: Array) -> Arra
     -------
     array (batch, s, xr * wr)
     """
-    # The test matrix meets the weight once for the whole batch.
+    # The test matrix is contracted with the weight once for the whole batch.
     wl, out, inn, wr = weight.shape
     flat = do("reshape", permute(weight, 1, 0, 2, 3), (out, wl * inn * wr))
     sketched = do("reshape", omega @ flat, (1, omega.shape[0], wl * inn, wr))
@@ -80,7 +81,7 @@ def _extend(env: Array, core: Array, sketched: Array) -> Array:
 def _extend_vjp(
     grad: Array, needed: tuple[bool, ...], env: Array, core: Array, sketched: Array
 ) -> tuple[Array, Array | None, Array]:
-    r"""Gradient of :func:`extend` with respect to all it takes.
+    r"""Return the gradient of :func:`extend` with respect to all its inputs.
 
     With T the environment through the state's core, (s, wl*in, xr) for a sample, and
     :math:`Y_s = T_s^T S_s`, upstream :math:`\bar Y_s` gives
@@ -136,7 +137,7 @@ def _absorb(weight: Array, core: Array, env: Array) -> Array:
 def _absorb_vjp(
     grad: Array, needed: tuple[bool, ...], weight: Array, core: Array, env: Array
 ) -> tuple[Array, Array | None, Array]:
-    r"""Gradient of :func:`absorb` with respect to all it takes.
+    r"""Return the gradient of :func:`absorb` with respect to all its inputs.
 
     With N the core times the environment, :math:`M = W N` for every sample and every xl:
 
@@ -188,20 +189,20 @@ def _shared_gradient(grad: Array, stack: Array) -> Array:
 
 
 def _summed(grad: Array, core: Array) -> Array:
-    """Gradient (batch, ...) of a core, summed over the batch if one core serves all."""
+    """Return the gradient (batch, ...) of a core, summed over the batch if one core serves all."""
     if core.shape[0] != grad.shape[0]:
         grad = sum_over(grad, (0,))
     return do("reshape", grad, core.shape)
 
 
 def _through_state(env: Array, core: Array) -> Array:
-    """Environment (batch, s, xl*wl) times a state's core: (batch, s*wl, in*xr)."""
+    """Multiply an environment (batch, s, xl*wl) by a state's core: (batch, s*wl, in*xr)."""
     _, xl, inn, xr = core.shape
     return _weight_first(env, xl) @ do("reshape", core, (-1, xl, inn * xr))
 
 
 def _weight_first(env: Array, xl: int) -> Array:
-    """Environment (batch, s, xl*wl) as (batch, s*wl, xl)."""
+    """Reorder an environment (batch, s, xl*wl) to (batch, s*wl, xl)."""
     batch, s, _ = env.shape
     env = permute(do("reshape", env, (batch, s, xl, -1)), 0, 1, 3, 2)
     return do("reshape", env, (batch, -1, xl))

@@ -1,6 +1,5 @@
 """MPS: a batch of matrix product states."""
 
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from quimb.utils import oset
 from ..arrays.backend import Array, as_dtype_of, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, log, permute
 from .bonds import MaxBond, check_memory, check_rank, cut_bonds
+from .dims import check_dims
 from .display import chain_html, format_chain
 from .lazy import BATCH_IND, BatchedVector
 from .overlap import overlap
@@ -27,7 +27,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     Parameters
     ----------
     cores : sequence of array (batch, left, phys, right)
-        One floating array a site, all on one backend; the bonds at both ends have size 1.
+        One floating array per site, all on one backend; the bonds at both ends have size 1.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         -------
         MPS
             Left-canonical; its bonds are common to the batch, padded with zeros where a sample
-            needs less.
+            needs fewer directions.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return (Term(State(self.cores)),)
 
     def __getitem__(self, key):
-        """Return sample ``key`` as a plain quimb state, a slice as an MPS; select tags as quimb."""
+        """Return sample ``key`` as a quimb state, a slice as an MPS; select tags as quimb does."""
         if isinstance(key, (int, np.integer)):
             if not -self.batch_size <= key < self.batch_size:
                 raise IndexError(f"sample {key} of a batch of {self.batch_size}")
@@ -229,9 +229,9 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         return TensorNetwork.__getitem__(self, key)
 
     def __len__(self) -> int:
-        """Return the number of samples, those of ``x[i]``."""
+        """Return the number of samples, the length of the axis that ``x[i]`` indexes."""
         if self._batch_ind not in self.ind_map:  # of a selection
-            raise TypeError("this network has no batch index, and so no length")
+            raise TypeError("this network has no batch index, hence no length")
         return self.batch_size
 
     def __bool__(self) -> bool:
@@ -241,7 +241,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     def samples(self) -> Iterator[qtn.MatrixProductState]:
         """Yield every sample as a plain quimb state.
 
-        Iterating over the MPS itself gives its tensors, one a site, as quimb needs it.
+        Iterating over the MPS itself gives its tensors, one per site, as quimb needs it.
 
         Examples
         --------
@@ -266,8 +266,8 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         Returns
         -------
         MPS
-            A new one, with the names of indices and tags that this one has; unlike a layer,
-            which moves itself. Where the backend stays, a gradient flows through.
+            A new MPS with the same index names and tags, whereas a layer is moved in place.
+            Gradients flow through unless the backend changes.
 
         Examples
         --------
@@ -327,35 +327,6 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         value = do("real", value) if "complex" in str(value.dtype) else value
         with np.errstate(divide="ignore"):
             return 0.5 * (log(value) + log_scale)
-
-
-def check_dims(dims: Sequence[int], argument: str) -> tuple[int, ...]:
-    """Return ``dims`` as a tuple of positive integers or raise ``ValueError``."""
-    try:
-        dims = tuple(operator.index(d) for d in dims)
-    except TypeError:
-        raise TypeError(f"{argument} must be a sequence of integers, got {dims!r}") from None
-    if not dims or min(dims) < 1:
-        raise ValueError(f"{argument} is {dims}, expected at least one positive integer")
-    return dims
-
-
-def check_both_dims(
-    in_dims: Sequence[int], out_dims: Sequence[int], first: str = "in_dims"
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return both as tuples of integers, or raise unless they have as many sites."""
-    in_dims, out_dims = check_dims(in_dims, first), check_dims(out_dims, "out_dims")
-    if len(in_dims) != len(out_dims):
-        raise ValueError(
-            f"{first} has {len(in_dims)} sites and out_dims {len(out_dims)}; both need the same"
-        )
-    return in_dims, out_dims
-
-
-def check_positive(value: int, argument: str) -> None:
-    """Raise ``ValueError`` unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{argument} is {value!r}, expected a positive integer")
 
 
 def check_cores(cores: tuple[Array, ...]) -> None:

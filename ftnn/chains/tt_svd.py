@@ -47,7 +47,7 @@ def tt_svd(
 def truncated_svd(
     matrix: Array, max_bond: int | None, budget: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Cut a batched SVD to the smallest bond, common to the batch, that keeps to the budget.
+    """Truncate a batched SVD to the smallest bond, common to the batch, within the error budget.
 
     Parameters
     ----------

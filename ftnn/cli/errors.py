@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 
 class OneLineErrors(TyperGroup):
-    """A command group that tells every error in one line, ``ftnn: error: ...``."""
+    """A command group that reports every error in one line, ``ftnn: error: ...``."""
 
     def main(  # type: ignore[override]  # typer adds **extra, which nothing here uses
         self,
@@ -40,7 +40,7 @@ class OneLineErrors(TyperGroup):
 
 
 def one_line(error: Exception) -> str:
-    r"""Tell an error in one line.
+    r"""Format an error as one line.
 
     Examples
     --------

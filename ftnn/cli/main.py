@@ -42,10 +42,10 @@ train_app = typer.Typer(add_completion=False)
 
 @train_app.callback()
 def train() -> None:
-    """Train a fully tensorized network; Ctrl-C leaves a run that can be resumed.
+    """Train a fully tensorized network; after Ctrl-C the run can be resumed.
 
-    An experiment tells its options: ftnn train digits --help. In place of its name may stand the
-    path of a Python file that defines one.
+    For the options of an experiment: ftnn train digits --help. EXPERIMENT is a name, or the path of
+    a Python file that defines one.
     """
 
 
@@ -63,5 +63,5 @@ app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")(plot)
 
 
 def main() -> None:
-    """Entry point of the ``ftnn`` command."""
+    """Run the ``ftnn`` command."""
     app()

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `ftnn train`.")]
 DataPlace = Annotated[
-    str | None, typer.Option("--data", help="Where the data are; default as in training.")
+    str | None, typer.Option("--data", help="Location of the data; default as in training.")
 ]
 ExperimentFile = Annotated[
     str | None,
     typer.Option(
         "--experiment",
         metavar="FILE",
-        help="Python file that defines the experiment, where it is not where it was.",
+        help="Python file that defines the experiment, if it has moved.",
     ),
 ]
 Backend = Annotated[str, typer.Option(help="numpy, torch, cupy or jax.")]
@@ -51,11 +51,11 @@ def evaluate(
     threads: Threads = None,
     data: Annotated[
         str | None,
-        typer.Option(help="New data of table and images; of others where the data are now."),
+        typer.Option(help="New data for table and images; for others the location of the data."),
     ] = None,
     experiment: ExperimentFile = None,
 ) -> None:
-    """Accuracy or error, loss and speed of a trained model on a backend."""
+    """Measure accuracy or error, loss and speed of a trained model on a backend."""
     from ..experiments.display import console
     from ..experiments.setup import objective_for
     from ..training.evaluation import evaluate as evaluate_model
@@ -93,7 +93,7 @@ def predict(
     threads: Threads = None,
     experiment: ExperimentFile = None,
 ) -> None:
-    """Predictions of a trained model for new data, into a CSV file."""
+    """Write the predictions of a trained model for new data to a CSV file."""
     from ..experiments.folder import read_summary
     from ..training.evaluation import predict as predict_outputs
 
@@ -102,8 +102,8 @@ def predict(
     loaded = _load_on(run, experiment, backend, device, threads)
     if loaded.experiment.read is None:
         raise ValueError(
-            f"experiment {loaded.experiment.name} reads no new data; `ftnn predict` is for runs of "
-            "table and images"
+            f"experiment {loaded.experiment.name} reads no new data; `ftnn predict` works "
+            "for runs of table and images"
         )
     new = loaded.experiment.read(loaded, data, False)
     outputs = predict_outputs(loaded.model, loaded.encoder, new.inputs)
@@ -115,7 +115,7 @@ def inspect(
     run: RunFolder,
     data: DataPlace = None,
     speed: Annotated[
-        bool, typer.Option("--speed", help="Measure training steps against their floor, too.")
+        bool, typer.Option("--speed", help="Also measure training steps against their floor.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="Device of --speed, e.g. cuda:0; default as in training.")
@@ -123,7 +123,7 @@ def inspect(
     threads: Threads = None,
     experiment: ExperimentFile = None,
 ) -> None:
-    """Layers, dimensions, bonds, parameters, FLOPs, truncation errors, entanglement by class."""
+    """Show layers, dimensions, bonds, parameters, FLOPs, truncation errors and entanglement."""
     from ..experiments.display import console
     from ..experiments.folder import load_run
     from ..experiments.summary import class_report, sample_cores
@@ -133,7 +133,7 @@ def inspect(
 
     for name, value in (("threads", threads), ("device", device)):
         if value is not None and not speed:
-            raise ValueError(f"--{name} is of use with --speed only; leave it out")
+            raise ValueError(f"--{name} applies to --speed only; leave it out")
     loaded = load_run(run, experiment)
     samples = load_data(loaded, data)
     cores = sample_cores(loaded.encoder, samples)
@@ -163,10 +163,10 @@ def plot(
     data: DataPlace = None,
     experiment: ExperimentFile = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the figures; default the run.")
+        Path | None, typer.Option(metavar="DIR", help="Folder for the figures; default the run.")
     ] = None,
 ) -> None:
-    """Draw the figures of a run into its folder, finished or not."""
+    """Draw the figures of a finished or unfinished run into its folder."""
     from ..experiments.figures import draw_figures
     from ..experiments.folder import load_run, read_summary
     from ..experiments.summary import class_report, sample_cores
@@ -200,7 +200,7 @@ def write_predictions(
     class_names: Sequence[str],
     summary: Mapping[str, Any],
 ) -> None:
-    """Write a CSV file of classes with their probabilities, or of numbers in their own unit."""
+    """Write a CSV file of classes with probabilities, or of numbers in their original unit."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         if not class_names:
@@ -234,10 +234,10 @@ def _load_on(
 
 
 def load_data(run: "Run", place: str | None) -> "Data":
-    """Load the data of a run, all of them, from another place if one is given."""
+    """Load all data of a run, from another location if one is given."""
     if place is not None and "data" not in declared(type(run.options)):
         raise ValueError(
-            f"--data is {place!r}, but experiment {run.experiment.name} has no use for it; leave "
+            f"--data is {place!r}, but experiment {run.experiment.name} does not use it; leave "
             "it out"
         )
     options = resolve(run.options, None, {"data": place})
@@ -275,7 +275,7 @@ def _torch_device(name: str) -> str:
 
 
 def _set_threads(run: "Run", threads: Any) -> None:
-    """Check the number of threads, that of the training by default, and tell torch."""
+    """Check the number of threads, by default that of training, and set it in torch."""
     config = replace(run.options.train, **({} if threads is None else {"threads": threads}))
     if config.threads:
         import torch

@@ -14,7 +14,7 @@ _NOISE = 1e-6  # truncation errors below this are rounding, see ftnn.interpret.t
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
-    """Dimensions, bonds, parameters, compression and truncation error by layer."""
+    """Tabulate dimensions, bonds, parameters, compression and truncation error by layer."""
     table = _plain_table("Layers", padding=(0, 1, 0, 0))
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("dims", overflow="fold")
@@ -41,7 +41,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
 
 
 def entropy_table(rows: Sequence[LayerRow]) -> Table:
-    """Entanglement entropy across every bond; states that a layer leaves as they are only once."""
+    """Tabulate the entanglement entropy across every bond; skip layers that do not change it."""
     table = _plain_table("Entanglement entropy per bond (nats)")
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("of", no_wrap=True)
@@ -58,7 +58,7 @@ def entropy_table(rows: Sequence[LayerRow]) -> Table:
 
 
 def class_table(rows: Sequence[StateRow], class_names: Sequence[str]) -> Table:
-    """Entanglement entropy of the states of every class, largest over the bonds, by layer."""
+    """Tabulate the largest entanglement entropy of the states of every class, by layer."""
     table = _plain_table("Entanglement entropy by class (nats, at the bond where it is largest)")
     table.add_column("class", style="cyan", no_wrap=True)
     for row in rows:
@@ -69,7 +69,7 @@ def class_table(rows: Sequence[StateRow], class_names: Sequence[str]) -> Table:
 
 
 def pairs_table(rows: Sequence[StateRow], count: int = 3) -> Table:
-    """Pairs of sites that hold the most information about each other, by layer."""
+    """Tabulate the pairs of sites with the most mutual information, by layer."""
     table = _plain_table("Mutual information between sites (nats)")
     table.add_column("layer", style="cyan", no_wrap=True)
     table.add_column("largest", overflow="fold")
@@ -85,12 +85,12 @@ def pairs_table(rows: Sequence[StateRow], count: int = 3) -> Table:
 
 
 def label(row: LayerRow) -> str:
-    """Name of a layer in a table: path and type."""
+    """Return the name of a layer in a table: path and type."""
     return row.path if row.path == "input" else f"{row.path} {row.type}".strip()
 
 
 def dims(values: Sequence[int]) -> str:
-    """Physical dimensions, short.
+    """Return physical dimensions in short form.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``ftnn train EXPERIMENT``: one command an experiment, made from its dataclass of options."""
+"""``ftnn train EXPERIMENT``: one command per experiment, made from its dataclass of options."""
 
 import sys
 from inspect import Parameter, Signature
@@ -23,21 +23,21 @@ RUN_FLAGS: dict[str, Any] = {
         Path | None, typer.Option(metavar="DIR", help="Run folder; default runs/NAME-TIME.")
     ],
     "resume": Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
+        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", help="Print the result only.")],
     "quick": Annotated[
-        bool, typer.Option("--quick", help="A trial of less than a minute; its result is poor.")
+        bool, typer.Option("--quick", help="Quick trial of less than a minute, with a poor result.")
     ],
     "tensorboard": Annotated[
-        bool, typer.Option("--tensorboard", help="Write to RUN/tensorboard, for TensorBoard.")
+        bool, typer.Option("--tensorboard", help="Log to RUN/tensorboard, for TensorBoard.")
     ],
 }
-"""Flags of every experiment, which say what to do and not how."""
+"""Flags common to all experiments, which are not options of the training."""
 
 
 class TrainGroup(TyperGroup):
-    """The commands ``ftnn train EXPERIMENT``, each made when it is asked for."""
+    """The commands ``ftnn train EXPERIMENT``, each created on demand."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the experiments."""
@@ -48,7 +48,7 @@ class TrainGroup(TyperGroup):
         return command_of(find_experiment(cmd_name))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the experiment first, that of the run where one is resumed."""
+        """Move the experiment, or that of a resumed run, to the front."""
         if not args:
             raise _missing()
         if args[0].startswith("-") and args[0] not in ctx.help_option_names:
@@ -83,7 +83,7 @@ def command_of(experiment: Experiment) -> TyperCommand:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(
         experiment.name,
-        help=f"{experiment.description}\n\nOptions left out have the values it was tuned with.",
+        help=f"{experiment.description}\n\nOmitted options have tuned values.",
         short_help=experiment.description,
         rich_help_panel="Experiments",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -103,7 +103,7 @@ def train_experiment(
     quick: bool,
     tensorboard: bool,
 ) -> None:
-    """Train as the flags say; print the result."""
+    """Train with the given flags; print the result."""
     if resume is not None:
         if out is not None or config is not None or quick:
             raise ValueError("--resume takes no --out, --config or --quick: the run has them all")
@@ -140,14 +140,14 @@ def train_experiment(
 
 def _tell_how_to_resume(folder: Path) -> None:
     if has_begun(folder):
-        hint = f"checkpoint in {folder}; go on with `ftnn train --resume {folder}`"
+        hint = f"checkpoint in {folder}; resume with `ftnn train --resume {folder}`"
     else:
         hint = "before the first checkpoint; nothing to resume"
     print(f"ftnn: interrupted: {hint}", file=sys.stderr)
 
 
 def _named(args: list[str]) -> str:
-    """Find the experiment among arguments of which the first is a flag."""
+    """Find the experiment in arguments that begin with a flag."""
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         name, _, joined = flag.partition("=")
         if name == "--resume":
@@ -172,7 +172,7 @@ def _default(flag: Any) -> Any:
 
 
 def _flag(spec: Spec, tuned: Any) -> Any:
-    """Annotate the flag of an option; None says that it was not given."""
+    """Annotate the flag of an option; None means that it was not given."""
     text = spec.help.removesuffix(".")
     text += f": {', '.join(spec.choices)}." if spec.choices else "."
     if spec.kind is bool:

@@ -1,10 +1,10 @@
 r"""Any function of indices, or of points of a grid, as MPS: tensor cross interpolation.
 
-The function is evaluated where the interpolation asks for it and nowhere else: about
-:math:`L d^2 r^2` times a sweep, for L sites of dimension d and bonds r
-(:mod:`ftnn.encoding.interpolation`). Several functions are one tensor with a first site for their
-number, which is taken up by the batch in the end. Between the sweeps the error is searched for,
-uphill from random places, and where it is large rows and columns are added.
+The function is evaluated only where the interpolation needs it: about :math:`L d^2 r^2` times per
+sweep, for L sites of dimension d and bonds r (:mod:`ftnn.encoding.interpolation`). Several
+functions form one tensor whose first site is their number, which becomes the batch index in the
+end. Between sweeps, large errors are searched for by ascent from random places, and rows and
+columns are added there.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..arrays.backend import to_numpy
 from ..chains.bonds import check_tolerance
-from ..chains.states import MPS, check_dims, check_positive
+from ..chains.dims import check_dims, check_positive
+from ..chains.states import MPS
 from ..nonlinear.cross import entries
 from .grids import QuanticsGrid
 from .interpolation import CHUNK, SAMPLES, Cross, random_indices, search_error
@@ -38,18 +39,18 @@ def from_callable(
         n points, one array (n,) for each variable. Values are real or complex, (n,), or (batch, n)
         for several functions at once.
     grid : QuanticsGrid or sequence of int
-        Of real variables; or the physical dimensions, for a function of indices.
+        Grid of real variables; or the physical dimensions, for a function of indices.
     max_bond : int
     rtol : float
-        Largest error allowed, relative to the largest value that was met, for each function. 0:
-        the interpolation of bond ``max_bond``, whatever its error.
+        Largest error allowed, relative to the largest value encountered, for each function. If 0,
+        the interpolation has bond ``max_bond``, regardless of its error.
     pivots : array (n, variables) or int array (n, L), optional
-        Places that matter, such as that of a narrow peak, which random ones would miss: points
-        with a grid, else indices.
+        Places that matter, such as that of a narrow peak, which random ones would miss: points for
+        a grid, otherwise indices.
     sweeps : int
-        Largest number of sweeps to and fro.
+        Largest number of sweeps back and forth.
     seed : int
-        Of random places.
+        Seed of random places.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def from_callable(
         raise ValueError(
             f"the largest error found is {error:.1e} times the largest value, above rtol {rtol:g}, "
             f"with bonds up to {cross.largest_bond} after {len(errors)} sweeps; raise max_bond or "
-            "rtol, give pivots, or use rtol=0 to take what max_bond gives"
+            "rtol, give pivots, or use rtol=0 to accept the result of max_bond"
         )
     first = values.scale[:, None] * cores[0][0]  # (batch, right)
     head = np.einsum("bl,lpr->bpr", first, cores[1])[:, None]  # (batch, 1, phys, right)
@@ -124,16 +125,16 @@ def sampled_error(
     samples: int = SAMPLES,
     seed: int = 1,
 ) -> np.ndarray:
-    """Measure how far a state is from the function it interpolates, at random places.
+    """Measure the distance of a state from the function it interpolates, at random places.
 
     Parameters
     ----------
     x : MPS
     function, grid
-        As of :func:`from_callable`.
+        As in :func:`from_callable`.
     samples : int
     seed : int
-        Of the places.
+        Seed of the places.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def sampled_error(
 
 
 class _Values:
-    """The functions, checked, and as one tensor (batch, *dims) whose entries are about one."""
+    """Checked functions as one tensor (batch, *dims) with entries of order one."""
 
     def __init__(self, function: Callable[..., Any], grid: QuanticsGrid | Sequence[int]):
         if not callable(function):
@@ -167,7 +168,7 @@ class _Values:
         self.largest = np.zeros(1)
 
     def evaluate(self, indices: np.ndarray) -> np.ndarray:
-        """Values (batch, n) of all functions at indices (n, L)."""
+        """Evaluate all functions at indices (n, L); returns (batch, n)."""
         n = len(indices)
         arguments = (indices,) if self.grid is None else tuple(self.grid.points(indices).T)
         values = np.asarray(self.function(*arguments))
@@ -188,7 +189,7 @@ class _Values:
         return values
 
     def start(self, places: np.ndarray, chosen: int) -> np.ndarray:
-        """Places (n, 1 + L) to begin with: that of the largest value, and those chosen."""
+        """Return the places (n, 1 + L) to start from: the largest value, and those chosen."""
         values = np.abs(self.evaluate(places))
         self.largest = values.max(axis=1)
         self.rescale()
@@ -198,11 +199,11 @@ class _Values:
         return np.array([(b, *places[n]) for b, n in pairs], dtype=np.int64)
 
     def rescale(self) -> None:
-        """Let the largest value of every function that was met be one."""
+        """Scale every function so that its largest value encountered is one."""
         self.scale = np.where(self.largest > 0, self.largest, 1.0)
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
-        """Scaled values (n,) at indices (n, 1 + L), the first of which chooses the function."""
+        """Return scaled values (n,) at indices (n, 1 + L); the first index chooses the function."""
         parts = []
         for start in range(0, len(indices), CHUNK):
             rows = indices[start : start + CHUNK]

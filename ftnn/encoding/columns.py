@@ -1,7 +1,7 @@
 """Columns of a table: numbers or categories, with missing values."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,24 +10,24 @@ import numpy as np
 KINDS = ("numeric", "category")
 
 MISSING_WORDS = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-"""Texts that stand for a missing value, in lower case and without blanks around them."""
+"""Strings that stand for a missing value, in lower case and stripped."""
 
 MISSING, UNKNOWN = -1, -2
-"""Codes of missing values, and of categories that are not known."""
+"""Codes of missing values, and of unknown categories."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What is known of the columns of a table after fitting.
+    """Description of the columns of a table, determined by fitting.
 
     Attributes
     ----------
     names : list of str, or None
-        Of a data frame.
+        Names of the columns of a data frame.
     kinds : list of str
-        "numeric" or "category", one a column.
+        "numeric" or "category", one per column.
     categories : list of list of str
-        Those met, in alphabetical order; empty for numbers.
+        Categories of every column, in alphabetical order; empty for numbers.
     missing : list of bool
         Whether the column has a channel for missing values.
     """
@@ -38,16 +38,16 @@ class Schema:
     missing: list[bool] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[int]:
-        """Return the places of the columns of a kind."""
+        """Return the positions of the columns of a kind."""
         return [k for k, own in enumerate(self.kinds) if own == kind]
 
     def to_array(self) -> np.ndarray:
-        """Return the schema as the bytes of a text, uint8 array (n,)."""
+        """Return the schema as the bytes of a string, uint8 array (n,)."""
         return np.frombuffer(json.dumps(asdict(self)).encode(), np.uint8)
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Schema":
-        """Read what :meth:`to_array` returned, or raise ``ValueError``.
+        """Read a schema from the result of :meth:`to_array`, or raise ``ValueError``.
 
         Examples
         --------
@@ -74,8 +74,8 @@ def read_columns(data: Any, argument: str) -> tuple[list[np.ndarray], list[str] 
     Parameters
     ----------
     data : array (n, columns) or data frame
-        An array of numbers, of text or of objects; or anything with ``columns`` whose columns have
-        ``to_numpy``, as data frames of pandas and polars.
+        An array of numbers, strings or objects; or any object with ``columns`` whose columns have
+        ``to_numpy``, such as data frames of pandas and polars.
     argument : str
         Name of ``data`` in errors.
 
@@ -115,7 +115,7 @@ def read_columns(data: Any, argument: str) -> tuple[list[np.ndarray], list[str] 
 
 
 def title(argument: str, k: int, names: Sequence[str] | None) -> str:
-    """Return what errors call column ``k``.
+    """Return the name of column ``k`` in errors.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def title(argument: str, k: int, names: Sequence[str] | None) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether an entry of a table stands for a missing value.
+    """Return whether an entry of a table stands for a missing value.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def is_missing(value: Any) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """Return the name of a category: 1, 1.0 and "1" are one, and so are " a" and "a".
+    """Return the name of a category: 1, 1.0 and "1" are the same, and so are " a" and "a".
 
     Examples
     --------
@@ -158,7 +158,7 @@ def as_text(value: Any) -> str:
 
 
 def guess_kind(column: np.ndarray) -> str:
-    """Return "numeric" where every entry that is not missing reads as a number.
+    """Return "numeric" if every entry that is not missing can be parsed as a number.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def numbers(column: np.ndarray, what: str) -> np.ndarray:
     ----------
     column : array (n,)
     what : str
-        What errors call the column.
+        Name of the column in errors.
     """
     if column.dtype.kind in "fiub":
         values = column.astype(np.float64)
@@ -204,7 +204,7 @@ def categories(column: np.ndarray) -> list[str | None]:
 
 
 def category_codes(column: np.ndarray, known: Sequence[str]) -> np.ndarray:
-    """Return places (n,) among the known categories, MISSING or UNKNOWN.
+    """Return positions (n,) among the known categories, MISSING or UNKNOWN.
 
     Examples
     --------
@@ -217,17 +217,42 @@ def category_codes(column: np.ndarray, known: Sequence[str]) -> np.ndarray:
 
 
 def most_frequent(column: np.ndarray, known: Sequence[str]) -> int:
-    """Return the place of the most frequent category; UNKNOWN where there is none at all."""
+    """Return the position of the most frequent category; UNKNOWN if there is none."""
     codes = category_codes(column, known)
     counts = np.bincount(codes[codes >= 0], minlength=1)
     return int(np.argmax(counts)) if counts.any() else UNKNOWN
 
 
 def _number(value: Any) -> float | None:
-    """Read a number, NaN for a missing one; None where it is not a number."""
+    """Parse a number, NaN for a missing one; return None if it is not a number."""
     if is_missing(value):
         return np.nan
     try:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def kinds_of(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:
+    """Return the kinds of the columns, None if they are not given."""
+    return tuple(columns.values()) if isinstance(columns, dict) else columns
+
+
+def check_columns(columns: Any) -> tuple[str, ...] | dict[str, str] | None:
+    """Return the kinds of columns as a tuple or a mapping, or raise an error."""
+    if columns is None:
+        return None
+    checked: tuple[str, ...] | dict[str, str]
+    if isinstance(columns, Mapping):
+        checked = {str(name): kind for name, kind in columns.items()}
+    elif isinstance(columns, Sequence) and not isinstance(columns, str):
+        checked = tuple(columns)
+    else:
+        raise TypeError(
+            f"columns is {columns!r}, expected a sequence of kinds, or a mapping of names to kinds"
+        )
+    wrong = [kind for kind in kinds_of(checked) or () if kind not in KINDS]
+    if wrong or not checked:
+        got = f"holds {wrong[0]!r}" if wrong else "is empty"
+        raise ValueError(f"columns {got}; expected {' or '.join(map(repr, KINDS))} for each column")
+    return checked

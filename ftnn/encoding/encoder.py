@@ -1,4 +1,4 @@
-"""Encoder: how data of one kind become batched states, and how that is saved."""
+"""Encoder: the base class of maps from data to batched states."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -15,18 +15,18 @@ from ..chains.terms import Cores
 class Encoder(ABC):
     """A map from data to states, fitted once on training data and saved with the model.
 
-    A subclass sets ``phys_dims`` and ``buffers``, keeps every argument of its constructor as an
-    attribute of the same name (of JSON types, NumPy numbers or tuples), and defines
-    :meth:`encode`; :meth:`fit` where it learns from data, :meth:`check` to refuse data early, and
-    :meth:`reconstruct` where there is an inverse. Subclasses are registered by class name:
-    :func:`ftnn.load_encoder` finds those that are defined.
+    A subclass sets ``phys_dims`` and ``buffers``, stores every argument of its constructor as an
+    attribute of the same name (of JSON types, NumPy numbers or tuples), and defines :meth:`encode`;
+    also :meth:`fit` if it learns from data, :meth:`check` to reject data early, and
+    :meth:`reconstruct` if there is an inverse. Subclasses are registered by class name:
+    :func:`ftnn.load_encoder` looks them up there.
 
     Attributes
     ----------
     phys_dims : tuple of int
-        Physical dimensions of the states; empty before :meth:`fit` where they depend on the data.
+        Physical dimensions of the states; empty before :meth:`fit` if they depend on the data.
     buffers : dict of str to numpy.ndarray
-        What was fitted.
+        Fitted arrays.
     registry : dict of str to type
         Encoder classes by name.
 
@@ -54,8 +54,8 @@ class Encoder(ABC):
         other = Encoder.registry.get(cls.__name__)
         if other is not None and other.__module__ != cls.__module__:
             raise TypeError(
-                f"there is an encoder {cls.__name__} already, in {other.__module__}; files know "
-                "encoders by their class name, so choose another one"
+                f"there is an encoder {cls.__name__} already, in {other.__module__}; files "
+                "identify encoders by class name, so choose another one"
             )
         Encoder.registry[cls.__name__] = cls
 
@@ -65,7 +65,7 @@ class Encoder(ABC):
 
     @staticmethod
     def named(name: str) -> type["Encoder"]:
-        """Return the encoder class of a name, or raise ``ValueError`` naming those there are."""
+        """Return the encoder class of a name, or raise ``ValueError`` with the known names."""
         if name not in Encoder.registry:
             raise ValueError(
                 f"unknown encoder type {name!r}; define the class before loading, or choose one "
@@ -74,7 +74,7 @@ class Encoder(ABC):
         return Encoder.registry[name]
 
     def fit(self, data: Any) -> Self:
-        """Learn from training data; by default there is nothing to learn.
+        """Fit to training data; the default has nothing to fit.
 
         Parameters
         ----------
@@ -90,9 +90,9 @@ class Encoder(ABC):
         return self
 
     def check(self, data: Any, argument: str = "data") -> Any:
-        """Return data as :meth:`encode` takes them, or raise an error that names ``argument``."""
+        """Return data as expected by :meth:`encode`, or raise an error about ``argument``."""
         if not hasattr(data, "__len__") or len(data) == 0:
-            raise ValueError(f"{argument} is empty or no array, expected at least one sample")
+            raise ValueError(f"{argument} is empty or not an array, expected at least one sample")
         return data
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Encoder(ABC):
         return MPS(self.encode(data))
 
     def reconstruct(self, x: MPS | Cores) -> Any:
-        """Return the data that a state encodes: the inverse of :meth:`encode`.
+        """Return the data encoded by states: the inverse of :meth:`encode`.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class Encoder(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
     def reconstruction_error(self, data: Any) -> np.ndarray:
-        """Return how far ``reconstruct(encode(data))`` is from the data, sample by sample.
+        """Return the error of ``reconstruct(encode(data))`` for every sample.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Encoder(ABC):
         return {name: _as_json(getattr(self, name), name) for name in self._arguments()}
 
     def set_buffers(self, buffers: Mapping[str, np.ndarray]) -> None:
-        """Take fitted arrays, as read from a file.
+        """Restore fitted arrays read from a file.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Encoder(ABC):
         Raises
         ------
         ValueError
-            If one is missing, or has another shape than the encoder's own.
+            If an array is missing, or its shape differs from the encoder's own.
         """
         for name, own in self.buffers.items():
             if name not in buffers:
@@ -186,7 +186,7 @@ def core_arrays(x: MPS | Cores) -> tuple[np.ndarray, ...]:
 
 
 def site_vectors(x: MPS | Cores, phys_dims: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the site vectors (n, phys) of product states, or raise unless x are such.
+    """Return the site vectors (n, phys) of product states, or raise an error for other states.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def site_vectors(x: MPS | Cores, phys_dims: tuple[int, ...]) -> list[np.ndarray]
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy numbers and arrays as Python's, and lists as tuples."""
+    """Convert NumPy numbers and arrays to Python types, and lists to tuples."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value

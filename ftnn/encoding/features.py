@@ -1,7 +1,7 @@
-r"""Features of one number: what a site vector holds of it, and the way back.
+r"""Features of one number: its entries in a site vector, and their inverse.
 
-All take standardized numbers :math:`z`, clipped to :math:`|z| \le c`, and give vectors of norm
-about one where z has variance one:
+All map standardized numbers :math:`z`, clipped to :math:`|z| \le c`, to vectors of norm about one
+if z has variance one:
 
 ============  =====================================================================================
 linear        :math:`z`
@@ -18,13 +18,13 @@ import numpy as np
 from ..nonlinear.bases import bsplines
 
 FEATURES = {"linear": None, "trig": None, "fourier": 2, "polynomial": 2, "spline": 4}
-"""Names of the features, with their default degree; None for those that have none."""
+"""Names of the features, with their default degree; None for features without one."""
 
 _ORDER = 3  # of the splines
 
 
 def check_features(features: str, degree: int | None) -> int:
-    """Return the degree (1 for features without), or raise unless both fit together.
+    """Return the degree (1 for features without one), or raise unless both are compatible.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def expand(z: np.ndarray, features: str, degree: int, clip: float) -> np.ndarray
 
 
 def invert(values: np.ndarray, features: str, degree: int, clip: float) -> np.ndarray:
-    """Return the numbers (...) whose features (..., count) are given: undo :func:`expand`."""
+    """Return the numbers (...) with the given features (..., count): invert :func:`expand`."""
     if features == "linear":
         return values[..., 0]
     if features == "trig":
@@ -95,5 +95,5 @@ def invert(values: np.ndarray, features: str, degree: int, clip: float) -> np.nd
 
 
 def _knots(degree: int) -> np.ndarray:
-    """Knots of even intervals of [-1, 1], and as many beyond as the splines need."""
+    """Return the knots of even intervals of [-1, 1], and as many beyond as the splines need."""
     return 2.0 * np.arange(-_ORDER, degree + _ORDER + 1) / degree - 1.0

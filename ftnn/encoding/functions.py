@@ -1,4 +1,4 @@
-r"""Functions on [0, 1) as MPS on quantics grids of any fineness, by multiscale interpolation.
+r"""Functions on [0, 1) as MPS on quantics grids of any resolution, by multiscale interpolation.
 
 The grid has the points :math:`x = \sum_{k=1}^{L} b_k 2^{-k}`; site k holds the bit :math:`b_k`,
 coarse to fine. In every cell of a coarse grid the function is replaced by the polynomial of degree
@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..truncation import compress
 
@@ -38,10 +39,10 @@ def from_function(
     sites : int
         L; the sites have dimension 2.
     coarse : int
-        The function is replaced by polynomials on 2^coarse cells. A grid with no more points
-        than that is filled with values as they are.
+        The function is replaced by polynomials on 2^coarse cells. A grid with no more points than
+        that holds the exact values.
     degree : int
-        Of the polynomials.
+        Degree of the polynomials.
     rtol : float
         Relative error, for every function, of the final truncation; 0 keeps all.
 
@@ -82,7 +83,7 @@ def from_function(
     cores.append(np.einsum("bln,npm->blpm", last[..., 0], halving))
     middle = np.broadcast_to(halving, (len(values), *halving.shape))
     cores += [middle] * (sites - coarse - 1)
-    # behind the last bit a cell is one point of the grid, at its left end
+    # after the last bit a cell is one point of the grid, at its left end
     cores[-1] = cores[-1] @ lagrange(degree, np.zeros(1))
     full = MPS(tuple(np.ascontiguousarray(core) for core in cores))
     return compress(full, method="direct", rtol=rtol) if rtol else full

@@ -1,10 +1,10 @@
-"""QuanticsGrid: functions of real variables as vectors with a site for every bit."""
+"""QuanticsGrid: grids of real variables with one site per bit."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..chains.states import check_positive
+from ..chains.dims import check_positive
 
 ORDERS = ("interleaved", "serial", "fused")
 
@@ -20,12 +20,12 @@ class QuanticsGrid:
     sites : int
         L, bits of every variable.
     bounds : sequence of (low, high)
-        One pair a variable.
+        One pair per variable.
     order : {"interleaved", "serial", "fused"}
         "interleaved": the first bits of all variables, then the second ones, ...: scales stay
-        together, which is best where variables are correlated. "serial": all bits of the first
-        variable, then those of the next. "fused": one site of dimension :math:`2^v` for the bits
-        of one scale.
+        together, which is best if variables are correlated. "serial": all bits of the first
+        variable, then those of the next. "fused": one site of dimension :math:`2^v` for the bits of
+        one scale.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class QuanticsGrid:
         return scales @ (1 << np.arange(self.variables)[::-1])
 
     def _unfold(self, indices: np.ndarray) -> np.ndarray:
-        """Return bits (n, variables, L) for indices: undo :meth:`_fold`."""
+        """Return bits (n, variables, L) for indices: invert :meth:`_fold`."""
         n, v, L = len(indices), self.variables, self.sites
         if self.order == "serial":
             return indices.reshape(n, v, L)

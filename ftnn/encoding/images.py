@@ -1,9 +1,9 @@
 """Images to MPS: amplitude encodings by TT-SVD and product feature maps.
 
-An encoder is fitted once, on training images, and is saved with the model. Both encoders share
-the site orders: ``"row-major"``, ``"snake"`` (every other row reversed, so that neighbouring
-sites are neighbouring pixels) and ``"quantics"`` (Morton: coarse to fine, a 2 x 2 block at a
-time). Images are grey, ``(n, height, width)``, or have channels last, ``(n, height, width,
+An encoder is fitted once, to training images, and is saved with the model. Both encoders support
+the site orders: ``"row-major"``, ``"snake"`` (every other row reversed, so that neighbouring sites
+are neighbouring pixels) and ``"quantics"`` (Morton: coarse to fine, a 2 x 2 block at a time).
+Images are greyscale, ``(n, height, width)``, or have channels last, ``(n, height, width,
 channels)``, as Pillow and matplotlib read them.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 from ..arrays.backend import check_finite, check_floating
 from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_rank
-from ..chains.states import MPS, check_dims
+from ..chains.dims import check_dims
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..chains.tt_svd import tt_svd
 from .encoder import Encoder, core_arrays, site_vectors
@@ -26,7 +27,7 @@ FEATURES = ("linear", "trig")
 
 
 class ImageEncoder(Encoder):
-    """What the image encoders share: standardization and checks.
+    """Base of the image encoders: standardization and checks.
 
     Attributes
     ----------
@@ -53,17 +54,17 @@ class ImageEncoder(Encoder):
 
     @property
     def channels(self) -> int:
-        """Channels of a pixel; 1 for grey images."""
+        """Channels of a pixel; 1 for greyscale images."""
         return self.image_shape[2] if len(self.image_shape) == 3 else 1
 
     def fit(self, data: Any) -> Self:
-        """Take mean and scale from training images (none of them for standardize="none").
+        """Fit mean and scale to training images (unused for standardize="none").
 
         Parameters
         ----------
         data : array (n, height, width) or (n, height, width, channels)
-            Training images only: validation and test images must not leak in here. "global"
-            takes one mean and one scale for each channel.
+            Training images only: validation and test images must not leak in here. "global" uses
+            one mean and one scale per channel.
 
         Returns
         -------
@@ -78,7 +79,7 @@ class ImageEncoder(Encoder):
             scale = 1.0 / np.maximum(deviation, 1e-12)
             self.buffers["scale"] = np.broadcast_to(scale, self.image_shape).copy()
         elif self.standardize == "pixel":
-            # a pixel that hardly varies is not blown up: a tenth of the typical spread is added
+            # avoid blowing up pixels that hardly vary: add a tenth of the typical spread
             deviation = images.std(axis=0)
             floor = 0.1 * np.sqrt(np.mean(deviation**2)) + 1e-12
             self.buffers["mean"] = images.mean(axis=0)
@@ -98,19 +99,19 @@ class ImageEncoder(Encoder):
         return images
 
     def _standardized(self, data: Any) -> np.ndarray:
-        """Images (n, height, width, channels), standardized, in their dtype."""
+        """Return standardized images (n, height, width, channels), in their dtype."""
         images = self.check(data)
         mean, scale = (self.buffers[key].astype(images.dtype) for key in ("mean", "scale"))
         return ((images - mean) * scale).reshape(*images.shape[:3], self.channels)
 
     def _original(self, images: np.ndarray) -> np.ndarray:
-        """Undo :meth:`_standardized`."""
+        """Invert :meth:`_standardized`."""
         images = images.reshape(len(images), *self.image_shape)
         return images / self.buffers["scale"] + self.buffers["mean"]
 
 
 class AmplitudeEncoder(ImageEncoder):
-    """Encode an image as one vector, by batched TT-SVD.
+    """Encoder of images as dense vectors, by batched TT-SVD.
 
     Parameters
     ----------
@@ -120,8 +121,8 @@ class AmplitudeEncoder(ImageEncoder):
         power of two, and each site is a 2 x 2 block at one scale, coarse to fine.
     dims : sequence of int, optional
         Physical dimensions; by default (4, 4, ...) for "quantics" and the prime factors of
-        height and width otherwise. The channels are the fastest index: by default a last site of
-        their own.
+        height and width otherwise. The channels are the fastest index: by default they form a last
+        site of their own.
     max_bond : int, optional
     rtol : float
         Relative error allowed for each image.
@@ -183,7 +184,7 @@ class AmplitudeEncoder(ImageEncoder):
         return tt_svd(flat.reshape(len(images), -1), self.phys_dims, self.max_bond, self.rtol)
 
     def reconstruct(self, x: MPS | Cores) -> np.ndarray:
-        """Return the images (n, height, width[, channels]) whose amplitudes a state holds."""
+        """Return the images (n, height, width[, channels]) whose amplitudes the states are."""
         dense = MPS(core_arrays(x)).to_dense()  # (n, pixels * channels)
         images = np.empty((len(dense), len(self._index), self.channels), dense.dtype)
         images[:, self._index] = dense.reshape(images.shape)
@@ -193,17 +194,17 @@ class AmplitudeEncoder(ImageEncoder):
         return self._original(images[:, top : top + height, left : left + width])
 
     def _margins(self) -> list[tuple[int, int]]:
-        """Rows and columns of zeros before and after: mirrored images stay mirrored."""
+        """Return the zero rows and columns before and after: mirrored images stay mirrored."""
         more = [p - side for p, side in zip(self.padded, self.image_shape, strict=False)]
         return [(m // 2, m - m // 2) for m in more]
 
 
 class ProductEncoder(ImageEncoder):
-    r"""Encode an image as a product state: a small vector for every pixel or patch, bond 1.
+    r"""Encoder of images as product states: a small vector for every pixel or patch, bond 1.
 
     ``features="linear"``: :math:`(1, \phi)` with :math:`\phi` the standardized pixels of the
-    patch (all their channels) times ``scale / sqrt(entries)``. The constant channel keeps the
-    overlap of long chains from decaying; :math:`\phi` should be small when there are many sites.
+    patch (all their channels) times ``scale / sqrt(entries)``. The constant channel prevents the
+    overlap of long chains from decaying; :math:`\phi` should be small for many sites.
     ``features="trig"``: :math:`(\cos\tfrac{\pi}{2}x, \sin\tfrac{\pi}{2}x)` of one pixel
     (Stoudenmire, Schwab, arXiv:1605.05775, equation 3).
 
@@ -213,15 +214,15 @@ class ProductEncoder(ImageEncoder):
     patch : (height, width)
         The sites are the patches.
     stride : (height, width), optional
-        From one patch to the next; by default the patch, so that they tile the image. Patches
-        overlap where it is smaller. They must end where the image ends.
+        Step from one patch to the next; by default the patch size, so that patches tile the image.
+        A smaller stride makes patches overlap. The last patch must end at the edge of the image.
     order : {"snake", "row-major", "quantics"}
         Order of the patches along the chain.
     features : {"linear", "trig"}
     scale : float
-        Size of the features beside the constant channel ("linear").
+        Size of the features relative to the constant channel ("linear").
     standardize : {"pixel", "global", "none"}
-        "trig" takes "none".
+        "trig" requires "none".
 
     Examples
     --------
@@ -296,8 +297,8 @@ class ProductEncoder(ImageEncoder):
     def reconstruct(self, x: MPS | Cores) -> np.ndarray:
         """Return the images (n, height, width[, channels]) that product states encode.
 
-        Where patches overlap, pixels are means over them; where patches leave pixels out, these
-        are the mean of the training images.
+        Overlapping patches are averaged; pixels outside all patches get the mean of the training
+        images.
         """
         sites = np.stack(site_vectors(x, self.phys_dims))  # (sites, n, phys)
         if self.features == "trig":

@@ -5,8 +5,8 @@ At every cut there are rows :math:`I_k` (indices of the sites to the left) and c
 
 .. math:: f \approx T_1 P_1^{-1} T_2 P_2^{-1} \cdots T_L, \qquad T_k = f(I_k, \sigma_k, J_{k+1}),
 
-exact at rows and columns. A step of a sweep evaluates two sites with what is around them,
-:math:`f(I_{k}, \sigma_k, \sigma_{k+1}, J_{k+2})`, and chooses rows and columns anew by Gaussian
+exact at rows and columns. A step of a sweep evaluates two sites in their environment,
+:math:`f(I_{k}, \sigma_k, \sigma_{k+1}, J_{k+2})`, and chooses new rows and columns by Gaussian
 elimination with complete pivoting, until the residual is within the tolerance (Nunez Fernandez et
 al., SciPost Phys. 18, 104, 2025, sections 3 and 4). :mod:`ftnn.nonlinear.cross` does the same for
 functions of the entries of a chain: batched, on every backend, with bonds known beforehand.
@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 CHUNK = 2**16
-"""Places evaluated at a time."""
+"""Number of places evaluated at a time."""
 
 SAMPLES = 1000
-"""Random places at which an error is measured."""
+"""Number of random places at which an error is measured."""
 
 CLIMBS = 8
-"""Of these, as many of the worst are the start of a search for worse ones."""
+"""Number of the worst of these from which larger errors are searched for."""
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
-"""Indices (n, sites) to values (n,)."""
+"""Map from indices (n, sites) to values (n,)."""
 
 
 class Cross:
@@ -37,15 +37,15 @@ class Cross:
     values : callable
     dims : tuple of int
     start : int array (n, sites)
-        Places to begin with; the first of them should be large.
+        Initial places; the value at the first one should be large.
     max_bond : int
     rtol : float
-        Share of the largest value below which nothing is resolved.
+        Fraction of the largest value below which nothing is resolved.
 
     Attributes
     ----------
     rows, columns : list of int array (r, k), (r, sites - k)
-        Of cut k = 0 ... sites, left of site k.
+        Index sets of cut k = 0 ... sites, left of site k.
     """
 
     def __init__(
@@ -69,20 +69,20 @@ class Cross:
 
     @property
     def full(self) -> bool:
-        """Whether some bond is as large as it may be."""
+        """Whether some bond has reached its limit."""
         return self.largest_bond >= self.max_bond
 
     def add(self, points: np.ndarray) -> None:
-        """Let points (n, sites) take part in the choice of the next sweep."""
+        """Add points (n, sites) as candidates for the next sweep."""
         for k in range(1, len(self.dims)):
             self.rows[k] = np.unique(np.concatenate([self.rows[k], points[:, :k]]), axis=0)
             self.columns[k] = np.unique(np.concatenate([self.columns[k], points[:, k:]]), axis=0)
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw places (count, sites): random ones, and such that share a row or a column.
+        """Draw places (count, sites): random ones, and ones that share a row or a column.
 
-        Where a function is large at few places, random ones miss it; those that begin as a row
-        does (on a grid: near a pivot, on every scale) or end as a column does are among them.
+        Random places miss a function that is large at few places only; places that begin like a row
+        (on a grid: near a pivot, on every scale) or end like a column reach it.
         """
         places = random_indices(self.dims, count, rng)
         cuts = rng.integers(0, len(self.dims) + 1, count)
@@ -94,24 +94,26 @@ class Cross:
         return places
 
     def sweep(self) -> None:
-        """Choose rows and columns of every cut anew, to the right and back."""
+        """Choose new rows and columns of every cut, to the right and back."""
         cuts = range(1, len(self.dims))
         for k in (*cuts, *reversed(cuts)):
             rows = _before(self.rows[k - 1], self.dims[k - 1])
             columns = _behind(self.dims[k], self.columns[k + 1])
             matrix = self._matrix(rows, columns)
-            row, column = eliminate(matrix, self.max_bond, self.floor * max(1.0, peak(matrix)))
+            row, column = eliminate(
+                matrix, self.max_bond, self.floor * max(1.0, largest_modulus(matrix))
+            )
             self.rows[k], self.columns[k] = rows[row], columns[column]
 
     def cores(self) -> list[np.ndarray]:
-        """Cores (left, phys, right) of the interpolation, from nested rows and these columns."""
+        """Return the cores (left, phys, right) of the interpolation with these columns."""
         cores, rows = [], self.rows[0]
         for k, d in enumerate(self.dims):
             left = len(rows)
             rows = _before(rows, d)
             values = self._matrix(rows, self.columns[k + 1])  # (left * phys, right)
             if k < len(self.dims) - 1:
-                tiny = np.finfo(np.float64).eps * peak(values)
+                tiny = np.finfo(np.float64).eps * largest_modulus(values)
                 row, column = eliminate(values, self.max_bond, tiny)
                 chosen = values[:, column]
                 if chosen[row[0], 0] != 0.0:  # else all is zero here
@@ -123,7 +125,7 @@ class Cross:
         return cores
 
     def _matrix(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Values (n, m) at rows (n, k) and columns (m, sites - k)."""
+        """Return the values (n, m) at rows (n, k) and columns (m, sites - k)."""
         n, m = len(rows), len(columns)
         parts = []
         step = max(1, CHUNK // m)
@@ -142,9 +144,9 @@ def eliminate(matrix: np.ndarray, count: int, floor: float) -> tuple[np.ndarray,
     ----------
     matrix : array (n, m)
     count : int
-        As many at most.
+        Maximum number of pivots.
     floor : float
-        Stop where all of the residual is at most this; one pivot there is in any case.
+        Stop when the whole residual is at most this; there is always at least one pivot.
 
     Returns
     -------
@@ -174,26 +176,26 @@ def eliminate(matrix: np.ndarray, count: int, floor: float) -> tuple[np.ndarray,
     return np.array(rows), np.array(columns)
 
 
-def peak(matrix: np.ndarray) -> float:
+def largest_modulus(matrix: np.ndarray) -> float:
     """Return the largest absolute value."""
     return float(np.abs(matrix).max())
 
 
 def _before(rows: np.ndarray, dim: int) -> np.ndarray:
-    """All rows (n, k) followed by all indices of the next site: (n * dim, k + 1)."""
+    """Return all rows (n, k) followed by all indices of the next site: (n * dim, k + 1)."""
     return np.column_stack([np.repeat(rows, dim, axis=0), np.tile(np.arange(dim), len(rows))])
 
 
 def _behind(dim: int, columns: np.ndarray) -> np.ndarray:
-    """All indices of a site followed by all columns (m, k): (dim * m, k + 1)."""
-    tiled = np.tile(columns, (dim, 1))
-    return np.column_stack([np.repeat(np.arange(dim), len(columns)), tiled])
+    """Return all indices of a site followed by all columns (m, k): (dim * m, k + 1)."""
+    ends = np.tile(columns, (dim, 1))
+    return np.column_stack([np.repeat(np.arange(dim), len(columns)), ends])
 
 
 def search_error(
     cross: Cross, cores: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[float, np.ndarray]:
-    """Return the largest error found, and the places of large ones.
+    """Return the largest error found, and the places of large errors.
 
     Parameters
     ----------
@@ -225,7 +227,7 @@ def search_error(
 
 
 def _entries(cores: list[np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """Entries (n,) of a chain of cores (left, phys, right) at indices (n, sites)."""
+    """Return the entries (n,) of a chain of cores (left, phys, right) at indices (n, sites)."""
     left = np.ones((len(indices), 1))
     for k, core in enumerate(cores):
         # sorted by index: one product for every value of it

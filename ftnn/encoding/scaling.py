@@ -1,7 +1,7 @@
-"""Numbers of a table brought to a common size, by statistics of the training data, and back.
+"""Scaling of the numbers of a table by statistics of the training data, and its inverse.
 
-Functions rather than a class: what is fitted lies in the encoder's buffers, from where it is saved.
-A matrix is (n, columns) with NaN for missing values, which stay NaN.
+These are functions, not a class: fitted arrays are in the encoder's buffers, with which they are
+saved. A matrix is (n, columns) with NaN for missing values, which stay NaN.
 """
 
 import numpy as np
@@ -9,14 +9,14 @@ import numpy as np
 NORMALIZATIONS = ("standard", "quantile", "none")
 
 QUANTILES = 101
-"""Quantiles of every column that are kept for "quantile"."""
+"""Number of quantiles per column stored for "quantile"."""
 
 Statistics = dict[str, np.ndarray]
 """``center`` and ``scale`` (columns,), and ``quantiles`` (QUANTILES, columns) if needed."""
 
 
 def statistics_shapes(columns: int, normalize: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what :func:`fit_statistics` returns."""
+    """Return the shapes of the results of :func:`fit_statistics`."""
     shapes: dict[str, tuple[int, ...]] = {"center": (columns,), "scale": (columns,)}
     return shapes | ({"quantiles": (QUANTILES, columns)} if normalize == "quantile" else {})
 
@@ -24,7 +24,7 @@ def statistics_shapes(columns: int, normalize: str) -> dict[str, tuple[int, ...]
 def fit_statistics(matrix: np.ndarray, normalize: str) -> Statistics:
     """Return mean and inverse deviation of every column, and quantiles for "quantile".
 
-    The scale of a column that does not vary, or is missing throughout, is 0.
+    The scale of a constant or entirely missing column is 0.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def scale_columns(
 
 
 def unscale_columns(z: np.ndarray, statistics: Statistics, normalize: str) -> np.ndarray:
-    """Return the numbers whose scaled ones are given: undo :func:`scale_columns`."""
+    """Return the numbers with the given scaled values: invert :func:`scale_columns`."""
     scale = statistics["scale"]
     if normalize != "quantile":
         return statistics["center"] + z / np.where(scale == 0.0, np.inf, scale)
@@ -84,7 +84,7 @@ def unscale_columns(z: np.ndarray, statistics: Statistics, normalize: str) -> np
 
 
 def _ranks(column: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Share (n,) of the training data below every number; the middle one where many are equal."""
+    """Return the share (n,) of the training data below every number; ties get the middle rank."""
     shares = np.linspace(0, 1, len(known))
     below = np.interp(column, known, shares)
     above = -np.interp(-column, -known[::-1], -shares[::-1])

@@ -1,11 +1,12 @@
-"""Sequences to MPS: a product state with a site for every step."""
+"""Sequences to MPS: a product state with one site per step."""
 
 from typing import Any, Self
 
 import numpy as np
 
 from ..arrays.backend import check_floating
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .encoder import Encoder, site_vectors
 from .features import check_features, count_features, expand, invert
@@ -23,7 +24,7 @@ PADDING = -1
 
 
 class SequenceEncoder(Encoder):
-    r"""Encode time series as product states: a site for every step.
+    r"""Encoder of time series as product states with one site per step.
 
     The vector of a site is :math:`(1, \phi)`, a constant channel and the features of the channels
     at that step times ``scale / sqrt(channels)``.
@@ -33,21 +34,22 @@ class SequenceEncoder(Encoder):
     steps : int
         Length of the sequences.
     channels : int
-        Numbers a step. Data are (n, steps) for one channel, else (n, steps, channels).
+        Numbers per step. Data are (n, steps) for one channel, else (n, steps, channels).
     features : {"linear", "trig", "fourier", "polynomial", "spline"}
-        Of every number; see :mod:`ftnn.encoding.features`. "trig" takes one channel, and has no
-        constant one.
+        Features of every number; see :mod:`ftnn.encoding.features`. "trig" requires a single
+        channel, and has no constant one.
     degree : int, optional
-        Of "fourier" (by default 2), "polynomial" (2) and "spline" (4).
+        Degree of "fourier" (by default 2), "polynomial" (2) and "spline" (4).
     normalize : {"standard", "quantile", "none"}
-        Of every channel, over all steps of the training data; as in :class:`TableEncoder`.
+        Normalization of every channel, over all steps of the training data; as in
+        :class:`TableEncoder`.
     clip : float
-        Numbers beyond this many standard deviations are moved there.
+        Numbers are clipped to this many standard deviations.
     scale : float
-        Size of the features beside the constant channel.
+        Size of the features relative to the constant channel.
     missing : {"error", "channel"}
-        NaN, as for steps that were not measured or beyond the end of a shorter sequence: refused,
-        or a channel of its own for each of the channels.
+        Treatment of NaN, for steps that were not measured or are beyond the end of a shorter
+        sequence: raise an error, or add an indicator channel for each channel.
 
     Examples
     --------
@@ -97,7 +99,7 @@ class SequenceEncoder(Encoder):
         self.buffers["scale"] += 1.0
 
     def fit(self, data: Any) -> Self:
-        """Take statistics of every channel from training data (n, steps[, channels])."""
+        """Fit the statistics of every channel to training data (n, steps[, channels])."""
         series = self._series(data, "data")
         matrix = series.reshape(-1, self.channels).astype(np.float64)
         self.buffers = fit_statistics(matrix, self.normalize)
@@ -129,7 +131,7 @@ class SequenceEncoder(Encoder):
     def reconstruct(self, x: MPS | Cores) -> np.ndarray:
         """Return the sequences (n, steps[, channels]) that product states encode.
 
-        Numbers that were clipped come back as where they were moved, missing ones as NaN.
+        Clipped numbers are returned as clipped, missing ones as NaN.
         """
         sites = np.stack(site_vectors(x, self.phys_dims), axis=1)  # (n, steps, phys)
         if self.features != "trig":
@@ -147,7 +149,7 @@ class SequenceEncoder(Encoder):
         return (self.steps,) if self.channels == 1 else (self.steps, self.channels)
 
     def _series(self, data: Any, argument: str) -> np.ndarray:
-        """Sequences (n, steps, channels), checked."""
+        """Check sequences and return them as (n, steps, channels)."""
         check_floating(data, argument)
         series = np.asarray(data)
         if series.ndim == 0 or len(series) == 0 or series.shape[1:] != self._shape:
@@ -167,7 +169,7 @@ class SequenceEncoder(Encoder):
 
 
 class TokenEncoder(Encoder):
-    r"""Encode sequences of tokens, such as letters, as product states: one-hot vectors.
+    r"""Encoder of sequences of tokens, such as letters, as product states of one-hot vectors.
 
     Parameters
     ----------
@@ -177,10 +179,10 @@ class TokenEncoder(Encoder):
         Size of the vocabulary; data are integers 0 ... tokens - 1, or -1 beyond the end of a
         shorter sequence.
     constant : bool
-        Whether the vector of a site is (1, scale * one-hot), of which padding leaves (1, 0, ...),
-        or the one-hot vector alone: a basis state, without padding.
+        Whether the vector of a site is (1, scale * one-hot), which is (1, 0, ...) for padding, or
+        the one-hot vector alone: a basis state, which does not support padding.
     scale : float
-        Size of the one-hot vector beside the constant channel.
+        Size of the one-hot vector relative to the constant channel.
 
     Examples
     --------
@@ -199,8 +201,7 @@ class TokenEncoder(Encoder):
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         if not constant and scale != 1.0:
             raise ValueError(
-                f"scale is {scale!r}, but without a constant channel there is nothing beside which "
-                "it counts; leave it out"
+                f"scale is {scale!r}, but it has no effect without a constant channel; leave it out"
             )
         self.steps, self.tokens, self.constant, self.scale = steps, tokens, constant, scale
         self.phys_dims = (tokens + constant,) * steps

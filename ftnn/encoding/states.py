@@ -10,7 +10,8 @@ import numpy as np
 
 from ..arrays.backend import check_dtype, check_finite
 from ..chains.bonds import MaxBond
-from ..chains.states import MPS, check_dims, check_positive
+from ..chains.dims import check_dims, check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .encoder import site_vectors
 
@@ -25,13 +26,13 @@ def basis_states(
     digits : sequence of str or int array (n, L)
         Bit strings such as ["0110", "1010"], or the digits of every site.
     phys_dim : int
-        Dimension of every site; strings take at most 10.
+        Dimension of every site; at most 10 for strings.
     dtype : str
 
     Returns
     -------
     MPS
-        Of norm 1 and bond 1.
+        States of norm 1 and bond 1.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def bloch_states(theta: np.ndarray, phi: np.ndarray | None = None) -> MPS:
     Returns
     -------
     MPS
-        Of norm 1 and bond 1; float64, or complex128 with ``phi``.
+        States of norm 1 and bond 1; float64, or complex128 with ``phi``.
 
     Examples
     --------
@@ -104,12 +105,12 @@ def bloch_states(theta: np.ndarray, phi: np.ndarray | None = None) -> MPS:
 
 
 def bloch_angles(x: MPS | Cores) -> tuple[np.ndarray, np.ndarray]:
-    """Return the angles of product states of qubits: undo :func:`bloch_states`.
+    """Return the angles of product states of qubits: invert :func:`bloch_states`.
 
     Parameters
     ----------
     x : MPS or tuple of array (n, 1, 2, 1)
-        No site vector is zero.
+        Product states without zero site vectors.
 
     Returns
     -------
@@ -174,7 +175,7 @@ def from_statevectors(
     if phys_dims is None:
         if size < 2 or size & (size - 1):
             raise ValueError(
-                f"vectors have {size} entries, which is no power of two; give phys_dims"
+                f"vectors have {size} entries, which is not a power of two; give phys_dims"
             )
         phys_dims = (2,) * (size.bit_length() - 1)
     return MPS.from_dense(array, check_dims(phys_dims, "phys_dims"), max_bond, rtol)

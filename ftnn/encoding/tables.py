@@ -1,7 +1,7 @@
-r"""Tables to MPS: a product state with a site for every column, or for a few of them.
+r"""Tables to MPS: a product state with one site per column or group of columns.
 
-The vector of a site is :math:`(1, \phi)`: a constant channel, which keeps the overlap of long
-chains from decaying, and the features of its columns times ``scale``, over the root of their
+The vector of a site is :math:`(1, \phi)`: a constant channel, which prevents the overlap of long
+chains from decaying, and the features of its columns times ``scale``, divided by the root of their
 number. A number has one feature or several (:mod:`ftnn.encoding.features`), a category is one-hot.
 """
 
@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from .columns import (
     KINDS,
@@ -19,7 +20,9 @@ from .columns import (
     Schema,
     categories,
     category_codes,
+    check_columns,
     guess_kind,
+    kinds_of,
     most_frequent,
     numbers,
     read_columns,
@@ -44,50 +47,51 @@ CHOICES = {
 
 
 class TableEncoder(Encoder):
-    r"""Encode rows of a table as product states: a site for every column, or group of columns.
+    r"""Encoder of table rows as product states with one site per column or group of columns.
 
     Parameters
     ----------
     columns : sequence or mapping of {"numeric", "category"}, optional
-        The kind of every column. By default a column is numeric where all training entries read
-        as numbers. A mapping from names to kinds also chooses columns of a data frame, and their
-        order; for an array it names the columns there are.
+        The kind of every column. By default a column is numeric if all training entries can be
+        parsed as numbers. A mapping from names to kinds also selects columns of a data frame, and
+        their order; for an array it names the columns.
     features : {"linear", "trig", "fourier", "polynomial", "spline"}
-        Of the numbers; see :mod:`ftnn.encoding.features`. "trig" sites have no constant channel:
-        their vector :math:`(\cos\tfrac{\pi}{2}u, \sin\tfrac{\pi}{2}u)` has norm 1.
+        Features of the numbers; see :mod:`ftnn.encoding.features`. "trig" sites have no constant
+        channel: their vector :math:`(\cos\tfrac{\pi}{2}u, \sin\tfrac{\pi}{2}u)` has norm 1.
     degree : int, optional
-        Of "fourier" (frequencies; by default 2), "polynomial" (2) and "spline" (intervals; 4).
+        Degree of "fourier" (frequencies; by default 2), "polynomial" (2) and "spline" (intervals;
+        4).
     normalize : {"standard", "quantile", "none"}
         "standard" shifts and scales every column to mean 0 and variance 1. "quantile" maps it to
-        its ranks in the training data, evenly spread with mean 0 and variance 1. "none" takes
-        numbers as they are.
+        its ranks in the training data, evenly spread with mean 0 and variance 1. "none" leaves
+        numbers unchanged.
     clip : float
-        Numbers beyond this many standard deviations are moved there. With "quantile" the ends
-        are the extremes of the training data instead.
+        Numbers are clipped to this many standard deviations, or with "quantile" to the extremes of
+        the training data.
     scale : float
-        Size of the features beside the constant channel.
+        Size of the features relative to the constant channel.
     group : int
-        Columns a site.
+        Columns per site.
     missing : {"channel", "impute", "error"}
-        What a missing value (NaN, None, pandas.NA, or text such as "", "NA", "?") becomes: a
-        channel of its own, in columns where training data have any; the mean (the median with
-        "quantile", the most frequent category); or a ``ValueError``. Where there is no channel
-        for it, it is imputed.
+        Treatment of missing values (NaN, None, pandas.NA, or strings such as "", "NA", "?"): a
+        channel of their own, in columns where training data have any; imputation by the mean (the
+        median with "quantile", the most frequent category); or a ``ValueError``. Columns without
+        such a channel are imputed.
     unknown : {"zeros", "channel", "error"}
-        What a category becomes that is not in the training data: zeros beside the constant
-        channel, a channel of its own, or a ``ValueError``.
+        Treatment of categories that are not in the training data: zeros next to the constant
+        channel, a channel of their own, or a ``ValueError``.
 
     Attributes
     ----------
     schema : ftnn.encoding.columns.Schema
         Names, kinds and categories of the columns, after fitting.
     constant : tuple of int
-        Numeric columns that do not vary in the training data: their features are those of 0.
+        Numeric columns that do not vary in the training data; their features are those of 0.
 
     Notes
     -----
     Data are arrays (n, columns) of numbers or of objects, or data frames of pandas or polars.
-    Categories are compared as text: 1, 1.0 and "1" are the same.
+    Categories are compared as strings: 1, 1.0 and "1" are the same.
 
     Examples
     --------
@@ -120,7 +124,7 @@ class TableEncoder(Encoder):
         unknown: str = "zeros",
     ):
         super().__init__()
-        self.columns = _check_columns(columns)
+        self.columns = check_columns(columns)
         self._degree = check_features(features, degree)
         self.normalize, self.missing, self.unknown = normalize, missing, unknown
         for argument, choices in CHOICES.items():
@@ -149,7 +153,7 @@ class TableEncoder(Encoder):
         return tuple(k for k, s in zip(places, self.buffers["scale"], strict=True) if s == 0.0)
 
     def fit(self, data: Any) -> Self:
-        """Learn kinds, categories, centers and scales of the columns from training data.
+        """Fit kinds, categories, centers and scales of the columns to training data.
 
         Parameters
         ----------
@@ -164,13 +168,14 @@ class TableEncoder(Encoder):
         Raises
         ------
         TypeError
-            If data are no table of numbers, text or objects.
+            If data are not a table of numbers, strings or objects.
         ValueError
-            If the table is empty, a number is infinite or not one, or columns do not fit.
+            If the table is empty, a number is infinite or cannot be parsed, or columns do not
+            match.
         """
         self.schema = Schema()
         columns, names = self._select(data, "data")
-        kinds = list(_kinds(self.columns) or map(guess_kind, columns))
+        kinds = list(kinds_of(self.columns) or map(guess_kind, columns))
         known: list[list[str]] = []
         missing, values, frequent = [], [], []
         for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
@@ -193,7 +198,7 @@ class TableEncoder(Encoder):
         return self
 
     def check(self, data: Any, argument: str = "data") -> Any:
-        """Return data unchanged, or raise unless they are a table like that of training."""
+        """Return data unchanged, or raise unless they have the columns of the training data."""
         self._read(data, argument)
         return data
 
@@ -218,7 +223,7 @@ class TableEncoder(Encoder):
         return tuple(cores)
 
     def reconstruct(self, x: MPS | Cores) -> np.ndarray:
-        """Return the table that product states encode.
+        """Return the table encoded by product states.
 
         Parameters
         ----------
@@ -228,8 +233,8 @@ class TableEncoder(Encoder):
         -------
         array (n, columns)
             float64 with NaN for missing values; or, with categories, of objects: floats, the
-            names of categories, and None for those missing or unknown. Numbers that were clipped
-            come back as where they were moved.
+            names of categories, and None for those missing or unknown. Clipped numbers are returned
+            as clipped.
         """
         blocks: list[np.ndarray] = []
         for own, site in zip(self._sites(), site_vectors(x, self._fitted_dims()), strict=True):
@@ -249,7 +254,7 @@ class TableEncoder(Encoder):
         return table
 
     def reconstruction_error(self, data: Any) -> np.ndarray:
-        """Return what clipping changes in the numbers of every row.
+        """Return the change of the numbers in every row by clipping.
 
         Parameters
         ----------
@@ -270,7 +275,7 @@ class TableEncoder(Encoder):
         return np.sqrt(np.mean(gaps**2, axis=1))
 
     def set_buffers(self, buffers: Mapping[str, np.ndarray]) -> None:
-        """Take fitted arrays, as read from a file, and the description of the columns in them."""
+        """Restore fitted arrays read from a file, and the description of the columns in them."""
         if not buffers:
             return  # saved before it was fitted
         if "schema" not in buffers:
@@ -284,22 +289,22 @@ class TableEncoder(Encoder):
     # ---- columns ---------------------------------------------------------------------------------
 
     def _select(self, data: Any, argument: str) -> tuple[list[np.ndarray], list[str] | None]:
-        """Columns of a table in the order of the encoder, and their names."""
+        """Return the columns of a table in the order of the encoder, and their names."""
         columns, names = read_columns(data, argument)
-        wanted = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
-        if names is not None and wanted is not None:
-            for name in wanted:
+        selection = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
+        if names is not None and selection is not None:
+            for name in selection:
                 if name not in names:
                     have = ", ".join(names[:20])
                     raise ValueError(f"{argument} has no column {name!r}; it has {have}")
-            columns = [columns[names.index(name)] for name in wanted]
+            columns = [columns[names.index(name)] for name in selection]
         expected = len(self.schema.kinds or self.columns or columns)
         if len(columns) != expected:
             raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
-        return columns, wanted or names
+        return columns, selection or names
 
     def _read(self, data: Any, argument: str) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (n, numeric), NaN if missing, and codes (n, categorical) of a table."""
+        """Return numbers (n, numeric), NaN if missing, and codes (n, categorical) of a table."""
         self._fitted_dims()
         columns, names = self._select(data, argument)
         matrix, codes = [], []
@@ -338,16 +343,16 @@ class TableEncoder(Encoder):
         )
 
     def _sites(self) -> list[range]:
-        """Columns of every site."""
+        """Return the columns of every site."""
         count = len(self.schema.kinds)
         return [range(k, min(k + self.group, count)) for k in range(0, count, self.group)]
 
     def _is_bare(self, own: range) -> bool:
-        """Whether a site has no constant channel."""
+        """Return whether a site has no constant channel."""
         return self.features == "trig" and self.schema.kinds[own[0]] == "numeric"
 
     def _width(self, k: int) -> int:
-        """Channels of column ``k``: features, or categories and the unknown one; missing."""
+        """Count the channels of column ``k``, those for unknown and missing values included."""
         if self.schema.kinds[k] == "numeric":
             width = count_features(self.features, self._degree)
         else:
@@ -355,7 +360,7 @@ class TableEncoder(Encoder):
         return width + self.schema.missing[k]
 
     def _blocks(self, matrix: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-        """Channels (n, width) of every column."""
+        """Return the channels (n, width) of every column."""
         gaps = np.isnan(matrix)
         z = scale_columns(matrix, self.buffers, self.normalize, self.clip)
         limit = extent(self.normalize, self.clip)
@@ -375,7 +380,7 @@ class TableEncoder(Encoder):
         return blocks
 
     def _decode_number(self, block: np.ndarray, has_channel: bool) -> np.ndarray:
-        """Scaled numbers (n,) from the channels of a column, NaN where missing."""
+        """Return the scaled numbers (n,) from the channels of a column, NaN where missing."""
         limit = extent(self.normalize, self.clip)
         values = block[:, :-1] if has_channel else block
         z = invert(values, self.features, self._degree, limit)
@@ -383,7 +388,7 @@ class TableEncoder(Encoder):
 
 
 def _decode_names(block: np.ndarray, known: list[str]) -> list[str | None]:
-    """Names of categories from one-hot channels, None where none of them is set."""
+    """Return names of categories from one-hot channels, None where none of them is set."""
     if not known:
         return [None] * len(block)
     best, sure = np.argmax(block, axis=1), np.max(block, axis=1) > 0.5
@@ -399,26 +404,3 @@ def _missing_value(what: str) -> ValueError:
     return ValueError(
         f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
     )
-
-
-def _kinds(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:
-    return tuple(columns.values()) if isinstance(columns, dict) else columns
-
-
-def _check_columns(columns: Any) -> tuple[str, ...] | dict[str, str] | None:
-    if columns is None:
-        return None
-    checked: tuple[str, ...] | dict[str, str]
-    if isinstance(columns, Mapping):
-        checked = {str(name): kind for name, kind in columns.items()}
-    elif isinstance(columns, Sequence) and not isinstance(columns, str):
-        checked = tuple(columns)
-    else:
-        raise TypeError(
-            f"columns is {columns!r}, expected a sequence of kinds, or a mapping of names to kinds"
-        )
-    wrong = [kind for kind in _kinds(checked) or () if kind not in KINDS]
-    if wrong or not checked:
-        got = f"holds {wrong[0]!r}" if wrong else "is empty"
-        raise ValueError(f"columns {got}; expected {' or '.join(map(repr, KINDS))} for each column")
-    return checked

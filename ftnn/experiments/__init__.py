@@ -1,8 +1,8 @@
 """Experiments: data, a model, options; and one function that runs them.
 
-Each shipped experiment is a folder with its options, its data, its model, what it concludes, and
-the values it was tuned with, ``config.toml``. It is imported when asked for, and the names below
-when first used (PEP 562).
+Each shipped experiment is a folder with its options, its data, its model, its conclusion, and its
+tuned values, ``config.toml``. It is imported on demand, and the names below when first used (PEP
+562).
 """
 
 from importlib import import_module

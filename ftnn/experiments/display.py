@@ -1,4 +1,4 @@
-"""What is shown of a run: its set-up and its result, as tables 80 columns wide."""
+"""Display of a run: set-up and result, as tables 80 columns wide."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return a console on standard output that colours no numbers."""
+    """Return a console on standard output without highlighting of numbers."""
     return Console(highlight=False)
 
 
@@ -36,7 +36,7 @@ def setup_table(setup: "Setup") -> Table:
 
 
 def setup_line(setup: "Setup") -> str:
-    """Tell how much data and how many parameters a run has."""
+    """Show the numbers of samples and parameters of a run."""
     train, val, test = (f"{setup.data.size(part):,}" for part in ("train", "val", "test"))
     return (
         f"{train} training, {val} validation, {test} test {setup.experiment.samples}; "
@@ -71,7 +71,7 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
 
 
 def ratio(log10: float) -> str:
-    """Write a ratio given its decimal logarithm.
+    """Format a ratio given its decimal logarithm.
 
     Examples
     --------

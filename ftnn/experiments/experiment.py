@@ -1,4 +1,4 @@
-"""Experiment: the record of a data set, a model for it, and the options they were tuned with."""
+"""Experiment: a data set, a model for it, and tuned options."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -22,50 +22,49 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A data set, a model for it, and the options they were tuned with.
+    """A data set, a model for it, and tuned options.
 
     Attributes
     ----------
     name : str
-        As typed: ``ftnn train NAME``.
+        Name on the command line: ``ftnn train NAME``.
     description : str
         One line.
     options : type
         Dataclass of options, a subclass of :class:`ExperimentOptions`.
     load : callable
-        Maps options to :class:`Data`; applies ``limit``, where there is one, by
-        :meth:`Data.limited`.
+        Maps options to :class:`Data`; applies ``limit``, if any, by :meth:`Data.limited`.
     build : callable
         Maps options and data to an encoder, fitted to the training inputs, and a model; the
         encoder is None where the inputs are states.
     tuned : path or mapping
-        The values it was tuned with, where they are not the defaults of ``options``: a TOML file,
-        or a mapping with the same keys, the names of the options. Its table ``quick`` holds what a
-        trial of less than a minute changes besides.
+        Tuned values that differ from the defaults of ``options``: a TOML file, or a mapping with
+        the same keys, the names of the options. Its table ``quick`` holds further changes for a
+        trial of less than a minute.
     samples : str
-        What a sample is called, in the plural.
+        Word for samples, in the plural.
     augment : callable, optional
         Maps training images (n, height, width) and a numpy Generator to images; used unless the
-        options have an ``augment`` that is False.
+        options have ``augment`` set to False.
     augment_states : callable, optional
         Maps encoded inputs, cores (batch, left, phys, right), and a numpy Generator to cores,
         likewise.
     carry : callable, optional
-        Maps the model that ``start`` names and the one built for this run to the one to train.
+        Maps the model named by ``start`` and the model built for this run to the model to train.
         Without it the arrays of both must have the same names and shapes.
     stages : callable, optional
-        Maps options to those of two runs, or to None if one is enough: of one to begin with, and
-        of one that starts with its model.
+        Maps options to the options of two runs, the second of which starts with the model of the
+        first, or to None for a single run.
     conclude : callable, optional
         Called at the end of a run with its folder, the options, the data, the model on NumPy and
-        the evaluation of the test set; returns more for ``summary.json`` and may draw figures into
-        the folder.
+        the evaluation of the test set; returns additional entries for ``summary.json`` and may draw
+        figures into the folder.
     read : callable, optional
         Called with a :class:`ftnn.experiments.folder.Run`, the path of new data, and whether they
         have targets; returns :class:`NewSamples`, for ``ftnn evaluate --data`` and ``ftnn
         predict``.
     file : path, optional
-        File of the user's that defines the experiment.
+        User's file that defines the experiment.
 
     Examples
     --------
@@ -99,7 +98,7 @@ class Experiment:
         declared(self.options)
 
     def tuned_options(self, quick: bool = False) -> Any:
-        """Return the options it was tuned with, or those of a quick trial."""
+        """Return the tuned options, or those of a quick trial."""
         if quick and "quick" not in read_values(self.tuned):
             raise ValueError(
                 f"--quick: experiment {self.name} has no quick trial; leave it out, or add a "
@@ -108,7 +107,7 @@ class Experiment:
         return resolve(self.options(), self.tuned, quick=quick)
 
     def check(self, options: Any) -> None:
-        """Raise an error unless ``options`` are of this experiment, and each has an effect."""
+        """Raise an error unless ``options`` belong to this experiment, and each has an effect."""
         if not isinstance(options, self.options):
             raise TypeError(
                 f"options is a {type(options).__name__}, expected {self.options.__name__}, those "
@@ -118,7 +117,7 @@ class Experiment:
         for name, where in idle(options).items():
             if given[name] != tuned[name]:
                 raise ValueError(
-                    f"{name} is {given[name]!r}, but experiment {self.name} has no use for it "
+                    f"{name} is {given[name]!r}, but experiment {self.name} does not use it "
                     f"{where}; leave it out"
                 )
 
@@ -152,18 +151,18 @@ def resolve(
     flags: Mapping[str, Any] | None = None,
     quick: bool = False,
 ) -> T:
-    """Resolve the options of a run: those given, then a TOML file, then flags.
+    """Resolve the options of a run from defaults, then a TOML file, then flags.
 
     Parameters
     ----------
     options : dataclass of options
     source : path or mapping, optional
-        TOML file with the names of options at its top level, and in its table ``quick`` those
-        that ``quick`` changes; or a mapping of the same.
+        TOML file with option names at its top level, and in its table ``quick`` the changes for
+        ``quick``; or a mapping of the same form.
     flags : mapping, optional
-        Options by name; those that are None were not given.
+        Options by name; None stands for options not given.
     quick : bool
-        Take up the table ``quick`` of the source.
+        Whether to apply the table ``quick`` of the source.
 
     Returns
     -------
@@ -172,9 +171,9 @@ def resolve(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     TypeError, ValueError
-        For an unknown key, a wrong type or a wrong value; file and key are named.
+        For an unknown key, or an invalid type or value; the message names file and key.
 
     Examples
     --------
@@ -196,7 +195,7 @@ def resolve(
 
 
 def read_values(source: Path | str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a TOML file or a mapping holds, or raise one error that names the file."""
+    """Return the contents of a TOML file or a mapping, or raise an error that names the file."""
     if isinstance(source, Mapping):
         return dict(source)
     path = Path(source)
@@ -211,7 +210,7 @@ def read_values(source: Path | str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_values(options: T, values: Mapping[str, Any], where: str) -> T:
-    """Return options with other values; ``where`` names their source in errors."""
+    """Return options with some values replaced; ``where`` names their source in errors."""
     try:
         return changed(options, values)
     except (TypeError, ValueError) as error:

@@ -32,7 +32,7 @@ def draw_figures(
     class_names: Sequence[str],
     score: Score,
 ) -> list[Path]:
-    """Draw every figure there is material for; return the files written."""
+    """Draw every figure for which there is data; return the files written."""
     written = []
     if metrics:
         plot_curves(metrics, folder / "curves.png", score)

@@ -1,7 +1,7 @@
-"""The run folder of an experiment: what it is called, what it holds, and how it is read again.
+"""The run folder of an experiment: its name, its contents, and how to load it.
 
 A run folder holds ``config.json``, ``metrics.jsonl``, ``model.safetensors`` (with the encoder),
-the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` where it
+the checkpoint to resume from, ``summary.json``, the figures, and ``start.safetensors`` if it
 started with the weights of another run.
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 CONFIG, MODEL, SUMMARY = "config.json", "model.safetensors", "summary.json"
 
 START = "start.safetensors"
-"""File of a run with the model it started with, where that is not a new one."""
+"""File with the initial model of a run, unless that is a new one."""
 
 FIRST = "coarse"
-"""Folder in that of a run with the run before it, where training has two stages."""
+"""Subfolder of a run with its first stage, if training has two stages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Run:
 
 
 def new_run_dir(name: str, root: str | os.PathLike[str] = "runs") -> Path:
-    """Return a folder for a new run of an experiment, named after the time; not made yet."""
+    """Return the path of a folder for a new run, named after the time; it is not created."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path(root) / stem, 1
     while path.exists():
@@ -58,23 +58,23 @@ def check_free(run_dir: Path) -> None:
         raise ValueError(f"{place} is a file; choose a folder with --out DIR")
     if has_begun(run_dir) or (run_dir / MODEL).exists():
         raise ValueError(
-            f"{run_dir} holds a run already; go on with `--resume {run_dir}`, "
+            f"{run_dir} holds a run already; resume with `--resume {run_dir}`, "
             "or choose another folder with --out DIR"
         )
 
 
-def has_checkpoint(run_dir: Path) -> bool:
-    """Return whether a run, in its last stage where it has two, can go on from where it was."""
+def can_resume(run_dir: Path) -> bool:
+    """Return whether a run, in its last stage if it has two, can be resumed."""
     return (run_dir / "checkpoint.json").is_file()
 
 
 def has_begun(run_dir: Path) -> bool:
-    """Return whether there is something to go on from, of the run or of its first stage."""
-    return has_checkpoint(run_dir) or has_checkpoint(run_dir / FIRST)
+    """Return whether the run or its first stage can be resumed."""
+    return can_resume(run_dir) or can_resume(run_dir / FIRST)
 
 
-def check_same(run_dir: Path, saved: Any, options: Any) -> None:
-    """Raise ``ValueError`` if a run is to be resumed with options that change its result."""
+def check_same_options(run_dir: Path, saved: Any, options: Any) -> None:
+    """Raise ``ValueError`` if a run is resumed with options that change its result."""
     from ..training import same_run
 
     free = [spec.name for spec in declared(type(options)).values() if spec.free]
@@ -85,7 +85,7 @@ def check_same(run_dir: Path, saved: Any, options: Any) -> None:
 
 
 def write_config(run_dir: Path, experiment: Experiment, options: Any) -> None:
-    """Make a run folder that tells what is trained, and how."""
+    """Create a run folder that records the experiment and its options."""
     from ..training.files import write_json
 
     content: dict[str, Any] = {"experiment": experiment.name}
@@ -96,45 +96,45 @@ def write_config(run_dir: Path, experiment: Experiment, options: Any) -> None:
 
 
 def load_options(run_dir: Path, given: Experiment | str | None = None) -> tuple[Experiment, Any]:
-    """Return experiment and options of a run folder, or raise one clear error.
+    """Return experiment and options of a run folder, or raise a clear error.
 
     Parameters
     ----------
     run_dir : Path
     given : Experiment or path, optional
-        The experiment of the run, or the file that defines it, where it is one of the user's.
+        The experiment of the run, or the user's file that defines it.
     """
     if not run_dir.is_dir():
-        raise FileNotFoundError(f"there is no run folder {run_dir}")
+        raise FileNotFoundError(f"run folder {run_dir} does not exist")
     path = run_dir / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} is no run folder: it holds no {CONFIG}")
+        raise FileNotFoundError(f"{run_dir} is not a run folder: it has no {CONFIG}")
     content = read_object(path)
     name, values = content.get("experiment"), content.get("options")
     if not isinstance(name, str):
         raise ValueError(f"{path}: names no experiment; it is not the config of a run")
     if not isinstance(values, dict):
         raise ValueError(
-            f"{path}: has no table of options, it is of an earlier version of ftnn; read the run "
-            "with that version, or train again"
+            f"{path}: has no table of options, it was written by an earlier version of ftnn; "
+            "read the run with that version, or train again"
         )
     experiment = _experiment(name, content, path, given)
     return experiment, with_values(experiment.options(), values, f"{path}: ")
 
 
 def load_run(run_dir: Path, given: Experiment | str | None = None) -> Run:
-    """Load the model of a run folder with all that is needed to use it."""
+    """Load the model of a run folder with everything needed to use it."""
     from ..layers.files import load, load_encoder
 
     experiment, options = load_options(run_dir, given)
     path = run_dir / MODEL
     if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} holds no model yet; it is written after an epoch")
+        raise FileNotFoundError(f"{run_dir} has no model yet; it is written after the first epoch")
     return Run(run_dir, experiment, options, load_encoder(path), load(path))
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Read ``summary.json``; empty if there is none."""
+    """Read ``summary.json``; empty if it does not exist."""
     path = run_dir / SUMMARY
     return read_object(path) if path.exists() else {}
 
@@ -155,11 +155,11 @@ def _experiment(
         return given
     if isinstance(given, str):
         if own is None:
-            raise ValueError(f"{path}: {name} is no experiment of a file; leave --experiment out")
+            raise ValueError(f"{path}: {name} is not from a file; leave --experiment out")
         return experiment_of_file(given)
     if own is None:
         return get_experiment(name)
-    # a config.json from elsewhere must not make us run whatever file it names
+    # a config.json from elsewhere must not make us run any file it names
     seal = content.get("seal")
     if not (isinstance(own, str) and isinstance(seal, str) and _sealed(own, seal)):
         raise ValueError(
@@ -168,8 +168,7 @@ def _experiment(
         )
     if not Path(own).is_file():
         raise FileNotFoundError(
-            f"{path}: the file {own} of its experiment is gone; say where it is with "
-            "--experiment FILE"
+            f"{path}: the file {own} of its experiment is missing; give it with --experiment FILE"
         )
     return experiment_of_file(own)
 
@@ -180,7 +179,7 @@ def _sealed(file: str, seal: str) -> bool:
 
 
 def _seal(file: str | Path) -> str:
-    """Return a code that only this account makes of the path; empty where it can keep no secret."""
+    """Return a code of the path that only this account can make; empty without a secret."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     path = Path(base) / "ftnn" / "secret"
     try:

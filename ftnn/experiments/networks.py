@@ -23,11 +23,11 @@ def image_network(
 ) -> Layer:
     """Build an optional embedding, ``depth`` entangling layers, and a readout.
 
-    The embedding is a Linear of bond dimension 1, with a bias: every patch gets its own affine
-    map. Each entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of
-    its input, truncated to ``max_bond``. A nonlinearity on cores follows every Linear, by default
-    the one chosen by the comparison of docs/nonlinearity.md, and an RMS norm every entangling
-    layer, so that the readout sees entries of order one.
+    The embedding is a Linear of bond dimension 1, with a bias: an affine map for every patch. Each
+    entangling layer is a Linear whose exact output bond is ``bond_dim`` times that of its input,
+    truncated to ``max_bond``. A nonlinearity on cores follows every Linear, by default the one
+    chosen in docs/nonlinearity.md, and an RMS norm follows every entangling layer, so that the
+    readout sees entries of order one.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ def image_network(
         Fitted to the training images.
     options : ImageNetworkOptions
     images : array (batch, height, width)
-        Training images by which the initial scales are set.
+        Training images that determine the initial scales.
     num_classes : int
     embed : bool
-        Put an embedding first, as product states of patches need it.
+        Whether to start with an embedding, which product states of patches need.
     seed : int
 
     Returns
@@ -68,8 +68,7 @@ def patch_network(
     """Build trainable features, a coarsening, ``depth`` entangling layers, and a readout.
 
     The same features for every patch make a product state; ``Coarsen`` maps blocks of it to one
-    site each, still a product state. The entangling layers are as those of
-    :func:`image_network`.
+    site each, still a product state. The entangling layers are those of :func:`image_network`.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def patch_network(
         Training images by which the initial scales are set.
     num_classes : int
     blocks : int
-        Sites behind the coarsening.
+        Number of sites after the coarsening.
     seed : int
 
     Returns

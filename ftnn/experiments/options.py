@@ -1,6 +1,7 @@
-"""What the options of every experiment have, and the options of the networks they share.
+"""Options common to all experiments, and those of shared networks.
 
-Light on purpose, as are the files ``options.py`` of the experiments: a help text needs no more.
+This module imports little, as do the files ``options.py`` of the experiments, to keep help texts
+fast.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ class ExperimentOptions(Options):
     Attributes
     ----------
     start : str, optional
-        Run folder or model file whose weights to start with.
+        Run folder or model file with the initial weights.
     train : TrainConfig
 
     Examples
@@ -31,7 +32,7 @@ class ExperimentOptions(Options):
     20
     """
 
-    start: str | None = option(None, "Run folder or model file whose weights to start with.")
+    start: str | None = option(None, "Run folder or model file with the initial weights.")
     train: TrainConfig = field(default=TrainConfig())
 
 
@@ -48,7 +49,7 @@ class LayerOptions(Options):
     readout_bond: int = option(8, "Bond dimension of the readout.", least=1)
 
     def idle(self) -> dict[str, str]:
-        """Without layers there are none of their bonds."""
+        """Return the options of the layers where there are none."""
         return dict.fromkeys(("bond_dim", "max_bond"), "at depth 0") if self.depth == 0 else {}
 
 
@@ -57,7 +58,7 @@ class ImageNetworkOptions(LayerOptions):
     """Options of :func:`ftnn.experiments.networks.image_network`."""
 
     nonlinearity: Literal["kan", "tanh", "relu", "none"] = option(
-        "kan", "What follows every hidden layer."
+        "kan", "Nonlinearity after every hidden layer."
     )
 
 
@@ -65,15 +66,15 @@ class ImageNetworkOptions(LayerOptions):
 class PatchNetworkOptions(ImageNetworkOptions):
     """Options of :func:`ftnn.experiments.networks.patch_network`."""
 
-    features: int = option(9, "Trainable features of a patch, with the constant one.", least=2)
-    hidden: int = option(64, "Hidden vector of the trainable features.", least=1)
+    features: int = option(9, "Trainable features of a patch, including the constant one.", least=2)
+    hidden: int = option(64, "Hidden dimension of the trainable features.", least=1)
     dropout: float = option(
         0.0, "Share of the features dropped in training.", least=0.0, below=1.0, remedy="0 is off"
     )
     block_bond: int = option(
-        8, "Bond dimension within the blocks of sites that become one.", least=1
+        8, "Bond dimension within blocks of sites that are merged into one.", least=1
     )
 
     def idle(self) -> dict[str, str]:
-        """Without layers nothing follows them, either."""
+        """Return the options of the layers, and of what follows them, where there are none."""
         return super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})

@@ -1,4 +1,4 @@
-"""The experiments there are: shipped ones, registered ones, and those of a file of the user's."""
+"""Registry of experiments: shipped, registered, or defined in a user's file."""
 
 import os
 import sys
@@ -19,18 +19,18 @@ SHIPPED = {
     "table": "table",
     "images": "images",
 }
-"""Name of every shipped experiment, as typed, and its package."""
+"""Command-line name of every shipped experiment, and its package."""
 
 _REGISTERED: dict[str, Experiment] = {}
 
 
 def experiment_names() -> tuple[str, ...]:
-    """Return the names of all experiments, those registered last."""
+    """Return the names of all experiments, registered ones last."""
     return (*SHIPPED, *_REGISTERED)
 
 
 def register(experiment: Experiment) -> Experiment:
-    """Register an experiment, so that :func:`get_experiment` and the command line know its name.
+    """Register an experiment, so that :func:`get_experiment` and the command line find it by name.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def register(experiment: Experiment) -> Experiment:
     Raises
     ------
     TypeError
-        If it is none.
+        If it is not an experiment.
     ValueError
-        If its name is that of a shipped experiment, or not a word.
+        If its name is invalid, or that of a shipped experiment.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def get_experiment(name: str) -> Experiment:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return the experiment called ``name``, or that of a file if ``name`` is the path of one."""
+    """Return the experiment called ``name``, or the one in a file if ``name`` is its path."""
     is_path = name.endswith(".py") or os.sep in name
     return experiment_of_file(name) if is_path else get_experiment(name)
 
@@ -99,23 +99,23 @@ def experiment_of_file(path: str | os.PathLike[str]) -> Experiment:
     ----------
     path : path
         The file has an ``EXPERIMENT``; or a dataclass ``Options`` with functions ``load`` and
-        ``build``, of which an :class:`Experiment` with the name of the file is made. Its code is
-        run.
+        ``build``, from which an :class:`Experiment` with the name of the file is made. The code of
+        the file is run.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it cannot be imported, or defines no experiment.
     """
     path = Path(path).absolute()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} of an experiment")
+        raise FileNotFoundError(f"experiment file {path} does not exist")
     name = f"ftnn_experiment_{path.stem}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file; an experiment is one, with the ending .py")
+        raise ValueError(f"{path} is not a Python file; give the path of a .py file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their annotations up there
     try:

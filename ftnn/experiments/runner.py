@@ -18,10 +18,10 @@ from .folder import (
     FIRST,
     START,
     SUMMARY,
+    can_resume,
     check_free,
-    check_same,
+    check_same_options,
     has_begun,
-    has_checkpoint,
     load_options,
     read_summary,
     write_config,
@@ -40,25 +40,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What came of a run.
+    """Result of a run.
 
     Attributes
     ----------
     folder : Path
     outcome : {"completed", "patience", "stopped"}
-        All epochs done; no improvement for ``patience`` epochs; stopped by Ctrl-C, to be resumed.
+        All epochs done; no improvement for ``patience`` epochs; stopped by Ctrl-C, resumable.
     experiment : Experiment
     options : dataclass of options
     model : Layer
-        The model that was kept, on NumPy; of a stopped run the one in training.
+        The kept model, on NumPy; for a stopped run the model in training.
     encoder : Encoder or None
     score : Score
     summary : dict
-        What ``summary.json`` holds; empty if stopped, and in all processes but the leader.
+        Contents of ``summary.json``; empty if stopped, and in all processes but the leader.
     report : tuple of LayerRow
-        One row a layer; empty likewise.
+        One row per layer; empty in the same cases.
     history : list of dict
-        Metrics of the last stage, one record an epoch.
+        Metrics of the last stage, one record per epoch.
     """
 
     folder: Path
@@ -88,17 +88,17 @@ def run(
     Parameters
     ----------
     experiment : Experiment or str
-        Or the name of one.
+        An experiment or its name.
     options : dataclass of options, optional
-        Of the experiment; by default those it was tuned with, or of a run that is resumed its own.
+        Options of the experiment; by default the tuned ones, or those of the resumed run.
     folder : path
-        Run folder; made if it does not exist.
+        Run folder; created if it does not exist.
     resume : bool
-        Go on from where an interrupted run in the folder stopped, to the same result.
+        Continue an interrupted run in the folder, with the same result.
     quiet : bool
-        Show neither set-up nor progress.
+        Whether to show neither set-up nor progress.
     callbacks : iterable of ftnn.training.Callback
-        Called by the trainer, of both stages where there are two.
+        Called by the trainer, in both stages if there are two.
 
     Returns
     -------
@@ -107,10 +107,10 @@ def run(
     Raises
     ------
     TypeError, ValueError
-        If an option is wrong, the folder holds a run already, or the run to resume was trained
+        If an option is invalid, the folder holds a run already, or the run to resume was trained
         with other options.
     FileNotFoundError
-        If the data are nowhere, or there is no run to resume.
+        If the data cannot be found, or there is no run to resume.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def run(
     experiment.check(options)
     check_torch()
     if resume:
-        check_same(run_dir, saved, options)
+        check_same_options(run_dir, saved, options)
     from ..measure.memory import keep_freed_memory
     from ..training.world import joined_world
 
@@ -148,18 +148,18 @@ def run(
 
 
 def _options_to_resume(experiment: Experiment, folder: Path) -> Any:
-    """Load the options of a run of this experiment, or raise an error if it cannot go on."""
+    """Load the options of a run of this experiment, or raise an error if it cannot be resumed."""
     own, options = load_options(folder, experiment)
     if own.name != experiment.name:
         raise ValueError(f"{folder} is a run of {own.name}, not of {experiment.name}")
     if not has_begun(folder):
-        raise ValueError(f"{folder} holds no checkpoint.json to go on from")
+        raise ValueError(f"{folder} has no checkpoint.json to resume from")
     return options
 
 
 @dataclass(eq=False)
 class _Job:
-    """A run in the making: what its stages share."""
+    """A run in progress: the state shared by its stages."""
 
     world: "World"
     stack: ExitStack
@@ -171,17 +171,17 @@ class _Job:
     begun: bool = False
 
     def run(self) -> Result:
-        """Train in one stage or in two; the test set is read at the end of the last."""
+        """Train in one or two stages; the test set is used at the end of the last one."""
         experiment, folder = self.experiment, self.folder
         stages = None if experiment.stages is None else experiment.stages(self.options)
         if stages is None:
             return self.last(self.prepared(self.options, folder))
         before, setups, first = folder / FIRST, None, None
         if not self.from_leader(lambda: has_begun(folder)):
-            with self.world.leader_first():  # what is wrong with the second stage is told now
+            with self.world.leader_first():  # report errors of the second stage now
                 setups = [prepare(experiment, stage) for stage in stages]
             self.from_leader(lambda: self.begin())
-        if self.from_leader(lambda: has_checkpoint(folder)):
+        if self.from_leader(lambda: can_resume(folder)):
             setup = self.prepared(changed(stages[1], {"start": str(before)}), folder)
         else:
             setup = setups[0] if setups else self.prepared(stages[0], before)
@@ -196,17 +196,17 @@ class _Job:
         return self.last(replace(setup, options=self.options), seconds)
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader make something, and give it to all."""
+        """Call a function on the leader, and share the result with all."""
         return self.world.from_leader(make)
 
     def prepared(self, options: Any, folder: Path) -> Setup:
-        """Prepare a stage that trains, or has begun to, in a folder."""
-        resumed = self.from_leader(lambda: has_checkpoint(folder))
+        """Prepare a stage that trains, or has started to train, in a folder."""
+        resumed = self.from_leader(lambda: can_resume(folder))
         with self.world.leader_first():
             return prepare(self.experiment, options, folder if resumed else None)
 
     def begin(self) -> None:
-        """Make the run folder and lock it; nothing is wrong with the options."""
+        """Create the run folder and lock it; the options have been checked."""
         from ..training.lock import locked_folder
 
         if self.begun:
@@ -218,10 +218,10 @@ class _Job:
             write_config(self.folder, self.experiment, self.options)
 
     def fit(self, setup: Setup, folder: Path) -> "tuple[Trainer, FitResult]":
-        """Train a stage into a folder, from the checkpoint there if there is one."""
+        """Train a stage in a folder, from its checkpoint if there is one."""
         from ..training import Trainer
 
-        resume = self.from_leader(lambda: has_checkpoint(folder))
+        resume = self.from_leader(lambda: can_resume(folder))
         if self.world.leads and not self.quiet:
             _show(self.world, setup, folder)
         objective, train = objective_for(setup.data.score), setup.stage.train
@@ -278,7 +278,7 @@ def _result(setup: Setup, trainer: "Trainer", fitted: "FitResult", folder: Path)
 def _summarize(
     setup: Setup, trainer: "Trainer", fitted: "FitResult", result: Result, first_seconds: float
 ) -> Result:
-    """Evaluate the test set, once, with the model kept; write summary and figures."""
+    """Evaluate the kept model on the test set, once; write summary and figures."""
     from ..training.files import json_safe, write_json
     from .figures import draw_figures
 

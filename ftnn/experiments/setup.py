@@ -1,4 +1,4 @@
-"""Setup: everything a training needs, checked and ready."""
+"""Setup: everything that training needs, checked and ready."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """Everything a training needs, checked and ready.
+    """Everything that training needs, checked and ready.
 
-    ``options`` are those of the whole run; ``stage``, the data and the model are those of a stage
-    of it, which may have ``started`` with the weights of another run.
+    ``options`` are those of the whole run; ``stage``, the data and the model belong to one stage of
+    it, which may have ``started`` with the weights of another run.
     """
 
     experiment: Experiment
@@ -42,12 +42,12 @@ def prepare(experiment: Experiment, options: Any, run_dir: Path | None = None) -
     experiment : Experiment
     options : dataclass of options
     run_dir : Path, optional
-        Run to resume: it keeps what it started with, whatever became of the run it is from.
+        Run to resume: its initial weights are its own copy, whatever happened to the other run.
 
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If an option is wrong, torch is missing, or the data are nowhere.
+        If an option is invalid, torch is missing, or the data cannot be found.
     """
     check_torch()
     from ..training.optimizer import resolve_device
@@ -63,7 +63,7 @@ def prepare(experiment: Experiment, options: Any, run_dir: Path | None = None) -
 
 
 def trained_model(start: str | Path) -> Layer:
-    """Load the model of a run folder or of a model file, to start with."""
+    """Load the initial model from a run folder or a model file."""
     path = Path(start)
     try:
         return load(path / MODEL if path.is_dir() else path)
@@ -74,12 +74,12 @@ def trained_model(start: str | Path) -> Layer:
 
 
 def start_with(experiment: Experiment, start: str | Path, trained: Layer, built: Layer) -> Layer:
-    """Return the model to train: the one built, with the weights of a trained one.
+    """Return the model to train: the new model, with the weights of a trained one.
 
     Raises
     ------
     ValueError
-        If its network is not that of the options; ``start`` names it.
+        If the network of the trained one does not match the options.
     """
     try:
         if experiment.carry is not None:
@@ -98,12 +98,12 @@ def start_with(experiment: Experiment, start: str | Path, trained: Layer, built:
 
 
 def check_torch() -> None:
-    """Raise ``ValueError`` where torch, which trains, is not installed."""
+    """Raise ``ValueError`` if torch, which training needs, is not installed."""
     check_backend("torch")
 
 
 def objective_for(score: Score) -> "Objective":
-    """Return the objective with a score: classes, numbers or states are learned."""
+    """Return the objective of a score: classification, or regression of numbers or states."""
     from ..training import Classification, Regression, StateRegression
 
     objectives = (Classification(), Regression(), StateRegression())

@@ -1,4 +1,4 @@
-"""Samples with targets in three splits, and how to hold some out."""
+"""Samples with targets in three splits, and the selection of held-out samples."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -15,16 +15,16 @@ SPLITS = ("train", "val", "test")
 class Data:
     """Samples with targets, split in three.
 
-    Inputs are what the encoder takes, an array (n, ...) such as images (n, height, width), or
-    states, tuple of array (n, left, phys, right). Targets are labels, int64 array (n,), numbers,
-    float array (n,), or states.
+    Inputs suit the encoder, an array (n, ...) such as images (n, height, width), or are states,
+    tuple of array (n, left, phys, right). Targets are labels, int64 array (n,), numbers, float
+    array (n,), or states.
 
     Attributes
     ----------
     train_inputs, val_inputs, test_inputs : array or tuple of array
     train_targets, val_targets, test_targets : array or tuple of array
     class_names : tuple of str
-        Empty where the targets are no labels.
+        Empty unless the targets are labels.
     """
 
     train_inputs: Any
@@ -37,7 +37,7 @@ class Data:
 
     @property
     def score(self) -> Score:
-        """How well a model does: accuracy of classes, deviation of numbers, error of states."""
+        """Score of a model: accuracy of classes, deviation of numbers, error of states."""
         return score_of(self.train_targets)
 
     def split(self, name: str) -> tuple[Any, Any]:
@@ -61,17 +61,17 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class NewSamples:
-    """Samples that a trained model has not seen, from a file or a folder.
+    """New samples for a trained model, from a file or a folder.
 
     Attributes
     ----------
     inputs : array (n, ...)
     targets : array (n,) or None
-        As in :class:`Data`; None where they are not known.
+        As in :class:`Data`; None if unknown.
     class_names : tuple of str
         Empty where the targets are no labels.
     names : list of str
-        What every sample is called in a table of predictions.
+        Name of every sample in a table of predictions.
     """
 
     inputs: Any
@@ -81,7 +81,7 @@ class NewSamples:
 
     @property
     def score(self) -> Score:
-        """As that of :class:`Data`."""
+        """The score, as in :class:`Data`."""
         return score_of(self.targets)
 
 
@@ -109,14 +109,14 @@ def hold_out(
         Samples to hold out.
     seed : int
     stratify : bool
-        The targets are labels, and every class is held out in proportion.
+        Whether the targets are labels, of which every class is held out in proportion.
     what : str
-        What a sample is called in errors, in the plural.
+        Word for samples in errors, in the plural.
 
     Returns
     -------
     inputs, targets, held_inputs, held_targets : array
-        What stays, and what is held out.
+        The remaining and the held-out samples.
     """
     from sklearn.model_selection import train_test_split
 

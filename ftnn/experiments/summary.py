@@ -1,4 +1,4 @@
-"""Summary of a run: the test set, seen once, and what the model looks like."""
+"""Summary of a run: the test set, used once, and reports on the model."""
 
 import platform
 from importlib.metadata import version
@@ -15,10 +15,10 @@ from ..training.inputs import select_rows
 from .splits import Data
 
 SAMPLES = 32
-"""Validation samples that a report looks at."""
+"""Number of validation samples in a report."""
 
 SAMPLES_OF_CLASS = 20
-"""Validation samples of every class that a report by class looks at."""
+"""Number of validation samples per class in a report by class."""
 
 
 def encoded(encoder: Encoder | None, inputs: Any) -> Cores:
@@ -34,9 +34,9 @@ def sample_cores(encoder: Encoder | None, data: Data, count: int = SAMPLES) -> C
 
 
 def class_report(model: Layer, encoder: Encoder | None, data: Data) -> tuple[StateRow, ...]:
-    """Report entanglement by class, of the first validation samples of every class.
+    """Report entanglement by class, for the first validation samples of every class.
 
-    Where there are no classes, all samples are of one.
+    Without classes, all samples form one.
     """
     classes = max(1, len(data.class_names))
     labels = data.val_targets if data.class_names else np.zeros(data.size("val"), dtype=np.int64)
@@ -47,7 +47,7 @@ def class_report(model: Layer, encoder: Encoder | None, data: Data) -> tuple[Sta
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Count samples (classes, classes): rows are true classes, columns predicted ones.
+    """Return the confusion matrix (classes, classes): rows are true classes.
 
     Examples
     --------

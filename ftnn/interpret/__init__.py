@@ -1,4 +1,4 @@
-"""What a network does inside: traces, truncation errors, entanglement, reports by layer."""
+"""Inspection of networks: traces, truncation errors, entanglement, reports by layer."""
 
 from .entanglement import (
     bond_spectra,

@@ -20,11 +20,11 @@ from ..arrays.functions import (
     sum_over,
 )
 from ..arrays.scales import safe_norm
-from ..chains.canonical import canonical_cores, cut_factors, isometry, mirrored
+from ..chains.canonical import canonical_cores, cut_factors, isometry, reverse_chain
 from ..chains.terms import Cores
 
 _LARGEST = 2**24
-"""Entries of the reduced density matrices that are held at a time."""
+"""Entries of the reduced density matrices in memory at a time."""
 
 
 def bond_spectra(cores: Cores) -> list[Array]:
@@ -38,7 +38,7 @@ def bond_spectra(cores: Cores) -> list[Array]:
     Returns
     -------
     list of array (batch, bond)
-        One a bond, descending; the squares of a row sum to 1, to 0 for a zero vector. In double
+        One per bond, descending; the squares of a row sum to 1, to 0 for a zero vector. In double
         precision where the backend has it.
 
     Notes
@@ -55,7 +55,7 @@ def bond_spectra(cores: Cores) -> list[Array]:
     """
     chain = tuple(widest(core) for core in cores)
     lefts = cut_factors(chain)
-    rights = cut_factors(mirrored(chain))[::-1]
+    rights = cut_factors(reverse_chain(chain))[::-1]
     spectra = []
     for core, left, right in zip(cores[:-1], lefts, rights, strict=True):
         s = singular_values(left @ matrix_transpose(right))
@@ -68,7 +68,7 @@ def bond_spectra(cores: Cores) -> list[Array]:
 
 
 def entanglement_entropies(cores: Cores) -> Array:
-    r"""Von Neumann entropy :math:`-\sum_i p_i \log p_i` across every bond, in nats.
+    r"""Compute the von Neumann entropy :math:`-\sum_i p_i \log p_i` across every bond, in nats.
 
     Parameters
     ----------
@@ -91,21 +91,21 @@ def entanglement_entropies(cores: Cores) -> Array:
 
 
 def spectral_entropies(spectra: list[Array], cores: Cores) -> Array:
-    """Entropies (batch, L - 1) of the spectra that :func:`bond_spectra` returns for ``cores``."""
+    """Return entropies (batch, L - 1) of the spectra that :func:`bond_spectra` returns."""
     if not spectra:
         return do("zeros", (cores[0].shape[0], 0), like=do("real", widest(cores[0])))
     return stack([_entropy(s * s) for s in spectra], 1)
 
 
 def operator_cores(weights: Sequence[Array]) -> tuple[np.ndarray, ...]:
-    """MPO cores ``(left, out, in, right)`` as a batch of one MPS with fused ``out * in``."""
+    """Return MPO cores ``(left, out, in, right)`` as a batch of one MPS with fused ``out * in``."""
     return tuple(
         double(w).reshape(1, w.shape[0], w.shape[1] * w.shape[2], w.shape[3]) for w in weights
     )
 
 
 def mutual_information(cores: Cores) -> Array:
-    r"""Mutual information :math:`S_i + S_j - S_{ij}` of every two sites, in nats.
+    r"""Compute the mutual information :math:`S_i + S_j - S_{ij}` of all pairs of sites, in nats.
 
     S are von Neumann entropies of reduced density matrices: the information that sites i and j
     hold about each other, at most twice the logarithm of the smaller dimension.
@@ -171,10 +171,10 @@ def _einsum(equation: str, *arrays: Array) -> Array:
 
 
 def _narrowed(core: Array) -> Array:
-    """Core (batch, left, phys, right) with at most left * right physical entries.
+    """Return a core (batch, left, phys, right) with at most left * right physical entries.
 
     As a matrix (phys, left * right) it is Q R; without the isometry Q on the physical index the
-    reduced density matrices lose only zeros of their spectrum.
+    reduced density matrices lose only zero eigenvalues.
     """
     batch, left, phys, right = core.shape
     if phys <= left * right:
@@ -185,17 +185,17 @@ def _narrowed(core: Array) -> Array:
 
 
 def _von_neumann(rho: Array) -> Array:
-    """Entropies (batch,) of Hermitian matrices (batch, n, n) of trace 1, or 0."""
+    """Return the entropies (batch,) of Hermitian matrices (batch, n, n) of trace 1, or 0."""
     return _entropy(do("linalg.eigvalsh", rho))
 
 
 def _entropy(p: Array) -> Array:
-    """Entropies (batch,) of probabilities (batch, n); what is not positive counts as zero."""
+    """Return the entropies (batch,) of probabilities (batch, n); nonpositive ones count as zero."""
     none = p <= 0
     p, q = (do("where", none, one, p) for one in (do("zeros_like", p), do("ones_like", p)))
     return sum_over(-p * do("log", q), (1,)) + 0.0
 
 
 def double(x: Array) -> np.ndarray:
-    """Copy of an array of any backend in double precision on NumPy."""
+    """Return a double-precision NumPy copy of an array of any backend."""
     return to_numpy(x).astype("complex128" if "complex" in get_dtype_name(x) else "float64")

@@ -1,4 +1,4 @@
-"""truncation_error: how far an output is from the exact chain that it approximates."""
+"""truncation_error: the distance of an output from the exact chain that it approximates."""
 
 import math
 from typing import Any
@@ -10,10 +10,10 @@ from ..chains.terms import Apply, Cores, Hadamard, Node, State, Term
 from ..truncation.direct import compress_direct
 
 _ENTRIES = 2**24
-"""Entries of an environment that are held at a time; a single sample may have 16 times as many."""
+"""Entries of an environment in memory at a time; a single sample may have 16 times as many."""
 
 _RTOL = 1e-12
-"""Relative error at which an elementwise product, or its factors, are compressed beforehand."""
+"""Relative error to which an elementwise product, or its factors, are compressed beforehand."""
 
 
 def truncation_error(terms: tuple[Term, ...], output: Cores, work: float = math.inf) -> np.ndarray:
@@ -26,13 +26,13 @@ def truncation_error(terms: tuple[Term, ...], output: Cores, work: float = math.
     output : tuple of array (batch, left, phys, right)
         The chain C.
     work : float
-        Floating point operations, roughly, after which the samples that are left are not looked
-        at.
+        Approximate number of floating point operations after which the remaining samples are
+        skipped.
 
     Returns
     -------
     array (batch,)
-        :math:`\|T - C\| / \|T\|`; 0 where both are zero, infinite where T alone is. NaN for
+        :math:`\|T - C\| / \|T\|`; 0 where both are zero, infinite where only T is. NaN for
         samples beyond ``work``, and if the contraction of a single sample does not fit into
         memory (2 GB).
 
@@ -43,7 +43,7 @@ def truncation_error(terms: tuple[Term, ...], output: Cores, work: float = math.
     projection of T. Differences of overlaps cancel: errors below about 1e-8 are rounding.
 
     The factors of an elementwise product, whose bonds multiply, are first compressed to a relative
-    error of 1e-12, which makes small bonds of those of low rank; so is the product, where that is
+    error of 1e-12, which reduces the bonds of low-rank factors; so is the product where that is
     less work, as on chains whose dimensions allow only smaller bonds.
 
     Examples
@@ -82,7 +82,7 @@ def truncation_error(terms: tuple[Term, ...], output: Cores, work: float = math.
 
 
 def _relative_error(terms: list[Term]) -> np.ndarray:
-    """Relative error (batch,) of the last term as an approximation of minus the others."""
+    """Return the relative error (batch,) of the last term as minus the sum of the others."""
     batch = max(term.batch_size for term in terms)
     last = len(terms) - 1
     parts = []
@@ -131,7 +131,7 @@ def _compression(term: Term) -> float:
 
 
 def _merges(term: Term) -> bool:
-    """Whether an elementwise product is better compressed as a whole than contracted."""
+    """Return whether an elementwise product is better compressed as a whole than contracted."""
     return isinstance(term.node, Hadamard) and _compression(term) < _operations((term,))
 
 
@@ -151,7 +151,7 @@ def _as_state(node: Node) -> Node:
 
 
 def _select(term: Term, rows: slice) -> Term:
-    """Take a share of the samples."""
+    """Select a range of the samples."""
 
     def walk(node: Node) -> Node:
         match node:

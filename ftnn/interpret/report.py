@@ -16,7 +16,7 @@ from .trace import Step, trace
 
 @dataclass(frozen=True, eq=False)
 class LayerRow:
-    """One layer of :func:`layer_report`; what a layer does not have is None or empty.
+    """One layer of :func:`layer_report`; fields that do not apply are None or empty.
 
     Attributes
     ----------
@@ -66,14 +66,14 @@ def layer_report(model: Layer, cores: Cores) -> tuple[LayerRow, ...]:
     Parameters
     ----------
     model : Layer
-        On any backend; it is not changed.
+        On any backend; it is not modified.
     cores : tuple of array (batch, left, phys, right)
         A few dozen samples are enough.
 
     Returns
     -------
     tuple of LayerRow
-        The first describes the input; layers that only hold other layers are left out.
+        The first describes the input; layers that only contain other layers are omitted.
     """
     steps = trace(model, cores)
     rows = [_input_row(steps[0].inputs)]
@@ -87,7 +87,7 @@ def layer_report(model: Layer, cores: Cores) -> tuple[LayerRow, ...]:
 
 @dataclass(frozen=True, eq=False)
 class StateRow:
-    """Entanglement of the states that go in, or come out of one layer, by class.
+    """Entanglement of the input states, or of the output of one layer, by class.
 
     Attributes
     ----------
@@ -124,8 +124,7 @@ def entanglement_report(
     Returns
     -------
     tuple of StateRow
-        The input first; layers that leave all entropies as they are, such as a norm, are left
-        out.
+        The input first; layers that do not change the entropies, such as a norm, are omitted.
     """
     steps = trace(model, cores)
     states = [("input", steps[0].inputs)]
@@ -148,7 +147,7 @@ def entanglement_report(
 
 
 def _class_means(values: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Means (classes, ...) of values (batch, ...) over the samples of every class."""
+    """Average values (batch, ...) over the samples of every class: (classes, ...)."""
     means = np.full((num_classes, *values.shape[1:]), np.nan)
     for number in range(num_classes):
         if np.any(labels == number):
@@ -157,7 +156,7 @@ def _class_means(values: np.ndarray, labels: np.ndarray, num_classes: int) -> np
 
 
 def log10_compression(rows: Sequence[LayerRow]) -> float:
-    """Decimal logarithm of the compression of a whole model against dense matrices.
+    """Return the decimal logarithm of the compression of a model against dense matrices.
 
     Layers without a dense matrix count their own parameters on both sides.
     """
@@ -212,7 +211,7 @@ def _input_row(cores: Cores) -> LayerRow:
 
 
 def _entanglement(chain: Cores) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Mean entropies and root mean square spectra of a batch."""
+    """Return the mean entropies and root mean square spectra of a batch."""
     if not chain:
         return np.zeros(0), ()
     spectra = bond_spectra(chain)

@@ -1,7 +1,7 @@
-"""What a network does inside: truncation errors, entanglement between its sites, FLOPs.
+"""Traces of networks: truncation errors, entanglement between sites, FLOPs.
 
-Everything is computed on a copy of the model in double precision on NumPy, whatever backend
-the model lives on; nothing here takes part in training.
+Everything is computed on a copy of the model in double precision on NumPy, regardless of its
+backend; nothing here is used in training.
 """
 
 from dataclasses import dataclass
@@ -57,12 +57,12 @@ class Step:
 
 
 def trace(model: Layer, cores: Cores) -> list[Step]:
-    """Run a model and keep what goes into and comes out of every layer.
+    """Run a model and record the input and output of every layer.
 
     Parameters
     ----------
     model : Layer
-        On any backend; it is not changed.
+        On any backend; it is not modified.
     cores : tuple of array (batch, left, phys, right)
         On any backend.
 
@@ -100,11 +100,11 @@ def truncation_errors(model: Layer, cores: Cores) -> dict[str, np.ndarray]:
 
     Notes
     -----
-    The exact output is that of the layer alone, of the input that it got: what a
-    :class:`ftnn.Residual` adds is the output of the layer inside as it is, truncated. All that a
-    layer truncates within counts: both factors of a :class:`ftnn.nonlinear.Gated`, every step of a
-    :class:`ftnn.nonlinear.Polynomial`. For a :class:`ftnn.nonlinear.Elementwise` there is no exact
-    chain; see :meth:`ftnn.nonlinear.Elementwise.sampled_error`.
+    The exact output is that of the layer alone, given its actual input: a :class:`ftnn.Residual`
+    adds the truncated output of its inner layer. All truncations within a layer count: both factors
+    of a :class:`ftnn.nonlinear.Gated`, every step of a :class:`ftnn.nonlinear.Polynomial`. For a
+    :class:`ftnn.nonlinear.Elementwise` there is no exact chain; see
+    :meth:`ftnn.nonlinear.Elementwise.sampled_error`.
     """
     errors = {}
     for step in trace(model, cores):
@@ -115,7 +115,7 @@ def truncation_errors(model: Layer, cores: Cores) -> dict[str, np.ndarray]:
 
 
 def flops_per_sample(model: Layer, cores: Cores) -> float:
-    """Floating point operations of a forward pass, of matrix multiplications only.
+    """Count the floating point operations of the matrix multiplications of a forward pass.
 
     Counted by :class:`torch.utils.flop_counter.FlopCounterMode` on a copy of the model, for
     the batch given, and divided by its size: QR factorizations and elementwise functions are

@@ -1,4 +1,4 @@
-"""Layers that map states to states, and those that end a network."""
+"""Layers that map states to states, and output layers."""
 
 from .calibration import calibrate, update_grids
 from .coarsen import Coarsen

@@ -1,4 +1,4 @@
-"""Files replaced in one step: a crash or a full disk leaves the old one, or the new one."""
+"""Atomic file replacement: a crash or a full disk leaves either the old file or the new one."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _REASONS = {
-    errno.ENOSPC: "no space left on the device; make room and go on, nothing saved before is lost",
-    errno.EDQUOT: "the disk quota is used up; make room and go on, nothing saved before is lost",
+    errno.ENOSPC: "no space left on the device; free some space, nothing saved before is lost",
+    errno.EDQUOT: "the disk quota is exceeded; free some space, nothing saved before is lost",
     errno.EROFS: "the file system is read-only; use a copy in a folder that can be written",
     errno.EACCES: "permission denied; use a copy in a folder that can be written",
 }
@@ -16,20 +16,20 @@ _REASONS = {
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give the path of a temporary file, which replaces ``path`` in one step at the end.
+    """Yield the path of a temporary file, which replaces ``path`` atomically at the end.
 
-    The temporary file is flushed to disk before, the folder after; where the block raises, the
-    temporary file is removed and ``path`` stays as it was.
+    The temporary file is flushed to disk before the replacement, the folder after it; if the block
+    raises, the temporary file is removed and ``path`` is unchanged.
 
     Parameters
     ----------
     path : path
-        In a folder that exists.
+        Path in an existing folder.
 
     Raises
     ------
     OSError
-        If the disk is full or cannot be written, in one line.
+        If the disk is full or not writable; a one-line message.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def clear_write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into an ``OSError`` that says what to do."""
+    """Turn errors of a full or read-only disk into an ``OSError`` that states the remedy."""
     try:
         yield
     except OSError as error:

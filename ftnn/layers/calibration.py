@@ -1,4 +1,4 @@
-"""calibrate: set the scales of a model by one look at its inputs."""
+"""calibrate: set the scales of a model from one batch of inputs."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ def calibrate(model: Layer, cores: Cores) -> None:
     Parameters
     ----------
     model : Layer
-        Changed in place: layers that have operators are asked to :meth:`Layer.rescale`.
+        Changed in place, by :meth:`Layer.rescale` of every layer with operators.
     cores : tuple of array (batch, left, phys, right)
         A batch of inputs on the backend of the model.
     """
@@ -41,7 +41,7 @@ def calibrate(model: Layer, cores: Cores) -> None:
 
 
 def update_grids(model: Layer, cores: Cores, uniform: float = 0.1) -> None:
-    """Move the grid of every layer that has one, such as a KAN of splines, to where its inputs are.
+    """Adapt the grid of every layer that has one, such as a KAN of splines, to its inputs.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def update_grids(model: Layer, cores: Cores, uniform: float = 0.1) -> None:
     cores : tuple of array (batch, left, phys, right)
         A batch of inputs on the backend of the model.
     uniform : float
-        As of :meth:`ftnn.nonlinear.KAN.update_grid`.
+        As in :meth:`ftnn.nonlinear.KAN.update_grid`.
     """
 
     def hook(path: str, layer: Layer, inputs: Cores) -> Any:
@@ -62,7 +62,7 @@ def update_grids(model: Layer, cores: Cores, uniform: float = 0.1) -> None:
 
 
 def _log_size(layer: Layer, inputs: Cores) -> float | None:
-    """Logarithm of the typical size of an output; None if all are zero."""
+    """Return the logarithm of the typical size of an output, or None if all are zero."""
     if isinstance(layer, Head):
         value, log_scale = layer.contract(inputs)
         peak = float(to_numpy(log_scale).max())

@@ -11,31 +11,31 @@ from ..arrays.backend import Array
 from ..arrays.functions import permute, stack
 from ..arrays.scales import spread
 from ..chains.bonds import cut_bonds
+from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal
 from .layer import Layer, collect, named, scale_evenly
 
 
 class Coarsen(Layer):
-    r"""Map every block of neighbouring sites to one site: a layer of a tree tensor network.
+    r"""Map of every block of neighbouring sites to one site: a layer of a tree tensor network.
 
     With n blocks of s sites, :math:`y = (T_1 \otimes \dots \otimes T_n)\, x`, where
 
     .. math:: T_j[o; i_1 \dots i_s] = (V_{j1}^{i_1} V_{j2}^{i_2} \cdots V_{js}^{i_s})_{1o}
 
-    is a matrix product whose last bond is the new physical index. The weight is kept as the cores
+    is a matrix product whose last bond is the new physical index. The weight is stored as the cores
     of an MPO, of bond dimension 1 between blocks and with an outgoing index on the last site of
-    each. The map is linear and exact: nothing is truncated, the bonds between the blocks stay as
-    they are and those within vanish. A product state stays one.
+    each. The map is linear and exact: nothing is truncated, the bonds between the blocks are
+    unchanged and those within vanish. A product state remains one.
 
     Parameters
     ----------
     in_dims : sequence of int
-        Physical dimensions taken.
+        Physical dimensions of the input.
     out_dims : sequence of int
-        Physical dimensions returned, one for every block; their number divides that of
+        Physical dimensions of the output, one per block; their number divides that of
         ``in_dims``.
     bond_dim : int
         Bond dimension within the blocks.
@@ -43,11 +43,12 @@ class Coarsen(Layer):
 
     Notes
     -----
-    *Why.* A truncated layer on a long chain of product states cannot keep what it entangles:
-    with :math:`\chi = 2` on 49 patches of an image nearly everything is lost. On seven sites
-    :math:`\chi = 4` is affordable, and every site has seen a row of the image.
+    *Motivation.* A truncated layer on a long chain of product states cannot preserve the
+    entanglement it creates: with :math:`\chi = 2` on 49 patches of an image nearly everything is
+    lost. On seven sites :math:`\chi = 4` is affordable, and every site represents a row of the
+    image.
 
-    *Cost.* :math:`L D p\,(D + \chi)\,\chi^2` a sample at bond dimension D of the weight and
+    *Cost.* :math:`L D p\,(D + \chi)\,\chi^2` per sample at bond dimension D of the weight and
     :math:`\chi` of the state, :math:`L D^2 p` for product states. Blocks whose arrays have the
     same shapes are contracted together.
 
@@ -78,7 +79,7 @@ class Coarsen(Layer):
         if len(in_dims) % len(out_dims):
             raise ValueError(
                 f"in_dims has {len(in_dims)} sites and out_dims {len(out_dims)}; the second must "
-                "divide the first: every block has as many sites"
+                "divide the first: every block has equally many sites"
             )
         check_positive(bond_dim, "bond_dim")
         super().__init__(in_dims, out_dims)
@@ -92,7 +93,7 @@ class Coarsen(Layer):
         )
 
     def _blocks(self, sites: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
-        """Cut what there is one of a site into blocks."""
+        """Split a sequence with one entry per site into blocks."""
         size = len(self.in_dims) // len(self.out_dims)
         return tuple(sites[k : k + size] for k in range(0, len(sites), size))
 
@@ -156,7 +157,7 @@ def _contract(cores: list[Array], weights: list[Array]) -> Array:
 
 
 def _as_matrices(weight: Array) -> Array:
-    """Cores (blocks, left, out, in, right) of a site as matrices (blocks, left*in, out*right)."""
+    """Reshape cores (blocks, left, out, in, right) of a site to (blocks, left*in, out*right)."""
     blocks, left, _, inn, _ = weight.shape
     return do("reshape", permute(weight, 0, 1, 3, 2, 4), (blocks, left * inn, -1))
 
@@ -172,14 +173,14 @@ def _weight_shapes(dims: tuple[int, ...], out: int, bond_dim: int) -> list[tuple
 
 
 def _bonds(dims: tuple[int, ...], out: int, bond_dim: int) -> tuple[int, ...]:
-    """Bonds of a block, the last of which is the new physical index."""
+    """Return the bonds of a block, the last of which is the new physical index."""
     return (*cut_bonds((*dims[:-1], dims[-1] * out), bond_dim)[:-1], out)
 
 
 def _weight(
     rng: np.random.Generator, dims: tuple[int, ...], out: int, bond_dim: int
 ) -> list[np.ndarray]:
-    """MPO cores (left, out, in, right) of one block."""
+    """Draw the MPO cores (left, out, in, right) of one block."""
     size = len(dims)
     noise, cores, bonds = min(1.0, 2.0 / size), [], _bonds(dims, out, bond_dim)
     for k, (p, (left, right)) in enumerate(zip(dims, pairwise(bonds), strict=True)):

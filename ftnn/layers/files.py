@@ -1,7 +1,7 @@
-"""Saving and loading models: safetensors files that hold data only, written atomically.
+"""Save and load models: safetensors files that hold data only, written atomically.
 
-A file is not trusted. Nothing in it is executed or imported; what it describes is compared with
-the arrays it holds before anything of that size is made; arrays are of one floating dtype and
+Files are not trusted. Nothing in them is executed or imported; the description is compared with the
+stored arrays before anything of that size is allocated; arrays must have one floating dtype and be
 finite.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ftnn-model-1"
 _DEEPEST = 32
-"""Layers inside layers that a file may describe."""
+"""Deepest nesting of layers that a file may describe."""
 
 _DIGEST = "sha256"
 
@@ -36,23 +36,22 @@ _DIGEST = "sha256"
 def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None) -> None:
     """Save a model, and the encoder of its inputs if given, as one safetensors file.
 
-    The file is written beside its place and moved there in one step: a crash leaves either the
-    old file or the new one.
+    The file is replaced atomically: a crash leaves either the old file or the new one.
 
     Parameters
     ----------
     model : Layer
-        On any backend; the arrays are saved from host memory in their dtype. Layers of your own
-        are saved as well: whoever loads the file has to define their classes first.
+        On any backend; the arrays are saved from host memory in their dtype. User-defined layers
+        are saved as well; their classes must be defined before the file is loaded.
     path : path
-        By custom ending in ``.safetensors``.
+        Usually ending in ``.safetensors``.
     encoder : Encoder, optional
 
     Raises
     ------
     TypeError, ValueError
-        If the file could not be loaded again: an argument that is a callable, a class whose name
-        another one has taken, arrays that mix dtypes or hold NaN. Nothing is written.
+        If the file could not be loaded again: an argument is a callable, the name of a class is
+        registered for another one, or arrays mix dtypes or hold NaN. Nothing is written then.
 
     Examples
     --------
@@ -79,12 +78,12 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file atomically, with a digest of its contents.
 
-    A temporary file is written and flushed to the disk, then renamed, and the folder flushed. It
-    gets the permissions that the umask leaves.
+    A temporary file is written and flushed to the disk, then renamed, and the folder flushed. Its
+    permissions follow the umask.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in; make it")
+        raise FileNotFoundError(f"folder {path.parent} of {path.name} does not exist; create it")
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     content = serialize(tensors, metadata | {_DIGEST: _digest(tensors, metadata)})
     with replacing(path) as temporary:
@@ -95,7 +94,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     """Read tensors and metadata of a safetensors file, or raise a clear error."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, or is no file")
+        raise FileNotFoundError(f"{path} does not exist, or is not a file")
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()  # a handle is no mapping: it cannot be iterated over
@@ -109,7 +108,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     digest = metadata.pop(_DIGEST, None)
     if digest is not None and digest != _digest(tensors, metadata):
         raise ValueError(
-            f"{path} is damaged: its contents are not those that were written; restore it or "
+            f"{path} is damaged: its contents differ from those that were written; restore it or "
             "train again"
         )
     return tensors, metadata
@@ -140,14 +139,14 @@ def load(path: str | os.PathLike) -> Layer:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut off or damaged, is not a model of ftnn, does not fit its own
+        If the file is truncated or damaged, is not an ftnn model, does not match its own
         description, holds NaN, or has a layer whose class is not defined.
     """
     tensors, about = _read(path)
     arrays = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     try:
         _check_arrays(arrays, "its arrays cannot be used")
-        model = build(about["model"], {name: array.shape for name, array in arrays.items()})
+        model = rebuild(about["model"], {name: array.shape for name, array in arrays.items()})
         missing = model.named_arrays().keys() - arrays.keys()
         if missing:
             raise ValueError(f"array {min(missing)!r} is missing")
@@ -177,17 +176,17 @@ def load_encoder(path: str | os.PathLike) -> "Encoder | None":
     return encoder
 
 
-def build(description: Mapping[str, Any], shapes: Shapes | None = None, depth: int = 0) -> Layer:
-    """Make a model, with fresh arrays, from what :func:`describe` returned.
+def rebuild(description: Mapping[str, Any], shapes: Shapes | None = None, depth: int = 0) -> Layer:
+    """Make a model, with new arrays, from the result of :func:`describe`.
 
     Parameters
     ----------
     description : mapping
     shapes : dict of str to tuple of int, optional
-        Of the arrays that the model must have, by dotted name: a layer that asks for others is
-        refused before it makes them.
+        Shapes of the arrays of the model, by dotted name: a layer that needs others raises an error
+        before it allocates them.
     depth : int
-        How deep in the model it is.
+        Nesting depth within the model.
     """
     if depth > _DEEPEST:
         raise ValueError(f"layers are nested more than {_DEEPEST} deep")
@@ -204,7 +203,7 @@ def build(description: Mapping[str, Any], shapes: Shapes | None = None, depth: i
         else:
             own[name] = shape
     layers = {
-        name: build(child, None if shapes is None else inside[name], depth + 1)
+        name: rebuild(child, None if shapes is None else inside[name], depth + 1)
         for name, child in children.items()
     }
     if shapes is None:
@@ -246,7 +245,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], words: str) -> None:
 
 
 def _check_encoder(config: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Raise ``ValueError`` for arrays that are not finite or not of the images described."""
+    """Raise ``ValueError`` for arrays that are not finite or do not match the image shape."""
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
             raise ValueError(f"encoder.{name} holds NaN or infinite entries")
@@ -257,7 +256,7 @@ def _check_encoder(config: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> 
 
 
 def _encoder_class(name: str) -> type["Encoder"]:
-    """Return a class by its name; the room of encoders is further down and imported here."""
+    """Return a class by its name; encoders are imported here to avoid a circular import."""
     return import_module(f"{__package__.partition('.')[0]}.encoding").Encoder.named(name)
 
 

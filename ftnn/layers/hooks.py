@@ -1,4 +1,4 @@
-"""intercepted: see, or change, what every layer of a model does."""
+"""intercepted: observe or change what every layer of a model does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def intercepted(model: Layer, hook: Hook) -> Iterator[None]:
     model : Layer
     hook : callable
         ``hook(path, layer, cores)`` with the dotted path, ``"2.layer"``, empty for the model;
-        ``type(layer).apply(layer, cores)`` is what the layer does by itself.
+        ``type(layer).apply(layer, cores)`` is the unchanged behaviour.
 
     Examples
     --------

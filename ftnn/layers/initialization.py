@@ -1,4 +1,4 @@
-"""Where weights and test matrices start; the reasons stand at :class:`ftnn.Linear`."""
+"""Initial weights and test matrices; the notes of :class:`ftnn.Linear` give the reasons."""
 
 from itertools import pairwise
 
@@ -42,7 +42,7 @@ def sketch_of_layer(
 
 
 def sketch_rows(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
-    """Draw ``size`` rows of :func:`sketch_of_layer`; the first are the same for every size."""
+    """Draw ``size`` rows of :func:`sketch_of_layer`; a smaller size gives the first of them."""
     omegas = tuple(omega.copy() for omega in test_matrices(dims, size, seed))
     for omega in omegas:
         # the first row favours the constant channel, so that its sign does not flip
@@ -54,7 +54,7 @@ def sketch_rows(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
 def initial_weight(
     in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """MPO cores (left, out, in, right): the identity on the bond plus noise, of set norm."""
+    """Draw MPO cores (left, out, in, right): identity on the bond plus noise, at a given norm."""
     rng = np.random.default_rng((seed, 1))
     L = len(in_dims)
     bonds = weight_bonds(out_dims, in_dims, bond_dim)
@@ -76,7 +76,7 @@ def initial_weight(
 
 
 def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
-    """Matrix (out, in) with orthonormal rows or columns that keeps channel 0."""
+    """Return a matrix (out, in) with orthonormal rows or columns that preserves channel 0."""
     matrix = np.zeros((out, inn))
     matrix[0, 0] = 1.0
     if out > 1 and inn > 1:
@@ -88,7 +88,7 @@ def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
 
 
 def initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Product state cores (1, 1, out, 1): zero, but alive, for only the last core is zero."""
+    """Return product-state cores (1, 1, out, 1) of a trainable zero: only the last core is zero."""
     rng = np.random.default_rng((seed, 2))
     cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
     cores[-1] = np.zeros_like(cores[-1])

@@ -1,4 +1,4 @@
-"""Layer: what every layer of a fully tensorized network is."""
+"""Layer: the base class of all layers of a fully tensorized network."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,17 +12,17 @@ from ..arrays.functions import dims_product
 from ..chains.bonds import check_memory
 from ..chains.states import MPS
 from ..chains.terms import Cores, Term
-from .registry import check_expected, register
+from .registry import check_expected, register_layer
 from .signature import json_arguments
 from .summary import describe_layer, html, table
 
 
 class Layer(ABC):
-    """A map on batched chains, with its arrays and its parts declared in three dictionaries.
+    """A map on batched chains, whose arrays and sublayers are declared in three dictionaries.
 
-    A layer is written once, on the tuple of core arrays, and runs on the backend those live on.
-    A subclass fills the fields in its constructor and defines :meth:`apply`. What else there is to
-    know of a layer has a default here that is right for one that keeps to the conventions below:
+    A layer is written once, in terms of the tuple of core arrays, and runs on their backend. A
+    subclass fills the fields in its constructor and defines :meth:`apply`. The other methods have
+    defaults that suit a layer which follows the conventions below:
 
     ====================  ==========================================================================
     :meth:`operators`     its MPOs by name; none
@@ -32,10 +32,10 @@ class Layer(ABC):
     :meth:`config`        the arguments of the constructor, read from attributes of their names
     ====================  ==========================================================================
 
-    *Conventions.* An argument of the constructor is kept under its own name: as an attribute, or,
+    *Conventions.* An argument of the constructor is stored under its own name: as an attribute, or,
     if it is a layer, in ``children``. Every subclass is registered by the name of its class, so
-    that :func:`ftnn.save` and :func:`ftnn.load` know it; in another process it has to be defined
-    (imported) before a file with it is loaded.
+    that :func:`ftnn.save` and :func:`ftnn.load` know it; in another process it must be defined
+    (imported) before a file that uses it is loaded.
 
     Attributes
     ----------
@@ -46,16 +46,16 @@ class Layer(ABC):
     children : dict of str to Layer
         Layers inside this one.
     in_dims, out_dims : tuple of int or None
-        Physical dimensions taken and returned; None means any, and the same.
+        Physical dimensions of input and output; None means any, and the same for both.
     training : bool
-        Whether the layer is being trained; False at first. See :meth:`train`.
+        Whether the layer is in training mode; initially False. See :meth:`train`.
     recomputes_itself : bool
         Whether the layer, with :attr:`ftnn.Sequential.recompute`, recomputes its own steps in the
-        backward pass, as truncations do site by site; False for layers that are to be recomputed
-        as a whole from their input.
+        backward pass, as truncations do site by site; False for layers that are recomputed as a
+        whole from their input.
     batch_share : (int, int) or None
-        Set while several processes share a batch: which of its rows is the first here, and how
-        many it has. A layer that draws does so for the whole batch, and takes its rows.
+        Set while several processes share a batch: the first row of this process, and the size of
+        the batch. A layer with random draws draws for the whole batch, and uses its own rows.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Layer(ABC):
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        register(cls)
+        register_layer(cls)
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Layer(ABC):
 
     @abstractmethod
     def apply(self, cores: Cores) -> Any:
-        """Map core arrays ``(batch, left, phys, right)``; what ``layer(x)`` does inside."""
+        """Map core arrays ``(batch, left, phys, right)``; called by ``layer(x)``."""
 
     def operators(self) -> dict[str, Cores]:
         """Return the operators of the layer, cores ``(left, out, in, right)`` by name."""
@@ -109,16 +109,16 @@ class Layer(ABC):
         Returns
         -------
         tuple of Term
-            Their sum is what :meth:`apply` approximates; empty if the layer truncates nothing, or
-            its exact output is no such sum.
+            :meth:`apply` approximates their sum; empty if the layer truncates nothing, or its exact
+            output is not such a sum.
         """
         return ()
 
     def rescale(self, log_factor: float) -> None:
         """Multiply the output by ``exp(log_factor)`` by changing the arrays, in place.
 
-        The default does nothing: a layer without a scale of its own. One that has :meth:`operators`
-        and defines this is scaled by :func:`ftnn.calibrate`.
+        The default does nothing, for a layer without a scale of its own. :func:`ftnn.calibrate`
+        scales layers that define :meth:`operators` and this method.
         """
         return
 
@@ -128,16 +128,16 @@ class Layer(ABC):
         return False
 
     def update_grid(self, cores: Cores, uniform: float = 0.1) -> None:
-        """Move the grid of the layer to where its inputs are; for layers that have one."""
+        """Adapt the grid of the layer to its inputs; for layers that have one."""
         raise ValueError(f"{type(self).__name__} has no grid to update")
 
     def dense_params(self) -> int | None:
-        """Count the entries of the dense matrices that :meth:`operators` stand for.
+        """Count the entries of the dense matrices that :meth:`operators` represent.
 
         Returns
         -------
         int or None
-            Exact, however large; None without operators.
+            An exact integer of any size; None without operators.
         """
         operators = self.operators().values()
         if not operators:
@@ -145,33 +145,33 @@ class Layer(ABC):
         return sum(math.prod(dims_product(w.shape[1:3]) for w in cores) for cores in operators)
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as JSON types, without those that are layers.
+        """Return the arguments of the constructor that are not layers, as JSON types.
 
         Raises
         ------
         TypeError
-            If an argument is not kept under its name.
+            If an argument is not stored under its name.
         ValueError
-            If an argument is not data, such as a callable.
+            If an argument is not data, for example a callable.
         """
         return json_arguments(self)
 
     @final
     def declare(self, shapes: Mapping[str, tuple[int, ...]], argument: str) -> None:
-        """Check the arrays that a constructor is about to make, by their shapes.
+        """Check the shapes of the arrays that a constructor is about to allocate.
 
         Parameters
         ----------
         shapes : dict of str to tuple of int
-            By the names that the arrays will have in ``params`` and ``buffers``.
+            Shapes by the names of the arrays in ``params`` and ``buffers``.
         argument : str
-            What makes them large, and has to be chosen smaller if they are too large.
+            Argument that determines their sizes, named in errors.
 
         Raises
         ------
         ValueError
-            If they would not fit into memory; while a file is loaded, if they are not what the
-            file holds.
+            If they exceed the memory; while a file is loaded, if they are not the arrays in the
+            file.
         """
         check_expected(type(self), shapes)
         check_memory(shapes.values(), argument)
@@ -189,7 +189,7 @@ class Layer(ABC):
         Returns
         -------
         str
-            To be printed; :func:`ftnn.interpret.layer_report` tells more, given inputs.
+            Text to print; :func:`ftnn.interpret.layer_report` reports more, given inputs.
 
         Examples
         --------
@@ -213,7 +213,7 @@ class Layer(ABC):
         Parameters
         ----------
         x : MPS
-            On the backend and dtype of the layer.
+            States on the backend and in the dtype of the layer.
 
         Returns
         -------
@@ -231,24 +231,24 @@ class Layer(ABC):
 
     @final
     def named_params(self) -> dict[str, Array]:
-        """All trainable arrays by dotted path."""
+        """Return all trainable arrays by dotted path."""
         return {f"{path}{key}": a for path, layer in self.walk() for key, a in layer.params.items()}
 
     @final
     def named_buffers(self) -> dict[str, Array]:
-        """All arrays that are saved but not trained, by dotted path."""
+        """Return all arrays that are saved but not trained, by dotted path."""
         return {
             f"{path}{key}": a for path, layer in self.walk() for key, a in layer.buffers.items()
         }
 
     @final
     def named_arrays(self) -> dict[str, Array]:
-        """All arrays by dotted path."""
+        """Return all arrays by dotted path."""
         return self.named_params() | self.named_buffers()
 
     @final
     def set_arrays(self, arrays: dict[str, Array]) -> None:
-        """Replace arrays by dotted path; their shapes must agree."""
+        """Replace arrays by dotted path; shapes must match."""
         owners = {
             f"{path}{key}": (store, key)
             for path, layer in self.walk()
@@ -273,9 +273,9 @@ class Layer(ABC):
 
     @final
     def train(self, mode: bool = True) -> Self:
-        """Switch this layer and all inside it to training, or back with ``mode=False``.
+        """Set this layer and all sublayers to training mode, or back with ``mode=False``.
 
-        Only layers that keep running statistics behave otherwise in training.
+        Only layers with running statistics or random draws behave differently in training.
         """
         for _, layer in self.walk():
             layer.training = mode
@@ -283,12 +283,12 @@ class Layer(ABC):
 
     @final
     def eval(self) -> Self:
-        """Switch this layer and all inside it to evaluation."""
+        """Set this layer and all sublayers to evaluation mode."""
         return self.train(False)
 
     @final
     def walk(self, path: str = "") -> Iterator[tuple[str, "Layer"]]:
-        """Yield this layer and all inside it, each with its dotted path prefix."""
+        """Yield this layer and all sublayers, each with its dotted path prefix."""
         yield path, self
         for name, child in self.children.items():
             yield from child.walk(f"{path}{name}.")
@@ -333,12 +333,12 @@ class Layer(ABC):
 
 
 def named(prefix: str, arrays: Sequence[Any]) -> dict[str, Any]:
-    """Entries of ``params`` or ``buffers`` for one array a site, or their shapes."""
+    """Return the entries of ``params`` or ``buffers`` for one array per site, or their shapes."""
     return {f"{prefix}.{k}": array for k, array in enumerate(arrays)}
 
 
 def collect(store: dict[str, Array], prefix: str) -> Cores:
-    """Arrays that :func:`named` put there, in the order of the sites."""
+    """Return the arrays stored by :func:`named`, in the order of the sites."""
     return tuple(array for name, array in store.items() if name.startswith(prefix + "."))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..arrays.backend import to_numpy
 from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_bonds
-from ..chains.states import check_both_dims
+from ..chains.dims import check_both_dims
 from ..chains.terms import Apply, Cores, State, Term
 from ..truncation.methods import METHODS
 from ..truncation.src import compress_src
@@ -23,30 +23,30 @@ from .layer import Layer, collect, named, scale_evenly
 
 
 class Linear(Layer):
-    r"""``y = W x + b``: MPO times MPS plus MPS, truncated by a sketch the layer owns.
+    r"""``y = W x + b``: MPO times MPS plus MPS, truncated by the layer's own sketch.
 
     Parameters
     ----------
     in_dims, out_dims : sequence of int
-        Physical dimensions of the input and of the output; as many sites.
+        Physical dimensions of input and output; equally many sites.
     bond_dim : int or sequence of int
         Bond dimension D of the weight, at every cut or at each of the L - 1.
     max_bond : int or sequence of int
         Bond dimension of the output, likewise.
     bias : bool
-        Add a product-state bias, which starts at zero.
+        Whether to add a product-state bias, which starts at zero.
     method : {"src", "src-oversample", "direct", "dm", "zipup", "fit", "sdc"}
-        Truncation method; see :func:`ftnn.compress`. After any but "src" the result is brought
-        to the gauge of the layer's sketch, without further loss.
+        Truncation method; see :func:`ftnn.compress`. After any method but "src" the result is
+        brought to the gauge of the layer's sketch, without further loss.
     seed : int
         Seed of the weight and of the test matrices.
 
     Notes
     -----
-    *The gauge.* The layer keeps its test matrices as buffers. With a fixed sketch the output
+    *The gauge.* The layer stores its test matrices as buffers. With a fixed sketch the output
     cores are a function of the output tensor alone (see :mod:`ftnn.truncation.src`), so a
-    nonlinearity on cores that follows is well defined. The first row of every test matrix is
-    the constant channel: with features ``(1, phi)`` it keeps one sign.
+    subsequent nonlinearity on cores is well defined. The first row of every test matrix is
+    the constant channel: with features ``(1, phi)`` its sign does not change.
 
     *Initialization.* A chain of generic random cores is useless when it is long: its overlap
     with a generic vector decays exponentially in L. The weight starts as
@@ -121,7 +121,7 @@ class Linear(Layer):
         return compress_src(terms, omegas, self.max_bond)
 
     def rescale(self, log_factor: float) -> None:
-        """Multiply weight and bias by ``exp(log_factor)``; a bias of zero stays as it is."""
+        """Multiply weight and bias by ``exp(log_factor)``; a zero bias stays zero."""
         scale_evenly(self.params, "weight", log_factor)
         if self.bias and np.any(to_numpy(collect(self.params, "bias")[-1])):
             scale_evenly(self.params, "bias", log_factor)

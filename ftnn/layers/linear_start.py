@@ -6,16 +6,16 @@ from itertools import pairwise
 import numpy as np
 
 from ..arrays.backend import Array, to_numpy
+from ..chains.dims import check_dims
 from ..chains.operators import weight_bonds
-from ..chains.states import check_dims
 from .layer import named
 from .readouts import Readout
 
 HIDDEN = 8
-"""Free bond channels, by default."""
+"""Default number of free bond channels."""
 CHANNEL_RMS = 0.3
-"""Root mean square of the bond channels, where features are uncorrelated: small enough that a
-step of an optimizer on the sites of one channel does not multiply to a large one."""
+"""Root mean square of the bond channels, where features are uncorrelated: small enough that an
+optimizer step on the sites of one channel does not multiply up to a large one."""
 
 
 def linear_readout(
@@ -37,16 +37,16 @@ def linear_readout(
     in_dims : sequence of int
         Physical dimensions; channel 0 of every site is the constant one.
     coefficients : array (num_outputs, sum(p - 1 for p in in_dims))
-        Of all channels but the constant ones, site after site.
+        Coefficients of all channels but the constant ones, site by site.
     intercept : array (num_outputs,)
     bond_dim : int, optional
         By default 8 more than the linear model needs, which is its rank over half of the chain,
         at most ``num_outputs``, plus 1. With fewer than it needs, the linear model is that of the
         largest singular values.
     feature_rms : float
-        Typical root mean square of a feature, by which the bond channels are scaled.
+        Typical root mean square of a feature, which sets the scale of the bond channels.
     seed : int
-        Of the free bond channels.
+        Seed of the free bond channels.
 
     Returns
     -------
@@ -66,9 +66,9 @@ def linear_readout(
 
     .. math:: T_k(\phi) = \mathbb{1} + \phi_k N_k, \qquad N_k: 1 \mapsto (0, V_k, G_k),
 
-    so that products of sites are sums, which neither explode nor decay. The middle site maps s to
-    the outputs and starts with zeros for h. This is no saddle point: zeros meet the random sums h,
-    and have gradients from the first step on.
+    so products of sites are sums, which neither explode nor decay. The middle site maps s to
+    the outputs and starts with zeros for h. This is not a saddle point: the zeros multiply the
+    random sums h, and have gradients from the first step.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def linear_readout(
 
 
 def _singular(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Singular value decomposition of half of the coefficients, without null directions."""
+    """Return the SVD of half of the coefficients, without null directions."""
     if not parts:
         return np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0))
     u, s, v = np.linalg.svd(np.concatenate(parts, axis=1), full_matrices=False)
@@ -127,7 +127,7 @@ def _singular(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _half(
     parts: list[np.ndarray], bond_dim: int, unit: float, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Cores (from, in, to) of half of the chain, edge first, and what its bond adds to outputs.
+    """Return cores (from, in, to) of one half, edge first, and the map of its bond to outputs.
 
     The latter is (num_outputs, bond).
     """
@@ -158,9 +158,9 @@ def _columns(parts: list[np.ndarray]) -> list[slice]:
 
 
 def _cut(cores: list[np.ndarray], bonds: tuple[int, ...]) -> list[np.ndarray]:
-    """Change the gauge near the ends so that no bond is larger than all that lies on one side.
+    """Change the gauge near the ends so that no bond exceeds the dimension of one side.
 
-    There a core becomes an identity, and what it was is absorbed by its neighbour.
+    There a core becomes an identity, and its former content is absorbed by its neighbour.
     """
     cores = list(cores)
     for k in range(len(cores) - 1):  # bonds limited by what is to the left

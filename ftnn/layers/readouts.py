@@ -1,4 +1,4 @@
-"""Layers that end a network: dense outputs of states."""
+"""Output layers of a network: dense outputs of states."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
+from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,
@@ -19,7 +20,6 @@ from ..chains.overlap import (
     overlap,
     sizes,
 )
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores
 from .initialization import initial_weight, weight_shapes
 from .layer import Layer, collect, named, scale_evenly
@@ -48,7 +48,7 @@ class Head(Layer):
         return len(self.in_dims) // 2
 
     def operators(self) -> dict[str, Cores]:
-        """Return the weight, with the output index on the outgoing one of the middle site."""
+        """Return the weight, whose output index is the outgoing index of the middle site."""
         return {"weight": collect(self.params, "weight")}
 
     def rescale(self, log_factor: float) -> None:
@@ -129,9 +129,9 @@ class Expectation(Head):
 
     .. math:: y_c = \frac{\Re \langle x | O_c | x \rangle}{\langle x | x \rangle}
 
-    with MPOs :math:`O_c` that share all cores but the middle one. It is what can be measured of a
-    quantum state: neither the sign, the phase nor the norm of x matters. Only the Hermitian part
-    of :math:`O_c` does.
+    with MPOs :math:`O_c` that share all cores but the middle one. These are the measurable
+    quantities of a quantum state: they do not depend on the sign, the phase or the norm of x, and
+    only on the Hermitian part of :math:`O_c`.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ class Expectation(Head):
     Notes
     -----
     Nothing is truncated: both halves of the sandwich are contracted towards the middle site, in
-    log scale, at a cost of :math:`L D \chi^2 p (\chi + D p)` a sample. A zero vector gives zeros.
+    log scale, at a cost of :math:`L D \chi^2 p (\chi + D p)` per sample. A zero vector gives zeros.
 
     The operators start as identities, on the first bond channel, plus noise of weight
-    :math:`\min(1, 2/L)` a site: to first order a sum of operators on single sites, to second order
-    on pairs of neighbours, and so on.
+    :math:`\min(1, 2/L)` per site: to first order a sum of operators on single sites, to second
+    order on pairs of neighbours, and so on.
 
     Examples
     --------

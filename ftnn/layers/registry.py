@@ -1,4 +1,4 @@
-"""The classes of layers by name, and what the file that is being loaded says of their arrays."""
+"""Layer classes by name, and the arrays that a file being loaded declares for them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ Shapes = dict[str, tuple[int, ...]]
 
 _PACKAGE = __package__.partition(".")[0]
 _ROOMS = ("layers", "nonlinear")
-"""Where the layers of this package are defined; nothing else is imported to load a file."""
+"""Modules that define the layers of this package; nothing else is imported to load a file."""
 
 _CLASSES: dict[str, type["Layer"]] = {}
 _EXPECTED: ContextVar[tuple[type["Layer"], Shapes] | None] = ContextVar("expected", default=None)
 
 
-def register(cls: type["Layer"]) -> None:
-    """Enter a class by its name; one that bears the name of a layer of ftnn is left out."""
+def register_layer(cls: type["Layer"]) -> None:
+    """Register a class by its name; one with the name of an ftnn layer is ignored."""
     known = _CLASSES.get(cls.__name__)
     if known is None or not _ships(known) or _ships(cls):
         _CLASSES[cls.__name__] = cls
 
 
 def name_of(layer: "Layer") -> str:
-    """Return the name under which files know the class of a layer.
+    """Return the name of the class of a layer in files.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def class_of(name: object) -> type["Layer"]:
     _import_rooms()
     if not isinstance(name, str) or name not in _CLASSES:
         raise ValueError(
-            f"unknown layer type {name!r}; if it is a layer of your own, define or import its "
+            f"unknown layer type {name!r}; if it is your own layer, define or import its "
             "class before loading"
         )
     return _CLASSES[name]
@@ -64,7 +64,7 @@ def class_of(name: object) -> type["Layer"]:
 
 @contextmanager
 def expecting(cls: type["Layer"], shapes: Shapes) -> Iterator[None]:
-    """Within it, the next ``cls`` that declares its arrays must declare these."""
+    """Require the next ``cls`` to declare exactly these arrays; a context manager."""
     token = _EXPECTED.set((cls, shapes))
     try:
         yield
@@ -73,7 +73,7 @@ def expecting(cls: type["Layer"], shapes: Shapes) -> Iterator[None]:
 
 
 def check_expected(cls: type["Layer"], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ``ValueError`` if arrays about to be made are not those of :func:`expecting`."""
+    """Raise ``ValueError`` if arrays about to be allocated are not those of :func:`expecting`."""
     expected = _EXPECTED.get()
     if expected is None or expected[0] is not cls:
         return
@@ -84,7 +84,7 @@ def check_expected(cls: type["Layer"], shapes: Mapping[str, tuple[int, ...]]) ->
         if expected[1][name] != tuple(shape):
             raise ValueError(
                 f"array {name!r} of a {cls.__name__} has shape {expected[1][name]}, but its "
-                f"description asks for {tuple(shape)}"
+                f"description needs {tuple(shape)}"
             )
 
 

@@ -8,12 +8,12 @@ from .layer import Layer, collect, named
 
 
 class Residual(Layer):
-    """``y = x + layer(x)``, truncated by a sketch the layer owns.
+    """``y = x + layer(x)``, truncated by the layer's own sketch.
 
     Parameters
     ----------
     layer : Layer
-        Returns the physical dimensions it takes.
+        Layer with equal physical dimensions of input and output.
     max_bond : int or sequence of int
         Bond dimension of the output.
     seed : int
@@ -37,7 +37,7 @@ class Residual(Layer):
         self.buffers |= named("omega", sketch_of_layer(layer.in_dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """Return the input plus what the layer inside makes of it, before truncation."""
+        """Return the sum of the input and the output of the inner layer, before truncation."""
         return (Term(State(cores)), Term(State(self.children["layer"].apply(cores))))
 
     def apply(self, cores: Cores) -> Cores:

@@ -16,14 +16,14 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        A readout may only come last.
+        A readout must be the last layer.
 
     Attributes
     ----------
     recompute : bool
-        On torch, keep little for the backward pass and compute the rest again there: of a
-        truncation its environments and its result, of other layers what they take. Less than
-        half of the memory, a quarter more time. False at first.
+        Whether to save memory on torch by recomputing in the backward pass: a truncation stores
+        only its environments and its result, other layers only their input. This takes less than
+        half of the memory and a quarter more time. Initially False.
     """
 
     recomputes_itself = True
@@ -36,7 +36,7 @@ class Sequential(Layer):
                 raise TypeError(f"layers[{n}] is a {type(layer).__name__}, expected a Layer")
             if isinstance(layer, Head) and n < len(layers) - 1:
                 name = type(layer).__name__
-                raise ValueError(f"layers[{n}] is a {name}; it may only come last")
+                raise ValueError(f"layers[{n}] is a {name}; it must be the last layer")
         dims = None
         for n, layer in enumerate(layers):
             if layer.in_dims is not None:
@@ -70,7 +70,7 @@ class Sequential(Layer):
 
 
 def _repeatable(layer: Layer) -> Callable[[Cores], Any]:
-    """Return ``layer.apply`` such that calls are alike, and running statistics move once."""
+    """Return ``layer.apply`` with repeatable calls that update running statistics only once."""
     stores = [part.buffers for _, part in layer.walk()]
     first = [dict(store) for store in stores]
     calls = 0

@@ -16,12 +16,12 @@ VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 @lru_cache
 def parameters(cls: type) -> tuple[Parameter, ...]:
-    """Parameters of the constructor of a class, without ``self``."""
+    """Return the parameters of the constructor of a class, without ``self``."""
     return tuple(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
 
 
 def arguments(layer: "Layer") -> dict[str, Any]:
-    """Return the arguments of the constructor by name, without those that are layers.
+    """Return the arguments of the constructor that are not layers, by name.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def arguments(layer: "Layer") -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        Each as the attribute of its name is now.
+        Current values of the attributes with these names.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def arguments(layer: "Layer") -> dict[str, Any]:
         if not hasattr(layer, name):
             kind = type(layer).__name__
             raise TypeError(
-                f"{kind} does not keep its argument {name!r}; set self.{name} in its constructor, "
+                f"{kind} does not store its argument {name!r}; set self.{name} in its constructor, "
                 f'or self.children["{name}"] if it is a layer'
             )
         values[name] = getattr(layer, name)
@@ -58,14 +58,14 @@ def json_arguments(layer: "Layer") -> dict[str, Any]:
 
 
 def construct(cls: type["Layer"], children: dict[str, "Layer"], config: dict[str, Any]) -> "Layer":
-    """Call the constructor with what :func:`arguments` returned, and with layers as children.
+    """Call the constructor with the result of :func:`arguments`, and with layers as children.
 
     Parameters
     ----------
     cls : type
     children : dict of str to Layer
-        Those whose names are arguments are passed by name, and all in order to a constructor
-        that takes ``*layers``; others the constructor makes for itself.
+        Children whose names are arguments are passed by name, and all in order to a constructor
+        with ``*layers``; other children are made by the constructor.
     config : dict of str to object
     """
     own, make = parameters(cls), cast("Callable[..., Layer]", cls)

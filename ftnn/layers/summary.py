@@ -1,4 +1,4 @@
-"""What a layer says of itself: one line, a table, and HTML for notebooks."""
+"""Representations of layers: one line, a table, and HTML for notebooks."""
 
 import html as _html
 import math
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _DIMS = ("in_dims", "out_dims", "phys_dims")
 _HIDDEN = (*_DIMS, "seed")
 _LONGEST = 6
-"""Entries of a sequence that are written out."""
+"""Number of entries of a sequence that are written out."""
 
 
 def describe_layer(layer: "Layer") -> str:
-    """Return what a layer is: its dimensions and what it was made with other than by default.
+    """Return the representation of a layer: its dimensions and its non-default arguments.
 
-    Layers inside follow one a line, indented, as in the representation of a torch module.
+    Sublayers follow, indented, as in the representation of a torch module.
     """
     words = []
     own = parameters(type(layer))
@@ -91,7 +91,7 @@ def table(model: "Layer") -> str:
 def html(model: "Layer") -> str:
     """Return the summary and, where matplotlib is installed, the picture of the network."""
     text = f"<pre>{_html.escape(table(model))}</pre>"
-    # the package itself knows its rooms; this one must not depend on that of the pictures
+    # imported by the name of the package: layers must not depend on the plotting package
     package = import_module(__package__.partition(".")[0])
     try:
         return package.plotting.network_svg(model) + text
@@ -100,7 +100,7 @@ def html(model: "Layer") -> str:
 
 
 def _mapping(layer: "Layer", outputs: bool = False) -> str:
-    """Return the dimensions that a layer maps, with those of dense outputs if asked for."""
+    """Return the dimensions that a layer maps, optionally with those of dense outputs."""
     first = _short(layer.in_dims)
     if layer.out_dims is None:
         number = getattr(layer, "num_outputs", None)

@@ -1,4 +1,4 @@
-"""Surgery on models: exchange a part, carry a model over to more sites, follow its parameters.
+"""Surgery on models: replace a layer, prolong a model to more sites, map old to new parameters.
 
 Every function returns a new model; the one given is unchanged, and shares no array with it.
 """
@@ -21,13 +21,13 @@ Where = str | Callable[[Layer], Layer]
 
 
 def duplicate(model: Layer, change: Callable[[Array], Array] | None = None) -> Layer:
-    """Copy a model and everything in it.
+    """Copy a model with all its arrays.
 
     Parameters
     ----------
     model : Layer
     change : callable, optional
-        Makes the new array of an old one; by default a copy, outside of any gradient graph.
+        Maps an old array to a new one; by default a copy, detached from any gradient graph.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def duplicate(model: Layer, change: Callable[[Array], Array] | None = None) -> L
 
 
 def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -> Layer:
-    """Exchange one layer of a model.
+    """Replace one layer of a model.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -
         Dotted path of the layer, as in :meth:`Layer.walk`, or a function that returns it, given
         the model: ``lambda model: model.layers[2].children["layer"]``.
     new : Layer or callable
-        The layer to put there, or a function that makes it of the old one.
+        The new layer, or a function that makes it from the old one.
 
     Returns
     -------
     Layer
-        Layers around the new one are made again by their constructors, which check that it fits;
-        their arrays are kept where the shapes are still the same, and drawn anew where not.
+        Layers around the new one are rebuilt by their constructors, which check that it fits; their
+        arrays are kept where the shapes are unchanged, and drawn anew elsewhere.
 
     Raises
     ------
@@ -97,14 +97,14 @@ def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -
 
 @dataclass(frozen=True)
 class Block:
-    """Where a new parameter holds an old one: ``new[target]`` belongs to ``old[source]``.
+    """Place of an old parameter in a new one: ``new[target]`` belongs to ``old[source]``.
 
     Attributes
     ----------
     name : str
         Dotted name of the old parameter.
     source, target : tuple of slice
-        Of as many entries, one for each axis.
+        Slices of equal sizes, one for each axis.
     """
 
     name: str
@@ -115,23 +115,24 @@ class Block:
 def parameter_map(
     old: Layer, new: Layer, paths: Mapping[str, str] | None = None
 ) -> dict[str, Block]:
-    """Find which new parameter, or part of it, holds which old one.
+    """Map every new parameter to the old one that it holds, as a whole or in part.
 
-    It is what an optimizer needs to keep its moments when a model grows: those of ``new[target]``
+    An optimizer needs this to keep its moments when a model grows: those of ``new[target]``
     are those of ``old[source]``, and zero elsewhere.
 
     Parameters
     ----------
     old, new : Layer
     paths : mapping of str to str, optional
-        Dotted path in ``old`` of layers, or names of parameters, that have another in ``new``, by
-        that in ``new``. By default everything has kept its name.
+        Maps paths of layers, or names of parameters, in ``new`` to those in ``old`` where they
+        differ. By default all names are unchanged.
 
     Returns
     -------
     dict of str to Block
-        By dotted name of the new parameter; those without an old one are left out. A bond or
-        dimension that grows keeps its old entries first, one that shrinks its first entries.
+        Blocks by dotted name of the new parameter, without parameters that have no old one. A bond
+        or dimension that grows keeps its old entries first; one that shrinks keeps its first
+        entries.
 
     Examples
     --------
@@ -156,23 +157,23 @@ def parameter_map(
 
 
 def prolong(model: Layer, sites: int, max_bond: MaxBond | None = None) -> Layer:
-    """Carry a model over to a longer chain: identities on the new sites.
+    """Prolong a model to a longer chain, with identities on the new sites.
 
-    On a quantics grid the new sites are finer ones: a finer grid is many shifted copies of the
-    coarse one, and on functions that the coarse grid resolves, an operator that commutes with
-    shifts acts on each copy alike.
+    On a quantics grid the new sites are finer scales: a finer grid consists of many shifted copies
+    of the coarse one, and on functions that the coarse grid resolves, an operator that commutes
+    with shifts acts equally on each copy.
 
     Parameters
     ----------
     model : Layer
-        Of layers whose operators have equal dimensions on both sides, such as
-        :class:`ftnn.Linear` and :class:`ftnn.nonlinear.Gated`, on NumPy, alone or in a
-        :class:`ftnn.Sequential`. New sites have the dimension of the last one.
+        A layer whose operators have equal input and output dimensions, such as :class:`ftnn.Linear`
+        and :class:`ftnn.nonlinear.Gated`, or a :class:`ftnn.Sequential` of such layers, on NumPy.
+        New sites have the dimension of the last one.
     sites : int
-        At least as many as the model has.
+        Number of sites, at least that of the model.
     max_bond : int or sequence of int, optional
-        Bond dimension of the layers, at all cuts or at each; by default it is kept, and that
-        of new cuts is that of the last.
+        Bond dimension of the layers, at all cuts or at each; by default it is unchanged, and new
+        cuts get that of the last one.
 
     Returns
     -------
@@ -238,11 +239,11 @@ def _path(model: Layer, where: Where) -> str:
     for path, candidate in known:
         if candidate is layer:
             return path
-    raise ValueError(f"where returned {layer!r}, which is no layer of the model")
+    raise ValueError(f"where returned {layer!r}, which is not a layer of the model")
 
 
 def _exchange(model: Layer, path: list[str], new: Layer) -> Layer:
-    """Copy a model with another layer at a path."""
+    """Copy a model with a new layer at a path."""
     if not path:
         return duplicate(new)
     children = {
@@ -272,7 +273,7 @@ def _exchange(model: Layer, path: list[str], new: Layer) -> Layer:
 
 
 def _renamed(name: str, paths: Mapping[str, str]) -> str:
-    """Return the old name of a parameter, by the longest path that it begins with."""
+    """Return the old name of a parameter, by its longest matching path prefix."""
     for path in sorted(paths, key=len, reverse=True):
         if name == path:
             return paths[path]

@@ -1,1 +1,1 @@
-"""Time and memory of a network, and the floor below them."""
+"""Time and memory of a network, and lower bounds for them."""

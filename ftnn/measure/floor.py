@@ -1,4 +1,4 @@
-"""The floor of a run: the time that its matrix products take on their own.
+"""The floor of a run: the time that its matrix products alone take.
 
 The shapes of all matrix products of a run are recorded on torch; then each shape is timed alone,
 in the library of the run, with contiguous operands and a preallocated result, and weighted by how
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..arrays.backend import convert, synchronize
 
 SECONDS = 0.01
-"""A shape is repeated until it has run for about that long."""
+"""Each shape is repeated for about this many seconds."""
 
 _ATEN = torch.ops.aten
 _OPERANDS = {_ATEN.mm: 0, _ATEN.bmm: 0, _ATEN.addmm: 1, _ATEN.baddbmm: 1}
@@ -33,7 +33,7 @@ class Product:
     ----------
     batch, m, k, n : int
     shared : tuple of bool
-        Whether the left and the right operand is one matrix for the whole batch.
+        Whether the left and the right operand are one matrix for the whole batch.
     dtype : str
     """
 
@@ -53,7 +53,7 @@ class Product:
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[Product] = Counter()
+        self.counts: Counter[Product] = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         first = _OPERANDS.get(func._overloadpacket)
@@ -62,35 +62,35 @@ class _Recorder(TorchDispatchMode):
             batch = a.shape[0] if a.ndim == 3 else 1
             shared = (batch > 1 and a.stride(0) == 0, batch > 1 and b.stride(0) == 0)
             name = str(a.dtype).removeprefix("torch.")
-            self.found[Product(batch, a.shape[-2], a.shape[-1], b.shape[-1], shared, name)] += 1
+            self.counts[Product(batch, a.shape[-2], a.shape[-1], b.shape[-1], shared, name)] += 1
         return func(*args, **(kwargs or {}))
 
 
 def products(run: Callable[[], object]) -> Counter[Product]:
-    """Matrix products of a run on torch, and how often each occurs.
+    """Count the matrix products of a run on torch, by shape.
 
     Parameters
     ----------
     run : callable
-        Without arguments; gradients are recorded only if it switches them on.
+        Called without arguments; gradients are recorded only if it enables them.
 
     Raises
     ------
     RuntimeError
-        If torch's own counter finds other FLOPs: a product has escaped the recorder.
+        If torch's own counter disagrees: the recorder has missed a product.
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, _Recorder() as recorder:
         run()
-    total = flops(recorder.found)
+    total = flops(recorder.counts)
     if total != counter.get_total_flops():
         raise RuntimeError(f"recorded {total} FLOPs, but torch counts {counter.get_total_flops()}")
-    return recorder.found
+    return recorder.counts
 
 
-def flops(found: Counter[Product]) -> int:
-    """Floating point operations of all products."""
-    return sum(count * shape.flops for shape, count in found.items())
+def flops(counts: Counter[Product]) -> int:
+    """Sum the floating point operations of all products."""
+    return sum(count * shape.flops for shape, count in counts.items())
 
 
 class Floor:
@@ -98,15 +98,15 @@ class Floor:
 
     Parameters
     ----------
-    found : counter of Product
+    counts : counter of Product
     place : str
         Backend and device, such as "torch-cpu".
     """
 
-    def __init__(self, found: Counter[Product], place: str) -> None:
-        self.counts = found
+    def __init__(self, counts: Counter[Product], place: str) -> None:
+        self.counts = counts
         self.place = place
-        self.work = {shape: self._prepare(shape) for shape in found}
+        self.work = {shape: self._prepare(shape) for shape in counts}
 
     def seconds(self) -> float:
         """Time every shape once, and add up."""
@@ -115,7 +115,7 @@ class Floor:
         )
 
     def _prepare(self, shape: Product) -> list[tuple[Callable[[], object], int]]:
-        """Ways to do it, each with a number of repetitions; one that shares, if the run did."""
+        """Return ways to compute a product, each with a number of repetitions."""
         ways = [_multiply(shape, self.place, (False, False))]
         if any(shape.shared):
             ways.append(_multiply(shape, self.place, shape.shared))

@@ -1,4 +1,4 @@
-"""Memory: freed blocks are kept for the next step; what a step keeps, and takes at most."""
+"""Memory: reuse of freed blocks between steps; stored and peak bytes of a step."""
 
 import ctypes
 import ctypes.util
@@ -13,7 +13,7 @@ _KEPT = 1 << 30  # bytes; the other threshold may be at most 32 MiB
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator not to hand freed blocks back to the system.
+    """Configure glibc's allocator not to return freed blocks to the system.
 
     A training step allocates and frees the same few arrays of some MiB over and over. By
     default each of them is mapped, filled with zeros page by page, and unmapped again; on two
@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     Returns
     -------
     bool
-        Whether the C library took it; False where it is not glibc.
+        Whether the C library accepted the setting; False where it is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -35,14 +35,14 @@ def keep_freed_memory() -> bool:
 
 
 def kept_bytes(step: Callable[[], object], params: Iterable[torch.Tensor] = ()) -> int:
-    """Bytes of the tensors that a step saves for its backward pass, each storage counted once.
+    """Count the bytes that a step saves for its backward pass, each storage once.
 
     Parameters
     ----------
     step : callable
-        A forward pass on torch, alone or with all that follows.
+        A forward pass on torch, alone or with everything after it.
     params : iterable of tensor
-        Weights, which are there anyway and do not count.
+        Weights, which are not counted.
     """
     sizes: dict[int, int] = {}
 
@@ -58,14 +58,14 @@ def kept_bytes(step: Callable[[], object], params: Iterable[torch.Tensor] = ()) 
 
 
 def peak_bytes(step: Callable[[], object]) -> int:
-    """Peak of the memory of torch's CPU tensors within a step, beyond what was there before.
+    """Measure the peak memory of torch's CPU tensors within a step, relative to its start.
 
     Counted from allocations: the same on every machine.
 
     Parameters
     ----------
     step : callable
-        Repeatable; its first call is not counted, for it makes what stays.
+        Repeatable; its first call is not counted, as it makes allocations that persist.
     """
     step()
     with torch.profiler.profile(

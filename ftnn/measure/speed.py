@@ -1,4 +1,4 @@
-"""How fast a model trains here, and how far it is from the time of its matrix products alone."""
+"""Training speed of a model, and its ratio to the time of its matrix products alone."""
 
 from dataclasses import dataclass
 
@@ -20,11 +20,11 @@ class Speed:
     ----------
     batch_size, threads : int
     seconds : float
-        Of a step: forward, backward and update; median of rounds.
+        Time of a step: forward, backward and update; median of rounds.
     floor_seconds : float
-        Of its matrix products alone, shape by shape at the rate measured for each.
+        Time of its matrix products alone, each shape at its measured rate.
     flops : int
-        Of its matrix products.
+        Number of operations of its matrix products.
     """
 
     batch_size: int
@@ -35,7 +35,7 @@ class Speed:
 
     @property
     def samples_per_s(self) -> float:
-        """Samples a second."""
+        """Samples per second."""
         return self.batch_size / self.seconds
 
     @property
@@ -62,8 +62,8 @@ def training_speed(model: Layer, cores: Cores, device: str = "cpu") -> Speed:
     >>> import numpy as np, ftnn
     >>> from ftnn.measure.speed import training_speed
     >>> x = ftnn.MPS.from_dense(np.ones((20, 16)), (4, 4))
-    >>> found = training_speed(ftnn.Readout((4, 4), num_outputs=3, bond_dim=2), x.cores)
-    >>> found.batch_size, found.samples_per_s > 0, found.flops > 0
+    >>> speed = training_speed(ftnn.Readout((4, 4), num_outputs=3, bond_dim=2), x.cores)
+    >>> speed.batch_size, speed.samples_per_s > 0, speed.flops > 0
     (20, True, True)
     """
     module = TorchModule(model, "float32", device).train()

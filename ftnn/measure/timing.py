@@ -1,4 +1,4 @@
-"""Time calls against each other: warmed up, by turns, waiting for the device, medians of rounds."""
+"""Comparative timings: warmed up, alternating, synchronized with the device, medians of rounds."""
 
 import gc
 import statistics
@@ -12,14 +12,14 @@ from ..arrays.backend import synchronize
 
 ROUNDS = 5
 SECONDS = 0.3
-"""A round of a call lasts about that long."""
+"""Duration of a round of a call, about, in seconds."""
 
 
 class Timed(Protocol):
-    """What can be timed: a :class:`Timer`, or a :class:`ftnn.measure.floor.Floor`."""
+    """Protocol of objects to time: a :class:`Timer`, or a :class:`ftnn.measure.floor.Floor`."""
 
     def seconds(self) -> float:
-        """Time it once."""
+        """Measure the time once."""
 
 
 class Timer:
@@ -28,14 +28,14 @@ class Timer:
     Parameters
     ----------
     call : callable
-        Without arguments.
+        Called without arguments.
     place : str
-        Backend and device that is waited for, such as "torch-cpu" or "cupy-cuda".
+        Backend and device to synchronize with, such as "torch-cpu" or "cupy-cuda".
     target : float
-        Seconds that a round is to last.
+        Duration of a round in seconds.
     warm : bool
-        Call it twice beforehand, and find out how often it fits into a round; otherwise a round
-        is one call.
+        Whether to call it twice beforehand, and choose the number of calls per round; otherwise a
+        round is one call.
 
     Examples
     --------
@@ -77,9 +77,9 @@ def by_turns(
     rounds: int = ROUNDS,
     watch: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
-    """Return the median seconds of each, measured by turns in one process.
+    """Return the median seconds of each, measured alternately in one process.
 
-    What disturbs the machine for a while then disturbs all of them, and ratios stay right.
+    A temporary disturbance of the machine then affects all of them, and ratios stay correct.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ def training_step(
     clip_norm : float, optional
         Clip the gradient to this norm.
     **options
-        Of :class:`torch.optim.AdamW`; a small learning rate unless given, so that the step can be
-        repeated at will.
+        Options of :class:`torch.optim.AdamW`; the default learning rate is small, so that the step
+        can be repeated any number of times.
 
     Returns
     -------
     callable
-        Works where gradients are switched off, too.
+        Also works where gradients are disabled.
     """
     parameters = list(parameters)
     optimizer = torch.optim.AdamW(parameters, **{"lr": 1e-5} | options)

@@ -23,7 +23,7 @@ def size(basis: str, grid: int, odd: bool, order: int) -> int:
 
 
 def chebyshev(u: Array, grid: int, odd: bool) -> Array:
-    """``T_n(tanh u) - T_n(0)`` for n = 1, 3, 5, ... or n = 1, 2, 3, ...: array (grid, ...)."""
+    """Return ``T_n(tanh u) - T_n(0)`` for n = 1, 3, ... or n = 1, 2, ...: array (grid, ...)."""
     t = do("tanh", u)
     double = 4.0 * t * t - 2.0 if odd else 2.0 * t  # 2 T_2 or 2 T_1
     # T_{n+2} = 2 T_2 T_n - T_{n-2} and T_{n+1} = 2 T_1 T_n - T_{n-1}
@@ -37,7 +37,7 @@ def chebyshev(u: Array, grid: int, odd: bool) -> Array:
 
 
 def radial(u: Array, grid: int, odd: bool) -> Array:
-    """Gaussians around evenly spaced centers, less their value at 0: array (grid, ...).
+    """Return Gaussians around evenly spaced centers, minus their value at 0: array (grid, ...).
 
     With ``odd``, differences of one around c and one around -c, for centers c > 0.
     """
@@ -61,7 +61,7 @@ def _centers(grid: int, odd: bool) -> list[float]:
 
 
 def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:
-    """B-splines of degree ``order``, less their value at 0: array (functions, ...).
+    """Return B-splines of degree ``order``, minus their value at 0: array (functions, ...).
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:
         Increasing, and symmetric about 0 if ``odd``.
     order : int
     odd : bool
-        Take differences of mirror images only.
+        Use only differences of mirror images.
     """
     zero = 0.0 * knots[0]
     if not odd:
@@ -83,7 +83,7 @@ def spline(u: Array, knots: Array, order: int, odd: bool) -> Array:
 
 
 def _mirrored(u: Array, knots: Array, order: int) -> list[Array]:
-    """``B_j(u) - B_j(-u)`` for the later half of the B-splines, at u >= 0.
+    """Return ``B_j(u) - B_j(-u)`` for the later half of the B-splines, at u >= 0.
 
     With c splines in all, ``B_j(-u) = B_{c-1-j}(u)``. On u >= 0 only those from the knot
     ``-order`` places before 0 on differ from 0; of these the first ``order`` overlap their images.
@@ -97,11 +97,11 @@ def _mirrored(u: Array, knots: Array, order: int) -> list[Array]:
 
 
 def bsplines(u: Array, knots: Array, order: int) -> list[Array]:
-    """B-splines of degree ``order`` >= 1 by the recursion of Cox and de Boor.
+    """Evaluate B-splines of degree ``order`` >= 1 by the Cox-de Boor recursion.
 
     ``B_i^k = r_i^k B_i^{k-1} + (1 - r_{i+1}^k) B_{i+1}^{k-1}`` with
     ``r_i^k(u) = (u - t_i) / (t_{i+k} - t_i)``; the hats ``B_i^1`` are
-    ``max(0, min(r_i^1, 1 - r_{i+1}^1))``. One array a function: whole arrays of them do not
+    ``max(0, min(r_i^1, 1 - r_{i+1}^1))``. One array per function: whole arrays of them do not
     stay in cache.
 
     Parameters
@@ -130,13 +130,13 @@ def bsplines(u: Array, knots: Array, order: int) -> list[Array]:
 
 
 def uniform_knots(grid: int, order: int, odd: bool) -> np.ndarray:
-    """Knots of ``grid`` even intervals (on either side of 0, if ``odd``), and ``order`` beyond."""
+    """Return knots of ``grid`` even intervals (per side of 0 if ``odd``), and ``order`` beyond."""
     count = 2 * grid if odd else grid
     return extend_knots(np.linspace(-EXTENT, EXTENT, count + 1), order)
 
 
 def extend_knots(inner: np.ndarray, order: int) -> np.ndarray:
-    """Add ``order`` knots on both sides, as far apart as the outermost ones."""
+    """Add ``order`` knots on both sides, with the spacing of the outermost ones."""
     steps = np.arange(1, order + 1)
     before = inner[0] - steps[::-1] * (inner[1] - inner[0])
     after = inner[-1] + steps * (inner[-1] - inner[-2])
@@ -146,16 +146,16 @@ def extend_knots(inner: np.ndarray, order: int) -> np.ndarray:
 def adapted_knots(
     samples: np.ndarray, grid: int, order: int, odd: bool, uniform: float
 ) -> np.ndarray:
-    """Knots at quantiles of the samples, mixed with even ones, as pykan updates its grids.
+    """Return knots at quantiles of the samples, mixed with even ones, as pykan updates its grids.
 
     Parameters
     ----------
     samples : array (n,)
     grid, order : int
     odd : bool
-        Place those on the positive side by the moduli, and mirror them.
+        Place knots on the positive side at quantiles of the moduli, and mirror them.
     uniform : float
-        Share of the even grid between the extremes of the samples, which keeps knots apart.
+        Weight of the even grid between the extremes of the samples, which keeps knots apart.
     """
     samples = np.abs(samples) if odd else samples
     low, high = (0.0, samples.max()) if odd else (samples.min(), samples.max())

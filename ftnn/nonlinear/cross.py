@@ -10,11 +10,11 @@ every cut, with nested index sets (Oseledets, Tyrtyshnikov, Linear Algebra Appl.
 
 .. math:: T_k = f\bigl(x[I_k, \sigma_k, J_{k+1}]\bigr) \quad (r_k\, d_k\, r_{k+1}\ \text{entries})
 
-is ever evaluated, from left and right vectors of x at the index sets. Sweeps to and fro choose the
-sets by Gaussian elimination with complete pivoting, which reveals the rank: what is left is the
-residual of the interpolation so far, and its largest entry becomes the next pivot (Nunez
-Fernandez et al., SciPost Phys. 18, 104, 2025). The cores of the result are
-:math:`T_k[:, J]\, P_k^{-1}`, whose entries complete pivoting keeps small.
+is ever evaluated, from left and right vectors of x at the index sets. Sweeps back and forth choose
+the sets by Gaussian elimination with complete pivoting, which reveals the rank: what is left is the
+residual of the interpolation so far, and its largest entry becomes the next pivot (Nunez Fernandez
+et al., SciPost Phys. 18, 104, 2025). The cores of the result are :math:`T_k[:, J]\, P_k^{-1}`,
+whose entries complete pivoting keeps small.
 """
 
 from collections.abc import Callable
@@ -30,13 +30,13 @@ from ..chains.overlap import Environment, absorb_each, absorb_sites, rescale
 from ..chains.terms import Cores, absorb_state, absorb_state_right
 
 PIVOT_FACTOR = 100.0
-"""A pivot is null below this many times the rounding of the first one."""
+"""A pivot is null below this multiple of the rounding error of the first one."""
 
 
 def interpolate(
     fn: Callable[[Array], Array], cores: Cores, max_bond: int, sweeps: int, seed: int
 ) -> Cores:
-    """Cores of ``fn`` of every entry of the vector, at most of bond ``max_bond``.
+    """Interpolate ``fn`` of every entry of a vector by cores of bond at most ``max_bond``.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ def interpolate(
     cores : tuple of array (batch, left, phys, right)
     max_bond : int
     sweeps : int
-        To the right and back, before the one that makes the cores.
+        Number of sweeps to the right and back, before the final one that builds the cores.
     seed : int
-        Of the index sets it starts from.
+        Seed of the initial index sets.
 
     Returns
     -------
     tuple of array (batch, left, phys, right)
-        Shapes are static; directions beyond the rank of a sample are zero. Gradients are those
-        with the index sets held fixed.
+        Shapes are static; directions beyond the rank of a sample are zero. Gradients hold the index
+        sets fixed.
     """
     fixed = tuple(stop_gradient(core) for core in cores)
     dims = tuple(core.shape[2] for core in cores)
@@ -65,7 +65,7 @@ def interpolate(
     for _ in range(sweeps):
         rows, _, _ = _to_the_right(fn, fixed, bonds, columns)
         columns = _to_the_left(fn, fixed, bonds, rows)
-    rows, picked, live = _to_the_right(fn, fixed, bonds, columns)
+    rows, pivot_columns, live = _to_the_right(fn, fixed, bonds, columns)
 
     lefts, rights = _left_vectors(cores, rows), _right_vectors(cores, columns)
     out = []
@@ -74,13 +74,13 @@ def interpolate(
         if k:
             values = _masked(values, live[k - 1])
         if k < len(cores) - 1:
-            values = _quotient(values, rows[k], picked[k], live[k])
+            values = _quotient(values, rows[k], pivot_columns[k], live[k])
         out.append(do("reshape", values, (batch, -1, dims[k], values.shape[2])))
     return tuple(out)
 
 
 def entries(cores: Cores, indices: Array) -> Array:
-    """Entries of every vector at given places.
+    """Return the entries of every vector at given places.
 
     Parameters
     ----------
@@ -108,21 +108,21 @@ def entries(cores: Cores, indices: Array) -> Array:
 def _to_the_right(
     fn: Callable, cores: Cores, bonds: tuple[int, ...], columns: list[Array]
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """Choose the left index sets; and in which columns, and which are not null."""
+    """Choose the left index sets, with their pivot columns and masks of non-null pivots."""
     rights = _right_vectors(cores, columns)
     left, mask = Environment(_edge(cores), do("zeros_like", rights[0].log_scale)), None
-    rows, picked, live = [], [], []
+    rows, pivot_columns, live = [], [], []
     for k, core in enumerate(cores[:-1]):
-        absorbed = absorb_state(left.array, core)  # (batch, r*d, chi)
-        values = fn(_product(absorbed, left, rights[k + 1]))  # (batch, r*d, r')
+        new = absorb_state(left.array, core)  # (batch, r*d, chi)
+        values = fn(_product(new, left, rights[k + 1]))  # (batch, r*d, r')
         if mask is not None:
             values = _masked(values, mask)
         row, column, mask = pivots(values, bonds[k + 1])
-        left = rescale(_rows(absorbed, row), left.log_scale)
+        left = rescale(_rows(new, row), left.log_scale)
         rows.append(row)
-        picked.append(column)
+        pivot_columns.append(column)
         live.append(mask)
-    return rows, picked, live
+    return rows, pivot_columns, live
 
 
 def _to_the_left(
@@ -133,16 +133,16 @@ def _to_the_left(
     right = Environment(_edge(cores), do("zeros_like", lefts[0].log_scale))
     columns: list[Array] = []
     for k in range(len(cores) - 1, 0, -1):
-        absorbed = absorb_state_right(right.array, cores[k])  # (batch, chi, d*r')
-        values = fn(_product(lefts[k].array, lefts[k], Environment(absorbed, right.log_scale)))
+        new = absorb_state_right(right.array, cores[k])  # (batch, chi, d*r')
+        values = fn(_product(lefts[k].array, lefts[k], Environment(new, right.log_scale)))
         column, _, _ = pivots(matrix_transpose(values), bonds[k])  # of (batch, r, d*r')
-        right = rescale(_columns(absorbed, column), right.log_scale)
+        right = rescale(_columns(new, column), right.log_scale)
         columns.insert(0, column)
     return columns
 
 
 def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
-    """Rows and columns of Gaussian elimination with complete pivoting.
+    """Choose rows and columns by Gaussian elimination with complete pivoting.
 
     Parameters
     ----------
@@ -153,10 +153,10 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
     Returns
     -------
     rows, columns : int array (batch, count)
-        All different. Where the residual is zero to rounding they are random ones of the rest,
-        from which the next sweep may see what this one does not.
+        All different. Where the residual is zero to rounding they are drawn at random from the
+        rest, so that the next sweep may reach what this one missed.
     live : array (batch, count)
-        1, or 0 there.
+        1, or 0 at such null pivots.
     """
     batch, n, m = values.shape
     (chance,) = draw_arrays(_chances, n, m, like=do("abs", values))  # (n, m), in (0, 1)
@@ -184,11 +184,11 @@ def pivots(values: Array, count: int) -> tuple[Array, Array, Array]:
         rows.append(row)
         columns.append(column)
         live.append(as_dtype_of(good, size))
-    return tuple(do("concatenate", found, axis=1) for found in (rows, columns, live))
+    return tuple(do("concatenate", parts, axis=1) for parts in (rows, columns, live))
 
 
 def _masked(values: Array, live: Array) -> Array:
-    """Values (batch, r*d, r') with the rows of null pivots (batch, r) set to zero."""
+    """Return values (batch, r*d, r') with the rows of null pivots (batch, r) set to zero."""
     batch, n, m = values.shape
     apart = do("reshape", values, (batch, live.shape[1], -1, m))
     return do("reshape", apart * as_dtype_of(live, values)[:, :, None, None], (batch, n, m))
@@ -200,7 +200,7 @@ def _chances(n: int, m: int) -> tuple[np.ndarray]:
 
 
 def _quotient(values: Array, rows: Array, columns: Array, live: Array) -> Array:
-    """``C P^-1`` (batch, n, r) at the pivots; zero columns for null ones."""
+    """Return ``C P^-1`` (batch, n, r) at the pivots; zero columns for null ones."""
     live = as_dtype_of(live, values)
     chosen = _columns(values, columns) * live[:, None, :]  # (batch, n, r)
     square = _rows(chosen, rows) * live[:, :, None]
@@ -217,7 +217,7 @@ def _edge(cores: Cores) -> Array:
 
 
 def _left_vectors(cores: Cores, rows: list[Array]) -> list[Environment]:
-    """Vectors (batch, r, chi) of x at the left index sets, of cuts 0 ... L - 1."""
+    """Return vectors (batch, r, chi) of x at the left index sets, of cuts 0 ... L - 1."""
     return absorb_each(
         lambda left, k: _rows(absorb_state(left, cores[k]), rows[k]),
         _edge(cores),
@@ -226,7 +226,7 @@ def _left_vectors(cores: Cores, rows: list[Array]) -> list[Environment]:
 
 
 def _right_vectors(cores: Cores, columns: list[Array]) -> list[Environment]:
-    """Vectors (batch, chi, r) of x at the right index sets, of cuts 0 ... L."""
+    """Return vectors (batch, chi, r) of x at the right index sets, of cuts 0 ... L."""
     rights = absorb_each(
         lambda right, k: _columns(absorb_state_right(right, cores[k]), columns[k - 1]),
         _edge(cores),
@@ -236,30 +236,30 @@ def _right_vectors(cores: Cores, columns: list[Array]) -> list[Environment]:
 
 
 def _product(array: Array, left: Environment, right: Environment) -> Array:
-    """Entries of x: ``array``, in units of ``left``, times the right vectors."""
+    """Return entries of x: ``array``, in units of ``left``, times the right vectors."""
     scale = as_dtype_of(do("exp", left.log_scale + right.log_scale), array)
     return (array @ right.array) * scale[:, None, None]
 
 
 def _rows(x: Array, index: Array) -> Array:
-    """Rows ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    """Return rows ``index`` (batch, r) of ``x`` (batch, n, m)."""
     full = (*index.shape, x.shape[2])
     return take_along(x, do("broadcast_to", index[:, :, None], full), 1)
 
 
 def _columns(x: Array, index: Array) -> Array:
-    """Columns ``index`` (batch, r) of ``x`` (batch, n, m)."""
+    """Return columns ``index`` (batch, r) of ``x`` (batch, n, m)."""
     full = (index.shape[0], x.shape[1], index.shape[1])
     return take_along(x, do("broadcast_to", index[:, None, :], full), 2)
 
 
 def _first_columns(dims: tuple[int, ...], bonds: tuple[int, ...], seed: int) -> list[np.ndarray]:
-    """Random right index sets of cuts 1 ... L - 1, nested: places in phys * right set."""
+    """Draw nested right index sets of cuts 1 ... L - 1: places in phys * right set."""
     rng = np.random.default_rng(seed)
-    found: list[np.ndarray] = []
+    sets: list[np.ndarray] = []
     for k in range(len(dims) - 1, 0, -1):
-        found.insert(0, rng.permutation(dims[k] * bonds[k + 1])[: bonds[k]])
-    return found
+        sets.insert(0, rng.permutation(dims[k] * bonds[k + 1])[: bonds[k]])
+    return sets
 
 
 def _bonds(cores: Cores, max_bond: int) -> tuple[int, ...]:

@@ -12,31 +12,32 @@ from ..layers.layer import Layer
 
 
 class Dropout(Layer):
-    r"""In training, drop every physical channel but the constant one at random.
+    r"""Dropout of physical channels other than the constant one, active in training.
 
     On site k the vector index is multiplied by
-    :math:`D_k = \mathrm{diag}(1, m_{k1} / (1 - p), m_{k2} / (1 - p), \dots)`, where every
-    :math:`m` is drawn for itself, for every sample: 0 with probability p, the ``rate``, and else 1.
-    In evaluation it does nothing.
+    :math:`D_k = \mathrm{diag}(1, m_{k1} / (1 - p), m_{k2} / (1 - p), \dots)`, where every :math:`m`
+    is drawn independently for every sample: 0 with probability p, the ``rate``, and 1 otherwise. In
+    evaluation mode it is the identity.
 
     Parameters
     ----------
     rate : float
         In [0, 1).
     seed : int
-        Of the draws on NumPy. Torch and CuPy draw from their own generators, which the trainer
+        Seed of the generator on NumPy. Torch and CuPy use their own generators, which the trainer
         seeds before every step.
 
     Notes
     -----
     :math:`D = \bigotimes_k D_k` is an operator on the state, of bond dimension 1: the
-    result does not depend on the gauge of the bonds. Its mean is the identity, so that the mean
-    of what is linear in the state, such as a :class:`ftnn.Readout`, is what is found in
-    evaluation, exactly; a dense network with dropout between its nonlinearities has only an
-    approximation of that.
+    result does not depend on the gauge of the bonds. Its mean is the identity, so the mean of any
+    linear function of the state, such as a :class:`ftnn.Readout`, equals its value in evaluation
+    mode exactly; for a dense network with dropout between its nonlinearities this holds only
+    approximately.
 
     Channel 0 is kept, because it is the constant channel of features
-    (:class:`ftnn.encoding.ProductEncoder`): without it a site would take the whole state to zero.
+    (:class:`ftnn.encoding.ProductEncoder`): without it a single site could set the whole state to
+    zero.
 
     Examples
     --------

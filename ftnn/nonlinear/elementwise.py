@@ -4,54 +4,56 @@ import numpy as np
 
 from ..arrays.backend import as_index, to_numpy
 from ..chains.bonds import check_tolerance, cut_bonds
-from ..chains.states import MPS, check_positive
+from ..chains.dims import check_positive
+from ..chains.states import MPS
 from ..chains.terms import Cores, State, Term
 from ..layers.layer import Layer
 from ..truncation.direct import compress_direct
 from .cross import entries, interpolate
-from .functions import Function, check_real, resolve
+from .functions import Function, check_real, resolve_function
 
 SAMPLES = 1000
-"""Random places at which an error is measured."""
+"""Number of random places at which an error is measured."""
 
 MAX_SWEEPS = 1000
 
 START = 4
-"""Bond dimension that a search by tolerance starts from; it doubles."""
+"""Initial bond dimension of a search by tolerance, which doubles it."""
 
 
 class Elementwise(Layer):
-    r"""``y = f(x)`` for every entry of the *dense* vector, of which nothing is formed.
+    r"""``y = f(x)`` for every entry of the *dense* vector, without forming it.
 
     Batched tensor cross interpolation (see :mod:`ftnn.nonlinear.cross`): f is evaluated at a few
-    fibres, chosen for each sample by complete pivoting. It is a function of the vector: nothing
-    depends on the gauge of the input.
+    fibres, chosen for each sample by complete pivoting. The result is a function of the vector and
+    does not depend on the gauge of the input.
 
     Parameters
     ----------
     fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
-        A callable takes and returns arrays entry by entry, of any backend or of one, e.g.
-        ``torch.tanh``, on which the layer then has to be used; a model with one cannot be saved.
-        It need not vanish at zero.
+        A callable takes and returns arrays entry by entry, of any backend or of a single one, e.g.
+        ``torch.tanh``, on which the layer must then be used; a model with a callable cannot be
+        saved. It does not have to vanish at zero.
     max_bond : int, optional
         Bond dimension of the output.
     rtol : float
-        0: the bond is ``max_bond`` wherever the dimensions allow, and shapes are static. Above
-        0: the bond doubles until the sampled error of every sample is below ``rtol``, or
-        ``max_bond`` is reached; then it is cut down by SVDs within ``rtol``.
+        If 0, the bond is ``max_bond`` wherever the dimensions allow, and shapes are static. If
+        positive, the bond doubles until the sampled error of every sample is below ``rtol``, or
+        ``max_bond`` is reached; it is then reduced by SVDs within ``rtol``.
     sweeps : int
-        Sweeps to and fro that choose the index sets, at most 1000.
+        Number of sweeps back and forth that choose the index sets, at most 1000.
     seed : int
-        Of the index sets to start from, and of the places where errors are sampled.
+        Seed of the initial index sets, and of the places where errors are sampled.
 
     Notes
     -----
-    Gradients are taken with the pivots held fixed: right where the interpolation is exact, and
-    elsewhere the gradient of the interpolant, which jumps where a pivot does.
+    Gradients hold the pivots fixed: they are correct where the interpolation is exact, and
+    elsewhere are those of the interpolant, which jumps where a pivot changes.
 
     Few functions of a low-rank tensor have low rank. A polynomial of degree n of a tensor of bond
-    :math:`\chi` has at most :math:`\chi^n`, smooth functions of smooth functions on quantics grids
-    have little, and ReLU of a generic state has full rank: :meth:`sampled_error` tells.
+    :math:`\chi` has a bond of at most :math:`\chi^n`, smooth functions of smooth functions on
+    quantics grids have small bonds, and ReLU of a generic state has full rank: check
+    :meth:`sampled_error`.
 
     Examples
     --------
@@ -73,7 +75,7 @@ class Elementwise(Layer):
         seed: int = 0,
     ):
         super().__init__()
-        self.function = resolve(fn, at_zero=False)
+        self.function = resolve_function(fn, at_zero=False)
         self.fn = self.function.argument
         if max_bond is not None:
             check_positive(max_bond, "max_bond")
@@ -103,7 +105,7 @@ class Elementwise(Layer):
         return compress_direct((Term(State(out)),), self.max_bond, self.rtol)[0]
 
     def sampled_error(self, x: MPS) -> np.ndarray:
-        """Relative error of the layer, measured at random places.
+        """Measure the relative error of the layer at random places.
 
         Parameters
         ----------
@@ -112,9 +114,9 @@ class Elementwise(Layer):
         Returns
         -------
         float64 array (batch,)
-            Root of the sum of squared errors over that of squares, at 1000 places that are the
-            same for every sample. A function that is nearly zero but at a few places, which
-            random ones miss, fools it.
+            Root of the sum of squared errors divided by the sum of squares, at 1000 places that are
+            the same for every sample. It is unreliable for a function that is nearly zero except at
+            a few places, which random ones miss.
         """
         return self._error(x.cores, self.apply(x.cores))
 
@@ -134,5 +136,5 @@ class Elementwise(Layer):
 
 
 def _largest(cores: Cores) -> int:
-    """Largest bond dimension that a vector of these dimensions can need."""
+    """Return the largest bond dimension that a vector of these dimensions can need."""
     return max(cut_bonds([core.shape[2] for core in cores], 2**20))

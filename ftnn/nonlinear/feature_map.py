@@ -8,47 +8,47 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
-from ..chains.states import check_both_dims, check_positive
+from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .functions import check_real, resolve
+from .functions import check_real, resolve_function
 
 FAR = 1e-3
-"""Coordinates are kept up to about the inverse of this; see the notes of :class:`FeatureMap`."""
+"""Coordinates up to about its inverse are preserved; see the notes of :class:`FeatureMap`."""
 
 
 class FeatureMap(Layer):
-    r"""Trainable features of every site of a product state, beside its constant channel.
+    r"""Trainable features of every site of a product state, next to its constant channel.
 
     The vector of site k, :math:`x_k = a_k\,(1, \xi_k)`, becomes
 
     .. math:: y_k = a_k\,\bigl(1, \varphi_k(\xi_k)\bigr), \qquad
               \varphi_k(\xi) = W'_k f(W_k \xi + b_k) + b'_k .
 
-    It continues the feature map of the encoder, :math:`\xi` being the pixels of a patch
-    (:class:`ftnn.encoding.ProductEncoder`), by one that is learned: nonlinear where a bond is
-    not needed, before anything is entangled.
+    It extends the feature map of the encoder, where :math:`\xi` are the pixels of a patch
+    (:class:`ftnn.encoding.ProductEncoder`), by a learned one: nonlinear where no bond is needed,
+    before anything is entangled.
 
     Parameters
     ----------
     phys_dims : sequence of int
-        Physical dimensions taken, at least 2 and all the same.
+        Physical dimensions of the input, at least 2 and all equal.
     out_dims : sequence of int
-        Physical dimensions returned, at least 2 and all the same.
+        Physical dimensions of the output, at least 2 and all equal.
     hidden : int
         Length of the hidden vector.
     fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
-        As of :class:`ftnn.nonlinear.Pointwise`.
+        As in :class:`ftnn.nonlinear.Pointwise`.
     share : bool
         Use the same features on every site.
     seed : int
 
     Notes
     -----
-    *A function of the state.* A product state has its site vectors up to factors whose product
-    is 1. :math:`\xi_k` does not see them, and :math:`\prod_k a_k` is the entry of the state at
-    index (0, ..., 0): the output tensor is a function of the input tensor alone, homogeneous of
-    degree 1. States with bonds have no such coordinates and are refused.
+    *A function of the state.* A product state determines its site vectors up to factors whose
+    product is 1. :math:`\xi_k` is independent of them, and :math:`\prod_k a_k` is the entry of the
+    state at index (0, ..., 0): the output tensor is a function of the input tensor alone,
+    homogeneous of degree 1. States with bonds have no such coordinates and raise an error.
 
     *Vectors without a constant channel.* With :math:`x_k = (a, v)`
 
@@ -90,7 +90,7 @@ class FeatureMap(Layer):
                 )
         check_positive(hidden, "hidden")
         super().__init__(phys_dims, out_dims)
-        function = resolve(fn, at_zero=True)
+        function = resolve_function(fn, at_zero=True)
         self.phys_dims, self.hidden, self.share, self.seed = phys_dims, hidden, share, seed
         self.fn, self.function = function.argument, function
         rng = np.random.default_rng((seed, 4))
@@ -116,7 +116,7 @@ class FeatureMap(Layer):
             bonds = tuple(core.shape[3] for core in cores[:-1])
             raise ValueError(
                 f"x has bond_dims {bonds}, but FeatureMap takes product states, of bond dimension "
-                "1; put it right behind a ProductEncoder"
+                "1; place it directly after a ProductEncoder"
             )
         x = stack([core[:, 0, :, 0] for core in cores], 0)  # (sites, batch, phys)
         constant, xi = coordinates(x)
@@ -127,7 +127,7 @@ class FeatureMap(Layer):
 
 
 def coordinates(x: Array) -> tuple[Array, Array]:
-    """Constant channel and projective coordinates of vectors.
+    """Return the constant channel and the projective coordinates of vectors.
 
     Parameters
     ----------

@@ -17,32 +17,32 @@ Function = Callable[[Array], Array]
 
 
 def relu(u: Array) -> Array:
-    """``max(u, 0)``."""
+    """Return ``max(u, 0)``."""
     return do("where", u <= 0, do("zeros_like", u), u)  # NaN stays NaN
 
 
 def gelu(u: Array) -> Array:
-    """``u`` times the normal distribution function of ``u``."""
+    """Return ``u`` times the normal distribution function of ``u``."""
     return 0.5 * u * (1.0 + erf(u / math.sqrt(2.0)))
 
 
 def tanh(u: Array) -> Array:
-    """Hyperbolic tangent."""
+    """Return the hyperbolic tangent."""
     return do("tanh", u)
 
 
 def sigmoid(u: Array) -> Array:
-    """``1 / (1 + exp(-u))``, without overflow."""
+    """Return ``1 / (1 + exp(-u))``, without overflow."""
     return 0.5 * (1.0 + do("tanh", 0.5 * u))
 
 
 def silu(u: Array) -> Array:
-    """``u`` times its sigmoid."""
+    """Return ``u`` times its sigmoid."""
     return u * sigmoid(u)
 
 
 def sine(u: Array) -> Array:
-    """``sin(u)``."""
+    """Return ``sin(u)``."""
     return do("sin", u)
 
 
@@ -59,17 +59,17 @@ FUNCTIONS: dict[str, Function] = {
 
 @dataclass(frozen=True)
 class Resolved:
-    """A function of entries that has been tried.
+    """A function of entries that has been tested on a small array.
 
     Attributes
     ----------
     argument : str or callable
-        What the layer was given: a name, or a callable that has none here.
+        Argument of the layer: a name, or a callable.
     function : callable
     value : float
-        At the point tried.
+        Value at the test point.
     backend : str or None
-        The only one whose arrays it takes; None for a function of arrays of any.
+        The only backend that it supports; None if it supports all.
     """
 
     argument: str | Function
@@ -78,7 +78,7 @@ class Resolved:
     backend: str | None = None
 
     def __call__(self, u: Array) -> Array:
-        """Apply the function, or raise ``TypeError`` for arrays that it does not take."""
+        """Apply the function, or raise ``TypeError`` for arrays of an unsupported backend."""
         if self.backend is not None and infer_backend(u) != self.backend:
             raise TypeError(
                 f"fn, {_name(self.function)}, is a function of {self.backend} arrays, but x lives "
@@ -88,17 +88,17 @@ class Resolved:
         return self.function(u)
 
 
-def resolve(fn: str | Function, at_zero: bool) -> Resolved:
-    """Look a function up, and try it on a small array.
+def resolve_function(fn: str | Function, at_zero: bool) -> Resolved:
+    """Look up a function, and test it on a small array.
 
-    A function of torch, NumPy, JAX or CuPy is tried on that backend; any other, such as one of the
-    user's, on NumPy, and if it fails there on what else is loaded.
+    A function of torch, NumPy, JAX or CuPy is tested on that backend; any other, such as a
+    user-defined one, on NumPy, and if it fails there on the other loaded backends.
 
     Parameters
     ----------
     fn : str or callable
     at_zero : bool
-        Whether its value at zero is needed; else at one.
+        Whether to evaluate it at zero; otherwise at one.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def resolve(fn: str | Function, at_zero: bool) -> Resolved:
         return Resolved(fn, FUNCTIONS[fn], float(FUNCTIONS[fn](np.full(1, point))[0]))
     name = next((key for key, known in FUNCTIONS.items() if known is fn), None)
     if name is not None:
-        return resolve(name, at_zero)
+        return resolve_function(name, at_zero)
     if not callable(fn):
         raise TypeError(f"fn is a {type(fn).__name__}, expected a name or a callable of arrays")
     home = _home(fn)
@@ -127,7 +127,7 @@ def resolve(fn: str | Function, at_zero: bool) -> Resolved:
     for place in [home] if home else ["numpy", *(b for b in _OTHERS if b in sys.modules)]:
         try:
             value = _try(fn, point, place)
-        except Exception as error:  # whatever a function says of arrays it was not made for
+        except Exception as error:  # a function may raise anything for arrays of another backend
             failures.append(f"on {place}: {type(error).__name__}: {_first_line(error)}")
         else:
             backend = place if failures else home
@@ -152,7 +152,7 @@ _OTHERS = tuple(backend for backend in BACKENDS if backend != "numpy")
 
 
 def _home(fn: Function) -> str | None:
-    """Return the backend whose package a function or module belongs to, if it belongs to one."""
+    """Return the backend whose package contains a function or module, if any."""
     if isinstance(fn, np.ufunc):  # also those of SciPy
         return "numpy"
     owners = (fn, getattr(fn, "__self__", None), type(fn))  # torch.tanh is a builtin method
@@ -187,7 +187,8 @@ def _first_line(error: Exception) -> str:
 def scaled_entries(core: Array) -> tuple[Array, Array]:
     """Scale a core to mean square 1 per physical entry.
 
-    By its norm, which zero padding does not change; never by means over entries, which it does.
+    The scale is the norm, which zero padding does not change, not a mean over entries, which
+    padding does change.
 
     Parameters
     ----------
@@ -196,9 +197,9 @@ def scaled_entries(core: Array) -> tuple[Array, Array]:
     Returns
     -------
     u : array (batch, left, phys, right)
-        Of squared norm ``phys``; zero if the core is.
+        Squared norm ``phys``; zero if the core is zero.
     norm : array (batch, 1, 1, 1)
-        What the core was divided by.
+        Divisor of the core.
     """
     norm = safe_norm(core, (1, 2, 3)) / core.shape[2] ** 0.5
     norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None]

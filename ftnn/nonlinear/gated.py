@@ -7,7 +7,7 @@ import numpy as np
 from autoray import do
 
 from ..chains.bonds import MaxBond, check_bonds
-from ..chains.states import check_both_dims, check_dims
+from ..chains.dims import check_both_dims, check_dims
 from ..chains.terms import Apply, Cores, Hadamard, Node, State, Term
 from ..layers.initialization import (
     initial_weight,
@@ -37,15 +37,15 @@ class Gated(Layer):
         Bond dimension to which A x and B x are truncated before they are multiplied; by default
         ``max_bond``. The exact one is D times that of x.
     offset : bool
-        Add the 1; without it the layer is bilinear.
+        Whether to add the 1; without it the layer is bilinear.
     seed : int
-        Of the weights and of the test matrices.
+        Seed of the weights and of the test matrices.
 
     Notes
     -----
     With x of bond :math:`\chi` and inner bond m the product has bond :math:`m^2`, and one more
-    term has bond m; their sum is truncated once, by the layer's own sketch. A starts ten times
-    smaller than B with the offset: the layer starts near the linear B x.
+    term has bond m; their sum is truncated once, by the layer's own sketch. With the offset, A
+    starts ten times smaller than B, so the layer starts near the linear B x.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Gated(Layer):
         return {name: collect(self.params, name) for name in "AB"}
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """Return the exact output, of the factors A x and B x before their own truncation."""
+        """Return the exact output, before any truncation of A x, B x or the result."""
         gate, value = (Apply(weight, State(cores)) for weight in self.operators().values())
         product = Term(Hadamard(gate, value))
         return (product, Term(value)) if self.offset else (product,)
@@ -130,9 +130,9 @@ class Polynomial(Layer):
     coefficients : sequence of float
         From c_0 to c_n, n >= 1.
     max_bond : int or sequence of int
-        Bond dimension of the output and of every step between.
+        Bond dimension of the output and of every intermediate step.
     seed : int
-        Of the test matrices.
+        Seed of the test matrices.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class Polynomial(Layer):
         self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
-        """Return the exact output, a term for every power; nothing of it is truncated."""
+        """Return the exact output, one term per power, without truncation."""
         x, power = State(cores), cast(Node, State(cores))
         terms = [Term(self._ones(cores), self.coefficients[0])]
         for coefficient in self.coefficients[1:]:

@@ -1,4 +1,4 @@
-"""Gauges for nonlinearities on cores: layers that change cores, and not the vector."""
+"""Gauges for nonlinearities on cores: layers that change the cores but not the vector."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ..arrays.scales import spread
 from ..arrays.svd import leading, left_singular
 from ..chains.bonds import MaxBond, check_bonds
 from ..chains.canonical import canonical_cores
-from ..chains.states import check_dims
+from ..chains.dims import check_dims
 from ..chains.terms import Cores, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_shapes
 from ..layers.layer import Layer, collect, named
@@ -18,18 +18,18 @@ from ..truncation.src import compress_src
 
 
 class SketchGauge(Layer):
-    """Bring the cores to the sketch gauge of this layer's own test matrices.
+    """Change of gauge to the sketch gauge of the layer's own test matrices.
 
     The vector stays the same up to truncation to ``max_bond``. :class:`ftnn.Linear` and
-    :class:`ftnn.Residual` end in such a gauge; this is for cores that come from elsewhere, such as
-    an encoder.
+    :class:`ftnn.Residual` return such a gauge; this layer is for cores from elsewhere, such as an
+    encoder.
 
     Parameters
     ----------
     phys_dims : sequence of int
     max_bond : int or sequence of int
     seed : int
-        Of the test matrices.
+        Seed of the test matrices.
     """
 
     recomputes_itself = True
@@ -52,23 +52,23 @@ class SketchGauge(Layer):
 
 
 class SVDGauge(Layer):
-    r"""Bring the cores to the balanced gauge of the singular value decomposition.
+    r"""Change of gauge to the balanced gauge of the singular value decomposition.
 
     With :math:`\Lambda_k` the singular values of the vector at cut k, which are gauge invariant,
     and :math:`B_k` the cores of the right-canonical form in singular vectors,
 
     .. math:: C_k = \Lambda_k^{1/2} B_k \Lambda_{k+1}^{-1/2} ,
 
-    Vidal's :math:`\Lambda^{1/2}\Gamma\Lambda^{1/2}`: both neighbours of a bond carry it alike. The
-    scale of the vector is spread evenly over the cores. Directions that are null to rounding are
-    zero.
+    Vidal's :math:`\Lambda^{1/2}\Gamma\Lambda^{1/2}`: both neighbours of a bond carry it equally.
+    The scale of the vector is spread evenly over the cores. Directions that are null to rounding
+    are zero.
 
     Notes
     -----
     The gauge is unique up to signs, which are fixed by the largest entry of every singular vector,
     only where the singular values of a cut are distinct. Where two of them cross it jumps, and
-    its gradient grows as the inverse of their distance; docs/nonlinearity.md shows what comes of
-    it in training.
+    its gradient grows as the inverse of their distance; docs/nonlinearity.md shows the consequences
+    for training.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class SVDGauge(Layer):
         return (Term(State(cores)),)
 
     def apply(self, cores: Cores) -> Cores:
-        """Map cores ``(batch, left, phys, right)`` to cores of at most their bonds."""
+        """Map cores ``(batch, left, phys, right)`` to cores whose bonds are no larger."""
         rest, log_scale = canonical_cores(cores, len(cores) - 1)
         out, batch = list(rest), rest[0].shape[0]
         after = None  # inverse square roots of the singular values right of the core, (batch, r)
@@ -96,11 +96,11 @@ class SVDGauge(Layer):
             flat = do("reshape", out[k], (batch, left, phys * right))
             u, s = left_singular(matrix_transpose(flat))  # (batch, phys*right, p)
             q = matrix_transpose(leading(u, s, s.shape[1]))  # right singular vectors, (batch, p, n)
-            carried = flat @ adjoint(q)  # U Lambda, (batch, left, p)
-            root, inverse = _roots(carried)
+            weighted = flat @ adjoint(q)  # U Lambda, (batch, left, p)
+            root, inverse = _roots(weighted)
             core = do("reshape", q, (batch, -1, phys, right)) * root[:, :, None, None]
             out[k] = core if after is None else core * after[:, None, None, :]
-            before = do("reshape", out[k - 1], (batch, -1, left)) @ carried
+            before = do("reshape", out[k - 1], (batch, -1, left)) @ weighted
             out[k - 1] = do("reshape", before, (batch, *out[k - 1].shape[1:3], -1))
             after = inverse
         if after is not None:
@@ -108,13 +108,13 @@ class SVDGauge(Layer):
         return spread(out, log_scale)
 
 
-def _roots(carried: Array) -> tuple[Array, Array]:
-    """Square roots of the norms of columns, and their inverses; zero, both, for zero columns."""
-    square = sum_over(abs2(carried), (1,))  # (batch, p)
+def _roots(weighted: Array) -> tuple[Array, Array]:
+    """Return square roots of column norms and their inverses, both zero for zero columns."""
+    square = sum_over(abs2(weighted), (1,))  # (batch, p)
     live = square > 0
     root = do("sqrt", do("sqrt", do("where", live, square, do("ones_like", square))))
     none = do("zeros_like", square)
     return (
-        as_dtype_of(do("where", live, root, none), carried),
-        as_dtype_of(do("where", live, 1.0 / root, none), carried),
+        as_dtype_of(do("where", live, root, none), weighted),
+        as_dtype_of(do("where", live, 1.0 / root, none), weighted),
     )

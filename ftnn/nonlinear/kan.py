@@ -7,7 +7,7 @@ from autoray import do, infer_backend
 
 from ..arrays.backend import Array, as_like, to_numpy
 from ..arrays.functions import matrix_transpose, permute
-from ..chains.states import check_both_dims, check_positive
+from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer, named
 from . import bases
@@ -27,13 +27,13 @@ class KAN(Layer):
     Parameters
     ----------
     phys_dims : sequence of int
-        Physical dimensions taken.
+        Physical dimensions of the input.
     out_dims : sequence of int, optional
-        Physical dimensions returned; by default the same.
+        Physical dimensions of the output; by default the same.
     basis : {"chebyshev", "radial", "spline"}
         Chebyshev polynomials of tanh u; Gaussians; or B-splines on a grid that can be adapted
-        (:meth:`update_grid`) and refined (:meth:`refine`), as in pykan. The last two cover -3 to 3
-        at first.
+        (:meth:`update_grid`) and refined (:meth:`refine`), as in pykan. The last two initially
+        cover -3 to 3.
     grid : int
         Number of polynomials or Gaussians, or of intervals of the splines (on either side of 0,
         with ``odd``).
@@ -47,17 +47,17 @@ class KAN(Layer):
 
     Notes
     -----
-    *Zero padding.* :math:`\psi_g(0) = 0`, so a bond padded with zeros stays so. Scaling is by
-    norms, which padding does not change, never by means over entries.
+    *Zero padding.* :math:`\psi_g(0) = 0`, so padding of bonds with zeros is preserved. Scaling is
+    by norms, which padding does not change, never by means over entries.
 
-    *Gauge.* It is a function of the vector only in a fixed gauge: put it behind a
+    *Gauge.* It is a function of the vector only in a fixed gauge: place it after a
     :class:`ftnn.Linear`, :class:`ftnn.Residual`, :class:`ftnn.nonlinear.SketchGauge` or
     :class:`ftnn.nonlinear.SVDGauge`.
 
     *Why odd.* The sketch gauge fixes the cores as a function of the tensor, but where the
     pivot of a bond direction passes through zero its sign jumps. A jump multiplies row
-    :math:`r` of one core and :math:`l` of the next by -1. An odd :math:`\phi` commutes with
-    that, and the output tensor is continuous; a ReLU or any other even part is not.
+    :math:`r` of one core and :math:`l` of the next by -1. An odd :math:`\phi` commutes with that,
+    and the output tensor is continuous; with a ReLU or any other even part it is not.
 
     *Initialization.* a is the identity (semi-orthogonal where dimensions differ), c is small
     noise: the layer starts near the identity.
@@ -123,7 +123,7 @@ class KAN(Layer):
         return self.basis == "spline"
 
     def values(self, u: Array, site: int = 0) -> Array:
-        """Basis functions of a site at ``u``, array (functions, ...); every one is 0 at 0."""
+        """Evaluate the basis functions of a site, 0 at 0, at ``u``: array (functions, ...)."""
         if self.basis == "chebyshev":
             return bases.chebyshev(u, self.grid, self.odd)
         if self.basis == "radial":
@@ -149,8 +149,8 @@ class KAN(Layer):
         linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
         p, count, q = curve.shape
         by_function = do("reshape", permute(curve, 1, 0, 2), (count, p * q))
-        curved = permute(self.values(u, site), 1, 0) @ by_function  # (n, p q)
-        return u[:, None, None] * linear + do("reshape", curved, (-1, p, q))
+        curves = permute(self.values(u, site), 1, 0) @ by_function  # (n, p q)
+        return u[:, None, None] * linear + do("reshape", curves, (-1, p, q))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, p, right)`` to ``(batch, left, q, right)``."""
@@ -170,19 +170,19 @@ class KAN(Layer):
         return tuple(out)
 
     def update_grid(self, cores: Cores, uniform: float = 0.1) -> None:
-        """Move the knots of the splines to where the data is, and refit the functions.
+        """Move the knots of the splines to the range of the data, and refit the functions.
 
         Parameters
         ----------
         cores : tuple of array (batch, left, p, right)
-            Inputs of this layer; :func:`ftnn.layers.calibration.update_grids` finds them in a
+            Inputs of this layer; :func:`ftnn.layers.calibration.update_grids` collects them in a
             network.
         uniform : float
-            Share of an even grid that is mixed in.
+            Weight of the even grid that is mixed in.
 
         Notes
         -----
-        Knots go to quantiles of the scaled entries, zeros left out. The new functions are the least
+        Knots are placed at quantiles of the nonzero scaled entries. The new functions are the least
         squares fit to the old ones at the data.
         """
         if not 0.0 < uniform <= 1.0:
@@ -198,13 +198,13 @@ class KAN(Layer):
                 self._refit(k, knots, np.unique(np.quantile(samples, np.linspace(0, 1, 1000))))
 
     def refine(self, grid: int) -> None:
-        """Go over to a finer grid, with the same functions.
+        """Refine the grid without changing the functions.
 
         Parameters
         ----------
         grid : int
-            New number of intervals. Parameters change their shapes: make the optimizer, and a
-            :class:`ftnn.training.TorchModule`, anew.
+            New number of intervals. Parameters change their shapes: create a new optimizer, and a
+            new :class:`ftnn.training.TorchModule`.
         """
         check_positive(grid, "grid")
         order = self._splines("refine")
@@ -240,7 +240,7 @@ class KAN(Layer):
 
 
 def _replace(store: dict[str, Array], key: str, new: Array) -> None:
-    """Replace an array; in place where it may be the parameter of a torch module."""
+    """Replace an array, in place where it may be a parameter of a torch module."""
     if infer_backend(new) == "torch" and store[key].shape == new.shape:
         store[key].detach().copy_(new)
     else:

@@ -12,8 +12,8 @@ from ..arrays.functions import log, stop_gradient, sum_over
 from ..arrays.random import draw_arrays
 from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds
+from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
-from ..chains.states import check_dims, check_positive
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
 from ..layers.layer import Layer, collect, named
@@ -23,20 +23,20 @@ from .functions import scaled_entries
 
 
 class RMSNorm(Layer):
-    r"""Divide every vector by its root mean square entry.
+    r"""Normalization of every vector by its root mean square entry.
 
     :math:`y = x / \sqrt{\mathrm{mean}|x|^2 + \epsilon}`, with the mean over all
-    ``prod(phys_dims)`` entries taken exactly, by contraction. Equals
-    :func:`torch.nn.functional.rms_norm` of the dense vector, of which nothing is formed.
+    ``prod(phys_dims)`` entries computed exactly, by contraction. Equals
+    :func:`torch.nn.functional.rms_norm` of the dense vector, without forming it.
 
     Parameters
     ----------
     eps : float
         Added to the mean square. Zero by default: the mean square entry of a long chain is
-        legitimately as small as 0.4**100, which any fixed eps would drown. A zero vector stays
+        legitimately as small as 0.4**100, far below any fixed eps. A zero vector stays
         zero in any case, with zero gradient.
     phys_dims : sequence of int, optional
-        With them the layer has a trainable gain, a product state that starts at ones and
+        If given, the layer has a trainable gain, a product state that starts at ones and
         multiplies the result entry by entry.
 
     Examples
@@ -64,36 +64,36 @@ class RMSNorm(Layer):
 
 
 class LayerNorm(Layer):
-    r"""Subtract the mean entry and divide by the standard deviation; then gain and shift.
+    r"""Normalization of every vector to mean 0 and deviation 1, followed by gain and shift.
 
     .. math:: y = g \circ \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b, \qquad
               \mu = \mathrm{mean}\, x, \quad \sigma^2 = \mathrm{mean}\,|x - \mu|^2,
 
-    with the means over all ``prod(phys_dims)`` entries taken exactly, by contraction. Equals
-    :func:`torch.nn.functional.layer_norm` of the dense vector if ``max_bond`` is enough.
+    with the means over all ``prod(phys_dims)`` entries computed exactly, by contraction. Equals
+    :func:`torch.nn.functional.layer_norm` of the dense vector if ``max_bond`` is large enough.
 
     Parameters
     ----------
     phys_dims : sequence of int
     max_bond : int or sequence of int, optional
         Bond dimension of the output. By default nothing is truncated: it is that of the input,
-        times ``bond_dim``, plus ``2 * bond_dim`` (without ``affine`` plus 1), or less where the
-        dimensions allow no more.
+        times ``bond_dim``, plus ``2 * bond_dim`` (without ``affine`` plus 1), capped at what the
+        dimensions allow.
     bond_dim : int
         Bond dimension of the trainable gain g and shift b, which start at ones and zeros.
     eps : float
         Added to the variance. Zero by default, see :class:`RMSNorm`; a constant vector, of
         variance zero to rounding, then gives the shift, with zero gradient.
     affine : bool
-        Have gain and shift.
+        Whether to have a gain and a shift.
     seed : int
-        Of gain, shift and test matrices.
+        Seed of gain, shift and test matrices.
 
     Notes
     -----
-    With z = x / rms(x), :math:`\sigma^2 = \mathrm{rms}^2\,(1 - |\mathrm{mean}\,z|^2)`. The
-    bracket is never negative but by rounding; it counts as zero below ``8 L`` times the rounding
-    of the dtype.
+    With z = x / rms(x), :math:`\sigma^2 = \mathrm{rms}^2\,(1 - |\mathrm{mean}\,z|^2)`. The bracket
+    is negative only by rounding; it is treated as zero below ``8 L`` times the rounding of the
+    dtype.
 
     Examples
     --------
@@ -158,7 +158,7 @@ class LayerNorm(Layer):
         live = variance > 8.0 * len(cores) * eps(cores[0])
         variance = do("where", live, variance, do("ones_like", variance))
         if self.eps > 0.0:
-            # eps / rms^2; a vector so small that it overflows is zero beside eps
+            # eps / rms^2; a vector so small that it overflows is negligible next to eps
             exponent = math.log(self.eps) - 2.0 * log_rms
             exponent = do("where", exponent < 80.0, exponent, 80.0 * do("ones_like", exponent))
             variance = variance + as_dtype_of(do("exp", exponent), variance)
@@ -179,28 +179,29 @@ class LayerNorm(Layer):
 
 
 class CoreNorm(Layer):
-    r"""Scale every core to mean square ``scale**2`` per physical entry.
+    r"""Normalization of every core to mean square ``scale**2`` per physical entry.
 
-    The product of what the cores were divided by is a number a sample, kept in log scale: it is put
+    The product of the divisors of the cores is one number per sample, kept in log scale. It is put
     back, spread evenly over the cores; or dropped; or put back relative to its running mean over
-    batches, as batch normalization does.
+    batches, as in batch normalization.
 
     Parameters
     ----------
     scale : float
     product : {"keep", "drop", "running"}
         "keep": the vector is only multiplied by ``scale**L``. "drop": every sample gets cores of
-        the same norms, whatever its own norm. "running": samples keep their norms relative to
+        the same norms, regardless of its own norm. "running": samples keep their norms relative to
         each other, and their geometric mean is one: over the batch in training, over the batches
         seen in evaluation.
     momentum : float, optional
         Weight of a new batch in the running mean, by default 0.1; the first 1/momentum batches
-        count alike. For "running" only.
+        count alike. Applies to "running" only.
 
     Notes
     -----
-    "keep" does not depend on the gauge of the input as a vector, the others do. It is for
-    functions that do not scale for themselves, such as ``Pointwise(fn, normalize=False)``.
+    As a map of vectors, "keep" does not depend on the gauge of the input; the others do. It is
+    meant for functions that do not scale their input themselves, such as ``Pointwise(fn,
+    normalize=False)``.
 
     Examples
     --------
@@ -238,7 +239,7 @@ class CoreNorm(Layer):
         return spread(out, total)
 
     def _typical(self, total: Array) -> Array:
-        """Return the mean of the batch and update the running one; in evaluation, return that."""
+        """Return the batch mean and update the running mean; in evaluation, return the latter."""
         assert self.momentum is not None
         running, batches = self.buffers["log_product"], self.buffers["batches"]
         if not self.training:
@@ -260,7 +261,7 @@ def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
     cores : tuple of array (batch, left, phys, right)
         A zero vector stays zero, with zero gradient.
     log_rms : array (batch,)
-        Logarithm of what it was divided by; 0 for a zero vector.
+        Logarithm of the divisor; 0 for a zero vector.
     """
     value, log_scale = overlap(cores, cores)  # value * exp(log_scale) = sum of squares
     value = do("real", value) if is_complex(value) else value
@@ -288,7 +289,7 @@ def _constant_shapes(dims: tuple[int, ...], bond_dim: int) -> list[tuple[int, ..
 
 
 def _constant(dims: tuple[int, ...], bond_dim: int, value: float, seed: int) -> list[np.ndarray]:
-    """Cores (1, left, phys, right) of a constant vector whose every entry can learn.
+    """Return cores (1, left, phys, right) of a constant vector all of whose entries are trainable.
 
     Bond channel 0 carries the constant. The others are random, and end in zeros: no path returns
     from them to channel 0.

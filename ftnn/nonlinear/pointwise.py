@@ -2,7 +2,7 @@
 
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .functions import Function, check_real, resolve, scaled_entries
+from .functions import Function, check_real, resolve_function, scaled_entries
 
 
 class Pointwise(Layer):
@@ -13,23 +13,23 @@ class Pointwise(Layer):
 
     .. math:: y = \|\cdot\|\, g(u) \qquad\text{or, as a residual,}\qquad y = \|\cdot\|\,(u + g(u)),
 
-    scaled back by what the core was divided by.
+    multiplied by the divisor of the core afterwards.
 
     Parameters
     ----------
     fn : {"relu", "gelu", "tanh", "sigmoid", "silu", "sin"} or callable
         A callable takes and returns arrays entry by entry, of any backend, e.g.
-        ``lambda u: u**3``, or of one, e.g. ``torch.tanh``, on which the layer then has to be used;
-        a model with one cannot be saved.
+        ``lambda u: u**3``, or of a single one, e.g. ``torch.tanh``, on which the layer must then be
+        used; a model with a callable cannot be saved.
     residual : bool
-        Add the entry itself.
+        Whether to add the entry itself.
     normalize : bool
-        Scale cores as above; else ``f`` sees the entries as they come.
+        Whether to scale cores as above; otherwise ``f`` acts on the unscaled entries.
 
     Notes
     -----
-    It is a function of the vector only in a fixed gauge: put it behind a layer whose output is
-    in one, such as :class:`ftnn.Linear`, :class:`ftnn.nonlinear.SketchGauge` or
+    It is a function of the vector only in a fixed gauge: place it after a layer whose output is in
+    one, such as :class:`ftnn.Linear`, :class:`ftnn.nonlinear.SketchGauge` or
     :class:`ftnn.nonlinear.SVDGauge`. In both gauges the sign of a bond direction may jump; only an
     odd ``f`` commutes with that (see :class:`ftnn.nonlinear.KAN`).
 
@@ -43,7 +43,7 @@ class Pointwise(Layer):
 
     def __init__(self, fn: str | Function, residual: bool = False, normalize: bool = True):
         super().__init__()
-        self.function = resolve(fn, at_zero=True)
+        self.function = resolve_function(fn, at_zero=True)
         self.fn = self.function.argument
         self.residual, self.normalize = residual, normalize
 

@@ -17,10 +17,9 @@ _FLOOR = 1e-8  # smallest singular value drawn
 def plot_entanglement(
     rows: Sequence[StateRow], class_names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Mutual information between sites; entropies and a spectrum by class, layer by layer.
+    """Plot mutual information between sites, and entropies and a spectrum by class, layer by layer.
 
-    The spectrum is that of the middle bond. Product states are left out where anything is
-    entangled.
+    The spectrum is that of the middle bond. Product states are omitted if any states are entangled.
 
     Parameters
     ----------
@@ -28,14 +27,17 @@ def plot_entanglement(
         From :func:`ftnn.interpret.report.entanglement_report`.
     class_names : sequence of str
     path : path
-        File to write; the format follows the name.
+        Output file; the format follows the name.
     """
     rows = [row for row in rows if row.spectra]
     rows = [row for row in rows if max(s.shape[1] for s in row.spectra) > 1] or rows
     if not rows:
-        raise ValueError("the chain has one site: nothing can be entangled, nothing to plot")
+        raise ValueError("the chain has one site: there is no entanglement to plot")
     if any(len(row.entropies) != len(class_names) for row in rows):
-        raise ValueError(f"there are {len(class_names)} class_names, but other entropies")
+        raise ValueError(
+            f"there are {len(class_names)} class_names, but the entropies are of another number "
+            "of classes"
+        )
     colors = matplotlib.colormaps["tab10"](np.arange(len(class_names)) % 10)
     highest = max(row.mutual_information.max() for row in rows)
     with style():

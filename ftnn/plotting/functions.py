@@ -19,7 +19,7 @@ def plot_functions(
     ----------
     layer : KAN
     path : path
-        File to write; the format follows the name (PNG, SVG, PDF).
+        Output file; the format follows the name (PNG, SVG, PDF).
     site : int
     extent : float
         Arguments go from ``-extent`` to ``extent``, in units of the scaled core entries, whose
@@ -27,8 +27,8 @@ def plot_functions(
 
     Notes
     -----
-    Row q and column p hold ``phi_qp``, what physical entry p adds to entry q of the output. The
-    dashed line is its linear part. All panels have the same scales, which the title gives.
+    Row q and column p hold ``phi_qp``, the contribution of physical entry p to entry q of the
+    output. The dashed line is its linear part. All panels have the same scales, given in the title.
     """
     if not isinstance(layer, KAN):
         raise TypeError(f"layer is a {type(layer).__name__}; only a KAN has functions to draw")
@@ -66,7 +66,7 @@ def plot_functions(
 
 
 def _panels(x: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
-    """Move curves (n, p, q) into panels around the points (p, q); down is positive q."""
+    """Shift curves (n, p, q) into panels around the points (p, q), with q pointing down."""
     return [
         np.stack([column + x, row - values[:, column, row]], axis=1)
         for column in range(values.shape[1])

@@ -1,4 +1,4 @@
-"""The network of a model, drawn as tensor-network diagrams are."""
+"""The network of a model, as a tensor-network diagram."""
 
 import os
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _SIZE = 0.24
 
 @dataclass
 class _Canvas:
-    """Axes with the columns drawn, and how far down the drawing has come."""
+    """Axes with the columns of the drawing and its current height."""
 
     axis: Axes
     columns: list[int | None]  # site of every column; None is an ellipsis
@@ -54,9 +54,9 @@ def plot_network(model: Layer, path: str | os.PathLike[str], input_bond: int | N
     Parameters
     ----------
     model : Layer
-        A layer that knows its input dimensions, or a Sequential of such.
+        A layer with known input dimensions, or a Sequential of such layers.
     path : path
-        File to write; the format follows the name (PNG, SVG, PDF).
+        Output file; the format follows the name (PNG, SVG, PDF).
     input_bond : int, optional
         Largest bond dimension of the input states, if known.
     """
@@ -65,7 +65,7 @@ def plot_network(model: Layer, path: str | os.PathLike[str], input_bond: int | N
 
 
 def network_svg(model: Layer, input_bond: int | None = None) -> str:
-    """Draw a model as :func:`plot_network` does, as an SVG to stand in a page.
+    """Draw a model as :func:`plot_network` does, as an SVG to embed in a page.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
 
 
 def _operators(canvas: _Canvas, layer: Layer) -> None:
-    """Draw a layer by its operators: a single row of squares, or a box between numbers of sites."""
+    """Draw the operators of a layer: a row of squares, or a box if the number of sites changes."""
     operators, name = layer.operators(), type(layer).__name__
     bond = max((core.shape[3] for cores in operators.values() for core in cores[:-1]), default=1)
     before, after = layer.in_dims, layer.out_dims
@@ -193,7 +193,7 @@ def _bar(canvas: _Canvas, name: str) -> None:
 
 
 def _box(canvas: _Canvas, text: str, y: float, height: float, fill: str) -> None:
-    """Box across all columns."""
+    """Draw a box across all columns."""
     width = max(canvas.right + 0.64, 1.5)
     box = FancyBboxPatch(
         (canvas.right / 2 - width / 2, y - height / 2),
@@ -244,7 +244,7 @@ def _head(canvas: _Canvas, layer: Head) -> None:
 
 
 def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
-    """Skip connection from the row at ``top`` to a truncated sum below."""
+    """Draw a skip connection from the row at ``top`` to a truncated sum below."""
     near, far = canvas.right + 0.36, canvas.right + 0.66
     _legs(canvas)
     canvas.y -= _GAP
@@ -266,7 +266,7 @@ def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
 
 
 def _sites(canvas: _Canvas, color: str, shape: str, bond: int, sign: str = "") -> None:
-    """One row of cores with the bonds between them, at the height of the canvas."""
+    """Draw one row of cores with the bonds between them, at the height of the canvas."""
     axis, y = canvas.axis, canvas.y
     canvas.state_y = y
     if bond > 1:
@@ -314,7 +314,7 @@ def _ellipsis(axis: Axes, x: float, y: float) -> None:
 
 
 def _legs(canvas: _Canvas) -> None:
-    """Physical indices from the current row to the one below."""
+    """Draw the physical indices from the current row to the one below."""
     for n, site in enumerate(canvas.columns):
         if site is not None:
             x = n * _GAP
@@ -332,7 +332,7 @@ def _right(canvas: _Canvas, text: str, y: float) -> None:
 
 
 def _map(layer: Layer) -> str:
-    """Physical dimensions that a layer maps."""
+    """Return the physical dimensions that a layer maps."""
     before, after = _dims(layer.in_dims), _dims(layer.out_dims)
     if not before:
         return ""

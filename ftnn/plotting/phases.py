@@ -1,4 +1,4 @@
-"""Phase diagrams: a quantity over a plane of two couplings, with known boundaries on it."""
+"""Phase diagrams: quantities over a plane of two couplings, with known boundaries."""
 
 import os
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ class Panel:
     Attributes
     ----------
     title, label : str
-        Above the map, and at its colour bar.
+        Title of the map, and label of its colour bar.
     values : array (len(x), len(y))
     limits : (low, high)
-        Values at the ends of the colours.
+        Values at the ends of the colour scale.
     level : float, optional
         Value along which a thin line is drawn.
     """
@@ -50,11 +50,11 @@ def plot_phases(
     curves : sequence of (x, y)
         Known boundaries.
     trained : array (n, 2)
-        Points that were trained on.
+        Training points.
     path : path
-        File to write; the format follows the name.
+        Output file; the format follows the name.
     names : (str, str)
-        Of the couplings.
+        Names of the couplings.
     """
     if not panels:
         raise ValueError("panels is empty; there is nothing to plot")

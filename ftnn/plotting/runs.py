@@ -23,18 +23,18 @@ def plot_curves(
     path: str | os.PathLike[str],
     score: Score = ACCURACY,
 ) -> None:
-    """Loss, score, truncation error and entanglement by epoch.
+    """Plot loss, score, truncation error and entanglement by epoch.
 
     Parameters
     ----------
     metrics : sequence of mapping
-        One an epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
-        val_accuracy, and truncation_error and entropies by layer; what is missing or None is left
-        out. Of the entropies the largest, of all bonds, is drawn.
+        One per epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
+        val_accuracy, and truncation_error and entropies by layer; missing or None entries are
+        omitted. The largest entropy over all bonds is drawn.
     path : path
-        File to write.
+        Output file.
     score : Score
-        Errors, and their losses, are drawn on a logarithmic scale.
+        Format and name of the score. Errors, and their losses, have a logarithmic scale.
     """
     if not metrics:
         raise ValueError("metrics is empty; there is nothing to plot before the first epoch")
@@ -76,7 +76,7 @@ def plot_curves(
 
 
 def _of_layer(record: Mapping[str, Any], key: str, name: str) -> float | None:
-    """Look up what a record has for a layer; of several numbers the largest."""
+    """Look up the value of a layer in a record, the largest if there are several."""
     value = (record.get(key) or {}).get(name)
     return max(value, default=None) if isinstance(value, list) else value
 
@@ -100,7 +100,7 @@ def _line(
 def plot_confusion(
     matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Confusion matrix: counts written, share of the true class as colour.
+    """Plot a confusion matrix: counts as numbers, share of the true class as colour.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def plot_confusion(
         Rows are true classes, columns predicted ones.
     class_names : sequence of str
     path : path
-        File to write.
+        Output file.
     """
     matrix = np.asarray(matrix)
     n = len(class_names)
@@ -143,17 +143,17 @@ def plot_confusion(
 
 
 def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None:
-    """Bond dimensions and entanglement along the chain, and singular-value decay, by layer.
+    """Plot bond dimensions and entanglement along the chain, and singular-value decay, by layer.
 
-    Layers that leave the spectra as they are, such as a norm, are left out, and product states
-    where anything has larger bonds.
+    Layers that do not change the spectra, such as a norm, are omitted, as are product states if any
+    states have larger bonds.
 
     Parameters
     ----------
     report : sequence of LayerRow
         From :func:`ftnn.interpret.report.layer_report`.
     path : path
-        File to write.
+        Output file.
     """
     rows = _changing(report)
     if not rows:

@@ -1,4 +1,4 @@
-"""Solutions of an equation: what went in, what should come out, and what does."""
+"""Solutions of an equation: inputs, targets and outputs."""
 
 import os
 
@@ -20,13 +20,13 @@ def plot_solutions(
     Parameters
     ----------
     inputs, targets, outputs : array (n, points)
-        On an even grid of [0, 1).
+        Values on an even grid of [0, 1).
     errors : array (n,)
-        Relative errors, for the titles.
+        Relative errors, shown in the titles.
     title : str
-        Above all.
+        Title of the figure.
     path : path
-        File to write; the format follows the name.
+        Output file; the format follows the name.
     """
     if not inputs.shape == targets.shape == outputs.shape or len(errors) != len(inputs):
         raise ValueError(

@@ -14,15 +14,15 @@ _FLOOR = 1e-8  # smallest singular value drawn
 
 
 def plot_spectra(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None:
-    """Draw the singular values across every bond: weights above, states they lead to below.
+    """Draw the singular values across every bond: weights above, resulting states below.
 
     Parameters
     ----------
     report : sequence of LayerRow
-        From :func:`ftnn.interpret.layer_report`. The input is drawn, and layers with a weight;
-        states only where they have bonds.
+        From :func:`ftnn.interpret.layer_report`. The input and layers with a weight are drawn;
+        states only if they have bonds.
     path : path
-        File to write; the format follows the name.
+        Output file; the format follows the name.
     """
     panels = []
     for row in report:

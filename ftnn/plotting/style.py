@@ -1,4 +1,4 @@
-"""The look of every figure of ftnn.
+"""The style of all ftnn figures.
 
 Figures are made through matplotlib's object interface with the Agg backend: no display, no
 global state of pyplot.
@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which colour-blind readers tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 
 MARKERS = "osD^vP*X"
 _STYLE: Any = {
@@ -38,12 +38,12 @@ _STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """Look of every figure of ftnn, as a context."""
+    """Apply the style of all ftnn figures; a context manager."""
     return matplotlib.rc_context(_STYLE)
 
 
 def figure(width: float, height: float) -> Figure:
-    """Empty figure of that many inches, laid out without overlaps."""
+    """Return an empty figure of the given size in inches, laid out without overlaps."""
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig

@@ -1,6 +1,7 @@
 """Training with torch: the adapter to :class:`torch.nn.Module`, the trainer, its checkpoints.
 
-The names below are imported when first used (PEP 562): what needs no torch can be had without.
+The names below are imported when first used (PEP 562): parts that do not need torch work without
+it.
 """
 
 from importlib import import_module

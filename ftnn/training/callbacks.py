@@ -1,4 +1,4 @@
-"""Callbacks: what takes part in a fit, step by step and epoch by epoch."""
+"""Callbacks: hooks into a fit, called at every step and every epoch."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """A part of a fit; override what is needed.
+    """Base class of callbacks; override the hooks you need.
 
     Every hook gets the :class:`ftnn.training.fit.Fit` in progress: its ``model``, ``progress``,
     ``history``, ``updater``, ``folder`` and ``world``, ``request_stop()``, ``message(text)`` and
     ``replace_model(model, blocks)``. Hooks are called on every process, in the order of the
-    callbacks, and must do the same to the model on all of them; what writes or shows does so
-    where ``fit.world.leads``.
+    callbacks, and must change the model identically on all of them; write or display only where
+    ``fit.world.leads``.
 
     Examples
     --------
@@ -34,17 +34,17 @@ class Callback:
 
     @property
     def name(self) -> str:
-        """Name in checkpoints; only one callback of a name may have a state."""
+        """Name in checkpoints; names of callbacks with a state must be unique."""
         return type(self).__name__
 
     def fit_start(self, fit: "Fit") -> None:
-        """Begin: everything is checked and restored, no step is made yet."""
+        """Handle the start of a fit: everything is checked and restored, no step has been taken."""
 
     def step_end(self, fit: "Fit", step: int) -> None:
-        """Follow an update, before the next one.
+        """Handle the end of a step, before the next one.
 
-        On a GPU the step is queued, not done: reading a number of the model here makes the host
-        wait for it. The numbers of the step come with :meth:`step_measured`.
+        On a GPU the step is queued, not finished: reading values of the model here synchronizes.
+        :meth:`step_measured` gets the statistics of the step.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class Callback:
         """
 
     def step_measured(self, fit: "Fit", stats: "StepStats") -> None:
-        """Take note of the numbers of a step; the next one may be under way.
+        """Handle the statistics of a step; the next one may already be running.
 
         Parameters
         ----------
@@ -64,36 +64,36 @@ class Callback:
         """
 
     def measure(self, fit: "Fit") -> Mapping[str, Any]:
-        """Return more for the record of an epoch, as JSON types; called on the leader alone."""
+        """Return additional entries of an epoch's record, as JSON types; only on the leader."""
         return {}
 
     def epoch_end(self, fit: "Fit", record: Mapping[str, Any]) -> None:
-        """Take note of an epoch, before its checkpoint is written.
+        """Handle the end of an epoch, before its checkpoint is written.
 
         Parameters
         ----------
         fit : Fit
         record : mapping
-            Line of ``metrics.jsonl``.
+            The line of ``metrics.jsonl``.
         """
 
     def message(self, fit: "Fit", text: str) -> None:
-        """Take note of a line of text, such as why a fit stops."""
+        """Handle a line of text, such as the reason for stopping."""
 
     def fit_end(self, fit: "Fit", result: "FitResult") -> None:
-        """Take note of the result; the model has the weights that are kept."""
+        """Handle the result of the fit; the model has the kept weights."""
 
     def close(self) -> None:
-        """Release what was opened; always called at the end, also after an error."""
+        """Release resources; always called at the end, also after an error."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint is to hold: a tree of tensors, numbers and text."""
+        """Return the state for checkpoints: a tree of tensors, numbers and strings."""
         return {}
 
     def load_state(self, fit: "Fit", state: dict[str, Any]) -> None:
-        """Go back to a state, before the weights of the checkpoint are loaded.
+        """Restore a state, before the weights of the checkpoint are loaded.
 
-        A callback that replaced the model replaces it again, so that the weights fit.
+        A callback that replaced the model must replace it again, so that the weights fit.
         """
 
 
@@ -101,17 +101,17 @@ class LayerProbe(Callback):
     """Truncation errors, bond dimensions and entropies by layer, on a few samples every epoch."""
 
     def measure(self, fit: "Fit") -> Mapping[str, Any]:
-        """Probe the model that is evaluated."""
+        """Evaluate the probe on the model that is evaluated."""
         module = fit.updater.evaluated
         with module.evaluating():
             return probe(module.model, (fit.val or fit.seen or fit.train).cores)
 
 
 class MetricsFile(Callback):
-    """One line of ``metrics.jsonl`` an epoch."""
+    """One line of ``metrics.jsonl`` per epoch."""
 
     def epoch_end(self, fit: "Fit", record: Mapping[str, Any]) -> None:
-        """Add a line."""
+        """Append a line."""
         if fit.world.leads and fit.folder is not None:
             append_metrics(fit.folder, dict(record))
 
@@ -134,21 +134,19 @@ def states_of(callbacks: Iterable[Callback]) -> dict[str, Any]:
     for callback in callbacks:
         state = callback.state()
         if state and callback.name in states:
-            raise ValueError(
-                f"two callbacks with a state are called {callback.name!r}; give them other names"
-            )
+            raise ValueError(f"two callbacks with a state are called {callback.name!r}; rename one")
         if state:
             states[callback.name] = state
     return states
 
 
 def load_states(callbacks: Iterable[Callback], fit: "Fit", states: Mapping[str, Any]) -> None:
-    """Give every callback the state that is saved under its name.
+    """Restore every callback from the state saved under its name.
 
     Raises
     ------
     ValueError
-        If there is a state of a callback that is not there.
+        If the callback of a saved state is missing.
     """
     by_name = {callback.name: callback for callback in callbacks}
     missing = sorted(states.keys() - by_name.keys())

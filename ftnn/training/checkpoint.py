@@ -1,9 +1,9 @@
 """Checkpoints: a safetensors file of arrays and a JSON file of numbers; data only, no code.
 
-``checkpoint.json`` names the tensor file and is replaced last, in one step: that is the moment a
-checkpoint takes effect. Tensor files carry the step and a digest of their contents in their
-names, so none is ever overwritten by another state, and those of earlier checkpoints are removed
-only afterwards. A process killed at any moment leaves the last complete checkpoint.
+``checkpoint.json`` names the tensor file and is replaced last, atomically: at that moment a
+checkpoint takes effect. Tensor files carry the step and a digest of their contents in their names,
+so no file is ever overwritten by another state, and those of earlier checkpoints are removed only
+afterwards. A process killed at any moment leaves the last complete checkpoint.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ REMEDY = "restore the run folder from a copy, or train again in a new one"
 
 
 def has_checkpoint(run_dir: str | os.PathLike) -> bool:
-    """Whether the run folder holds a checkpoint."""
+    """Return whether the run folder holds a checkpoint."""
     return (Path(run_dir) / JSON_NAME).is_file()
 
 
@@ -56,7 +56,7 @@ def save_checkpoint(run_dir: str | os.PathLike, content: dict[str, Any], step: i
 
 
 def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
-    """Read the checkpoint of a run folder; nothing on disk is changed.
+    """Read the checkpoint of a run folder without changing anything on disk.
 
     Returns
     -------
@@ -66,7 +66,8 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is none, or a file is cut off, missing, foreign, or not the one that was written.
+        If there is no checkpoint, or a file is truncated, missing, not a checkpoint, or not the one
+        that was written.
     """
     path = Path(run_dir) / JSON_NAME
     if not path.is_file():
@@ -101,7 +102,7 @@ def remove_checkpoint(run_dir: str | os.PathLike) -> None:
 def pack(tree: Any, tensors: dict[str, np.ndarray], path: str = "") -> Any:
     """Return JSON types for a tree; move its tensors with at least one axis to ``tensors``.
 
-    What JSON cannot tell apart is wrapped in an object with one key that starts with ``$``.
+    Types that JSON cannot represent are wrapped in an object with one key that starts with ``$``.
 
     Examples
     --------
@@ -135,7 +136,7 @@ def pack(tree: Any, tensors: dict[str, np.ndarray], path: str = "") -> Any:
 
 
 def unpack(tree: Any, tensors: dict[str, np.ndarray]) -> Any:
-    """Return the tree that :func:`pack` was given."""
+    """Return the tree that was passed to :func:`pack`."""
     if isinstance(tree, list):
         return [unpack(item, tensors) for item in tree]
     if not isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""TrainConfig: how a model is trained."""
+"""TrainConfig: the training configuration."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -8,7 +8,7 @@ from .options import Options, option
 
 @dataclass(frozen=True)
 class TrainConfig(Options):
-    """How to train; every field is checked when the object is made.
+    """Training configuration; every field is checked when the object is created.
 
     Attributes
     ----------
@@ -19,8 +19,8 @@ class TrainConfig(Options):
     lr : float
         Learning rate, the largest of the schedule.
     linear_lr : float
-        Learning rate of the weights of :class:`ftnn.Linear` layers, as a share of ``lr``. The
-        longer the chain, the smaller: a step changes every site, and their changes multiply.
+        Learning rate of the weights of :class:`ftnn.Linear` layers, as a fraction of ``lr``. Longer
+        chains need smaller values: a step changes every site, and the changes multiply.
     weight_decay : float
     optimizer : {"adamw", "adam", "sgd"}
         "sgd" has momentum 0.9.
@@ -29,35 +29,35 @@ class TrainConfig(Options):
     warmup : float
         Fraction of all steps, in [0, 1), in which the learning rate rises.
     clip_norm : float, optional
-        Gradients are scaled down to this norm; None or 0 is off.
+        Gradients are clipped to this norm; None or 0 disables clipping.
     label_smoothing : float
         In [0, 1); applies to the training loss only.
     ema_decay : float
-        Decay, in [0, 1), of an exponential moving average of the weights; 0 is off. When on, the
-        averaged weights are the ones evaluated and saved as the model.
+        Decay, in [0, 1), of an exponential moving average of the weights; 0 disables it. If
+        enabled, the averaged weights are the ones evaluated and saved as the model.
     seed : int
-        Order of the samples, augmentation, and what layers draw: torch's own generator is seeded
-        before every step.
+        Seed of the order of the samples, augmentation, and random draws of layers: torch's global
+        generator is seeded before every step.
     device : str
-        "cpu", "cuda", "cuda:1", ..., or "auto" for CUDA where there is one.
+        "cpu", "cuda", "cuda:1", ..., or "auto" for CUDA where available.
     dtype : {"float32", "float64"}
     patience : int, optional
-        Stop after this many epochs without a better validation result; None or 0 is off.
+        Stop after this many epochs without a better validation result; None or 0 disables it.
     threads : int, optional
-        CPU threads of torch during training; None or 0 leaves them as they are.
+        CPU threads of torch during training; None or 0 leaves the setting unchanged.
     checkpoint_seconds : float
-        Checkpoint also within an epoch when the last one is older than this; 0 is off.
+        Checkpoint also within an epoch when the last one is older than this; 0 disables it.
     compile : bool
-        Train through :func:`torch.compile`. The first step takes a minute or two, once for every
-        size of a batch, of which there are at most two; the ones after it are faster.
+        Train through :func:`torch.compile`. The first step with each batch size, of which there are
+        at most two, takes a minute or two; later ones are faster.
     recompute : bool
-        Keep little for the backward pass, and compute the rest again there: about half of the
-        memory, a quarter more time. See :class:`ftnn.Sequential`.
+        Recompute intermediate results in the backward pass: about half of the memory, a quarter
+        more time. See :class:`ftnn.Sequential`.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the field, what it got, what was expected, and what to do.
+        With the field, the value, what was expected, and the remedy.
 
     Examples
     --------
@@ -76,18 +76,18 @@ class TrainConfig(Options):
     lr: float = option(1e-2, "Peak learning rate.", above=0.0, remedy="try 1e-2")
     linear_lr: float = option(
         1.0,
-        "Learning rate of the weights of Linear layers, as a share of lr.",
+        "Learning rate of the weights of Linear layers, as a fraction of lr.",
         above=0.0,
         remedy="1 treats all weights alike",
     )
     weight_decay: float = option(0.0, "Decoupled weight decay.", least=0.0, remedy="0 is off")
-    optimizer: Literal["adamw", "adam", "sgd"] = option("adamw", "Optimizer of torch.")
+    optimizer: Literal["adamw", "adam", "sgd"] = option("adamw", "Torch optimizer.")
     schedule: Literal["cosine", "onecycle", "constant"] = option(
-        "cosine", "Course of the learning rate."
+        "cosine", "Learning rate schedule."
     )
     warmup: float = option(
         0.1,
-        "Share of the updates in which the learning rate rises.",
+        "Fraction of the updates in which the learning rate rises.",
         least=0.0,
         below=1.0,
         remedy="0 is off",
@@ -104,14 +104,14 @@ class TrainConfig(Options):
     )
     ema_decay: float = option(
         0.0,
-        "Decay of the running average of the weights; 0 is off.",
+        "Decay of the running average of the weights; 0 disables it.",
         least=0.0,
         below=1.0,
         remedy="0 is off",
     )
     patience: int | None = option(
         None,
-        "Stop after this many epochs without a better validation result; 0 is off.",
+        "Stop after this many epochs without a better validation result; 0 disables it.",
         least=0,
         remedy="0 is off",
         free=True,
@@ -123,27 +123,29 @@ class TrainConfig(Options):
         below=2**32,
         remedy="any such integer gives a reproducible run",
     )
-    device: str = option("cpu", "Device of torch: auto, cpu, cuda or cuda:N.", free=True)
+    device: str = option("cpu", "Torch device: auto, cpu, cuda or cuda:N.", free=True)
     dtype: Literal["float32", "float64"] = option("float32", "Precision of training.")
     threads: int | None = option(
         None,
-        "CPU threads of torch; 0 leaves them as they are.",
+        "CPU threads of torch; 0 leaves the setting unchanged.",
         least=0,
         remedy="0 is off",
         free=True,
     )
     checkpoint_seconds: float = option(
         0.0,
-        "Checkpoint within an epoch after so many seconds; 0 is off.",
+        "Checkpoint within an epoch after this many seconds; 0 disables it.",
         least=0.0,
         remedy="0 is off",
         free=True,
     )
     compile: bool = option(
-        False, "Train through torch.compile: a first step of minutes, then faster ones.", free=True
+        False,
+        "Train through torch.compile: the first step takes minutes, later ones are faster.",
+        free=True,
     )
     recompute: bool = option(
-        False, "Compute activations again in the backward pass: less memory, slower.", free=True
+        False, "Recompute activations in the backward pass: less memory, slower.", free=True
     )
 
     def __post_init__(self) -> None:
@@ -151,13 +153,13 @@ class TrainConfig(Options):
         check_device(self.device)
         if self.compile and self.recompute:
             raise ValueError(
-                "compile and recompute are both True; take one: the compiler chooses by itself "
-                "what it computes again"
+                "compile and recompute are both True; choose one: the compiler itself decides "
+                "what to recompute"
             )
 
 
 def check_device(device: str) -> None:
-    """Raise ``ValueError`` unless ``device`` is the name of one, there or not."""
+    """Raise ``ValueError`` unless ``device`` names a device, available or not."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
         raise ValueError(f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N")

@@ -1,4 +1,4 @@
-"""Samples for training: checked, encoded once, and handed out in batches."""
+"""Training samples: checked, encoded once, and served in batches."""
 
 import zlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ..chains.states import MPS
 from .inputs import check_inputs, check_states
 
 CHUNK = 2048
-"""Samples encoded at a time."""
+"""Number of samples encoded at a time."""
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Random transformation of images (batch, height, width) to images of the same shape."""
@@ -24,16 +24,16 @@ AugmentStates = Callable[[tuple[torch.Tensor, ...], np.random.Generator], tuple[
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What a trainer is fitted to; any object with these four attributes will do.
+    """Training and validation data; any object with these four attributes works.
 
     Attributes
     ----------
     train_inputs : array (n, ...), MPS, or tuple of array (n, left, phys, right)
-        What the encoder takes, such as images or a table; states are taken as they are.
+        Input of the encoder, such as images or a table; states are used without encoding.
     train_targets : int array (n,), or states
-        What the objective of the trainer takes: labels, or an MPS or cores.
+        Targets as expected by the objective: labels, or an MPS or cores.
     val_inputs, val_targets : likewise, optional
-        Held out; they choose the model that is kept.
+        Held-out samples, which select the weights to keep.
     """
 
     train_inputs: Any
@@ -66,13 +66,13 @@ class Samples:
         return take_rows(self.cores, rows, device), take_rows(self.targets, rows, device)
 
     def on(self, device: str) -> "SamplesOn":
-        """View of the samples whose batches are taken to ``device``."""
+        """Return a view of the samples whose batches are moved to ``device``."""
         return SamplesOn(self, device)
 
 
 @dataclass(frozen=True, eq=False)
 class SamplesOn:
-    """Samples whose batches are taken to a device."""
+    """Samples whose batches are moved to a device."""
 
     samples: Samples
     device: str
@@ -88,7 +88,7 @@ class SamplesOn:
 def take_rows(
     tensors: tuple[torch.Tensor, ...], rows: np.ndarray, device: str
 ) -> tuple[torch.Tensor, ...]:
-    """Select rows of every tensor, on ``device``; the host does not wait for it."""
+    """Select rows of every tensor, on ``device``, without synchronizing."""
     index = torch.from_numpy(rows).to(tensors[0].device)
     selected = (x.index_select(0, index) for x in tensors)
     if torch.device(device).type == "cuda":  # from pageable memory the copy would wait
@@ -97,7 +97,7 @@ def take_rows(
 
 
 def fingerprint(x: torch.Tensor) -> int:
-    """Return a number that differs when entries of ``x`` change or are reordered."""
+    """Return a number that changes when entries of ``x`` change or are reordered."""
     return zlib.crc32(to_numpy(x).tobytes())
 
 
@@ -110,13 +110,13 @@ def encode(
     augment: Augment | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """Encode arrays in chunks, or check the cores of states given as such.
+    """Encode arrays in chunks, or check the cores of states.
 
     Parameters
     ----------
     inputs : array (n, ...), MPS or tuple of array (n, left, phys, right)
     encoder : Encoder or None
-        Must be given for arrays, and fitted.
+        Fitted encoder; required for arrays.
     argument : str
         Name of ``inputs`` in errors.
     dtype, device : str
@@ -126,7 +126,7 @@ def encode(
     Returns
     -------
     tuple of tensor (n, left, phys, right)
-        On ``device`` if they take less than half of the memory free there, else on the CPU.
+        On ``device`` if they take less than half of its free memory, else on the CPU.
     """
     if isinstance(inputs, (MPS, tuple, list)):
         cores = check_states(inputs, argument)

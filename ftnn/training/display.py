@@ -75,7 +75,7 @@ def current(numbers: Mapping[str, float], score: Score) -> str:
 
 
 class Display:
-    """Silent display; defines what a display is told. A context manager.
+    """Silent display; defines the callbacks. A context manager.
 
     :class:`ShowProgress` calls :meth:`start` once, :meth:`step` after every step and
     :meth:`epoch` after every epoch.
@@ -98,10 +98,10 @@ class Display:
         """Open the display."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
     def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
-        """Start with ``done`` steps made."""
+        """Start after ``done`` steps."""
 
     def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
         """Show a step.
@@ -109,7 +109,7 @@ class Display:
         Parameters
         ----------
         epoch, step : int
-            Epoch in progress, from 1, and steps done in all.
+            Current epoch, counted from 1, and total number of steps done.
         numbers : mapping
             train_loss, the score and samples_per_s of the epoch so far.
         """
@@ -122,7 +122,7 @@ class Display:
 
 
 class PlainDisplay(Display):
-    """Plain lines for logs: one an epoch, and one about every ten seconds within an epoch."""
+    """Plain lines for logs: one per epoch, and one about every ten seconds within an epoch."""
 
     def __init__(self, stream: TextIO, score: Score, interval: float = INTERVAL):
         self.stream, self.score, self.interval = stream, score, interval
@@ -132,13 +132,13 @@ class PlainDisplay(Display):
         self._first_step = 0
 
     def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
-        """Begin to estimate the time left."""
+        """Start estimating the remaining time."""
         self._total, self._steps_per_epoch = epochs * steps_per_epoch, steps_per_epoch
         self._first_step = done
         self._begun = self._last = time.monotonic()
 
     def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
-        """Write a line if the last one is old."""
+        """Write a line unless the last one is recent."""
         now = time.monotonic()
         if now - self._last < self.interval:
             return
@@ -150,7 +150,7 @@ class PlainDisplay(Display):
         )
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Write the line of the epoch, below the headings the first time."""
+        """Write the line of the epoch, after the headings the first time."""
         if not self._headed:
             self._write(header(self.score))
             self._headed = True
@@ -166,7 +166,7 @@ class PlainDisplay(Display):
 
 
 class LiveDisplay(Display):
-    """A bar with the current numbers below a table that grows by one row an epoch."""
+    """A bar with the current numbers below a table that grows by one row per epoch."""
 
     def __init__(self, stream: TextIO, score: Score):
         self.score = score
@@ -189,7 +189,7 @@ class LiveDisplay(Display):
         self._bar.start()
 
     def close(self) -> None:
-        """Take the bar away; the table stays."""
+        """Remove the bar; the table stays."""
         self._bar.stop()
 
     def start(self, epochs: int, steps_per_epoch: int, done: int) -> None:
@@ -200,7 +200,7 @@ class LiveDisplay(Display):
         self._bar.reset(self._task, total=total, completed=done, **fields)
 
     def step(self, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
-        """Move the bar; it is drawn a few times a second, whatever the number of steps."""
+        """Advance the bar; it is redrawn a few times per second, however many steps there are."""
         self._bar.update(self._task, completed=step, epoch=epoch, numbers=numbers)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class LiveDisplay(Display):
 
 
 class ShowProgress(Callback):
-    """Show the progress of a fit on a display; of several processes, on the leader."""
+    """Callback that shows the progress of a fit on a display; only on the leader."""
 
     def __init__(self, display: Display):
         self.display = display
@@ -241,7 +241,7 @@ class ShowProgress(Callback):
         self.display.message(text)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self.display.close()
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model on samples with targets: on any backend, by one process or by several."""
+"""Evaluation of a model on samples with targets, on any backend, in one or several processes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ class Evaluation:
     outputs : float64 array (n, num_outputs) or None
         Logits or numbers; None where the model returns states.
     samples_per_s : float
-        Encoding, if any, forward pass, loss and score; :func:`evaluate` has applied the model
-        once before.
+        Throughput of encoding, if any, forward pass, loss and score; :func:`evaluate` runs the
+        model once beforehand to warm up.
     """
 
     loss: float
@@ -47,12 +47,12 @@ class Evaluation:
     def predictions(self) -> np.ndarray:
         """Class predicted for every sample, int64 array (n,)."""
         if self.outputs is None:
-            raise ValueError("the model returns states, which are of no class")
+            raise ValueError("the model returns states, which have no class")
         return self.outputs.argmax(axis=1)
 
 
 class Batched(Protocol):
-    """Samples that can be taken batch by batch, on the backend of the model."""
+    """Samples that can be read in batches, on the backend of the model."""
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -69,17 +69,17 @@ def evaluate(
     objective: Objective | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
-    """Evaluate a model, in evaluation mode, on the backend it lives on.
+    """Evaluate a model, in evaluation mode, on its backend.
 
     Parameters
     ----------
     model : Layer
     encoder : Encoder or None
-        None where the inputs are states.
+        None if the inputs are states.
     inputs : float array (n, ...), MPS, or tuple of array (n, left, phys, right)
         On any backend; they are moved to that of the model batch by batch.
     targets : int array (n,), float array (n,) or (n, num_outputs), or states
-        What the objective takes.
+        Targets as expected by the objective.
     objective : Objective, optional
         By default :class:`ftnn.training.Classification`.
     batch_size : int
@@ -92,7 +92,7 @@ def evaluate(
     Raises
     ------
     TypeError, ValueError
-        If the samples are not what encoder, model and objective take, or the model returns NaN or
+        If the samples do not suit encoder, model and objective, or the model returns NaN or
         infinite numbers.
 
     Examples
@@ -108,7 +108,7 @@ def evaluate(
         raise ValueError(f"batch_size is {batch_size!r}, expected an integer >= 1; try 256")
     objective = Classification() if objective is None else objective
     samples = _Encoded(model, encoder, inputs, targets, objective)
-    # BLAS may flag finite numbers as invalid, see numpy issue 24067; what is not finite is told
+    # BLAS may flag finite numbers as invalid, see numpy issue 24067; non-finite ones raise below
     with np.errstate(invalid="ignore"), evaluating(model):
         result = evaluate_batches(model.apply, samples, objective, batch_size)
     _check_finite(result.loss if result.outputs is None else result.outputs)
@@ -118,12 +118,12 @@ def evaluate(
 def predict(
     model: Layer, encoder: Encoder | None, inputs: Any, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
-    """Compute the outputs of a model, in evaluation mode, on the backend it lives on.
+    """Compute the outputs of a model, in evaluation mode, on its backend.
 
     Parameters
     ----------
     model : Layer
-        Ends in a readout.
+        Model that ends in a readout.
     encoder : Encoder or None
     inputs : float array (n, ...), MPS, or tuple of array (n, left, phys, right)
     batch_size : int
@@ -164,9 +164,9 @@ def evaluate_batches(
     batch_size: int,
     world: World | None = None,
 ) -> Evaluation:
-    """Evaluate a map of cores batch by batch; the loop of every evaluation.
+    """Evaluate a map of cores batch by batch; the loop behind all evaluations.
 
-    With a world of several processes all of them must call it, and each takes its share.
+    With several processes all of them must call it, and each evaluates its share.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def evaluate_batches(
     samples : Batched
     objective : Objective
     batch_size : int
-        For each process.
+        Batch size of each process.
     world : World, optional
     """
     world = world or World()
@@ -185,7 +185,7 @@ def evaluate_batches(
     begun = time.perf_counter()
     for rows in batches(n, batch_size * world.size):
         own = world.share(rows)
-        # a process without a sample of its own looks at one, to know the shape of an output
+        # a process without samples evaluates one, to know the shape of an output
         cores, targets = samples.take(own if len(own) else rows[:1])
         output = apply(cores)
         dense = objective.dense(output)
@@ -208,7 +208,7 @@ def evaluate_batches(
 
 @contextmanager
 def evaluating(model: Layer) -> Iterator[None]:
-    """Switch a model to evaluation for a while; on torch, record no gradient."""
+    """Switch a model to evaluation mode within the block; on torch, record no gradient."""
     modes = [(layer, layer.training) for _, layer in model.walk()]
     model.eval()
     try:
@@ -240,7 +240,7 @@ def _check_finite(values: Any) -> None:
 
 
 class _Encoded:
-    """Samples as given, checked; encoded and moved to the backend of a model batch by batch."""
+    """Checked samples, encoded and moved to the backend of a model batch by batch."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Text files of a run folder: read with one clear error, written in one step."""
+"""Text files of a run folder: read with clear errors, written atomically."""
 
 import json
 import math
@@ -18,14 +18,14 @@ def parse_json(text: str, where: str, remedy: str) -> Any:
     ----------
     text : str
     where : str
-        File, and line where there are several, as errors name it.
+        Name of the file in errors, with the line where there are several.
     remedy : str
-        What to do about damage.
+        Remedy for a damaged file, stated in errors.
 
     Raises
     ------
     ValueError
-        If it is not JSON, or is nested or has numbers beyond what Python reads.
+        If the text is not JSON, or exceeds Python's limits on nesting or numbers.
 
     Examples
     --------
@@ -53,18 +53,18 @@ def read_json(path: str | os.PathLike, remedy: str) -> Any:
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace a text file in one step."""
+    """Replace a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def append_text(path: str | os.PathLike, text: str) -> None:
-    """Add to a text file and flush it to disk; all of ``text`` or, on an error, nothing."""
+    """Append to a text file and flush it to disk: all of ``text`` or, on an error, nothing."""
     data = text.encode()
     with clear_write_errors(path):
         number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -83,7 +83,7 @@ def append_text(path: str | os.PathLike, text: str) -> None:
 
 
 def json_safe(value: Any) -> Any:
-    """Return JSON types for numbers of NumPy, with None for what is not finite.
+    """Return JSON types for NumPy numbers, with None for non-finite ones.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Fit: one training in progress, epoch by epoch and step by step."""
+"""Fit: a training run in progress, by epochs and steps."""
 
 import time
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ EVALUATED_AT_ONCE = 512
 
 @dataclass(eq=False)
 class Fit:
-    """A training in progress; what callbacks are given.
+    """A training run in progress; passed to callbacks.
 
     Attributes
     ----------
@@ -42,19 +42,19 @@ class Fit:
     encoder : Encoder or None
     device : str
     folder : Path or None
-        Run folder; None where nothing is written.
+        Run folder; None if nothing is written.
     inputs : array, MPS or tuple of array
-        Training inputs as given.
+        Training inputs as passed to the trainer.
     train, val : Samples
-        With augmentation ``train`` holds one encoded sample and all targets; ``val`` may be None.
+        With augmentation, ``train`` holds one encoded sample and all targets; ``val`` may be None.
     augment, augment_states : callable or None
     updater : Updater
     callbacks : tuple of Callback
     progress : Progress
     history : list of dict
-        Metrics, one record an epoch.
+        Metrics, one record per epoch.
     kept : Kept or None
-        Weights that are kept, after the first epoch.
+        Weights to keep; None before the end of the first epoch.
     seen : Samples or None
         Training samples of the epoch that has ended, while callbacks measure.
     """
@@ -92,7 +92,7 @@ class Fit:
 
     @property
     def world(self) -> World:
-        """The processes that train together; the leader reads and writes the folder."""
+        """The processes that train together; only the leader reads and writes the folder."""
         return self.updater.world
 
     @property
@@ -103,24 +103,24 @@ class Fit:
     # ---- for callbacks -----------------------------------------------------------------------
 
     def request_stop(self) -> None:
-        """Finish the step in progress, checkpoint, and stop; one of several processes is enough."""
+        """Stop after the current step and a checkpoint; a request by one process is enough."""
         self._stop = True
 
     def message(self, text: str) -> None:
-        """Give a line of text to all callbacks, such as the display."""
+        """Pass a line of text to all callbacks, such as the display."""
         for callback in self.callbacks:
             callback.message(self, text)
 
     def replace_model(self, model: Layer, blocks: Mapping[str, Block]) -> None:
-        """Go on with another model, such as one that has grown; see :meth:`Updater.replace`.
+        """Continue with another model, such as one that has grown; see :meth:`Updater.replace`.
 
         Parameters
         ----------
         model : Layer
-            Takes and returns what the present one does. Moved to torch, in place.
+            Model with the same inputs and outputs. Moved to torch, in place.
         blocks : mapping of str to Block
-            By dotted path of its parameters, which old one they hold and where; what
-            :func:`ftnn.layers.surgery.parameter_map` returns.
+            Places of old parameters in the new ones, by dotted path, as returned by
+            :func:`ftnn.layers.surgery.parameter_map`.
         """
         for name in ("in_dims", "out_dims"):
             new, old = getattr(model, name), getattr(self.model, name)
@@ -134,7 +134,7 @@ class Fit:
     # ---- the loop ----------------------------------------------------------------------------
 
     def run(self) -> str:
-        """Train until the last epoch, early stop, or a request to stop; return which."""
+        """Train until the last epoch, an early stop, or a request to stop; return which."""
         for callback in self.callbacks:
             callback.fit_start(self)
         self._ticked_at = self._saved_at = time.perf_counter()
@@ -149,18 +149,18 @@ class Fit:
             if self.world.any(self._stop) or not self._epoch():
                 self._tick()
                 self.checkpoint()
-                hint = f"; checkpoint in {self.folder}: resume to go on"
+                hint = f"; checkpoint in {self.folder}: resume to continue"
                 self.message("stopped" + ("" if self.folder is None else hint))
                 return "stopped"
 
     def checkpoint(self) -> None:
-        """Save all that the rest of the fit depends on."""
+        """Save everything that the rest of the fit depends on."""
         if self.world.leads and self.folder is not None:
             save_checkpoint(self.folder, self.state(), self.updater.steps)
         self._saved_at = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds: a tree of tensors, numbers and text."""
+        """Return the contents of a checkpoint: a tree of tensors, numbers and strings."""
         return {
             "training": asdict(self.progress),
             "metrics_lines": len(self.history),
@@ -171,7 +171,7 @@ class Fit:
         }
 
     def describe_data(self) -> dict[str, Any]:
-        """Describe the samples, so that others are told apart when a run is resumed."""
+        """Describe the samples, so that a resumed run detects different ones."""
         return {
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
@@ -181,7 +181,7 @@ class Fit:
         }
 
     def _epoch(self) -> bool:
-        """Train for an epoch, or what is left of it; False if stopped within."""
+        """Train for an epoch, or the rest of it; return False if stopped within."""
         epoch = self.progress.epochs_done  # from 0
         train = self._training_samples(epoch)
         order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
@@ -211,7 +211,7 @@ class Fit:
         return True
 
     def _read_pending(self) -> None:
-        """Read the numbers of the last step, if they are not read yet, and count them."""
+        """Read the statistics of the last step, unless already read, and accumulate them."""
         if self._pending is None:
             return
         stats, self._pending = self._pending.read(), None
@@ -222,14 +222,14 @@ class Fit:
             callback.step_measured(self, stats)
 
     def _seed(self, epoch: int, number: int) -> None:
-        """Seed what layers draw in a step: a resumed run, and every process, draws the same."""
+        """Seed the random draws of a step, identically in a resumed run and in every process."""
         seed = (self.config.seed, epoch, 3, number, 0)
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
     def _batch(
         self, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Take this process's share of a batch; random changes are those of the whole batch."""
+        """Select this process's share of a batch; augmentation is drawn for the whole batch."""
         if self.augment_states is None:
             return train.take(self.world.share(rows), self.device)
         cores, targets = train.take(rows, self.device)
@@ -238,7 +238,7 @@ class Fit:
         return take_rows(cores, own, self.device), take_rows(targets, own, self.device)
 
     def _training_samples(self, epoch: int) -> Samples:
-        """Return the training samples, with augmentation those of the epoch."""
+        """Return the training samples; with augmentation, those of the epoch."""
         if self.augment is None:
             return self.train
         cores = encode(
@@ -290,7 +290,7 @@ class Fit:
             )
 
     def keep(self) -> None:
-        """Keep the weights as they are, and save them."""
+        """Keep the current weights, and save them."""
         evaluated = self.updater.evaluated
         self.kept = Kept.copy(self.module, evaluated)
         if self.world.leads and self.folder is not None:
@@ -318,7 +318,7 @@ class Fit:
         }
 
     def _tick(self) -> None:
-        """Count the time since the last tick as time of the epoch in progress."""
+        """Add the time since the last tick to that of the current epoch."""
         now = time.perf_counter()
         self.progress.sums.seconds += now - self._ticked_at
         self._ticked_at = now

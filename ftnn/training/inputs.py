@@ -1,4 +1,4 @@
-"""Inputs as they are given: arrays for an encoder, or states as an MPS or as cores."""
+"""Model inputs: arrays for an encoder, or states as an MPS or as cores."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def check_inputs(inputs: Any, encoder: Any, argument: str) -> None:
 
 
 def check_states(inputs: Any, argument: str) -> Cores:
-    """Return the cores of states given as an MPS or as cores, or raise an error by name."""
+    """Return the cores of states given as an MPS or as cores, or raise an error."""
     cores = inputs.cores if isinstance(inputs, MPS) else tuple(inputs)
     try:
         check_cores(cores)

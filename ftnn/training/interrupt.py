@@ -1,4 +1,4 @@
-"""Signals that let a step finish: Ctrl-C, and those by which clusters preempt a job."""
+"""Graceful interruption by signals: Ctrl-C, and those by which clusters preempt a job."""
 
 import signal
 import threading
@@ -17,7 +17,7 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
     A Ctrl-C after that raises KeyboardInterrupt; repeated SIGTERM and SIGHUP, which schedulers
     send, change nothing. Signals that were ignored, as SIGHUP is under ``nohup``, stay ignored.
     Only on the main thread, where Python allows signal handlers; elsewhere nothing changes. The
-    earlier handlers are back when the block is left.
+    previous handlers are restored at the end of the block.
 
     Parameters
     ----------
@@ -45,6 +45,6 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None: a handler that was not set from Python, and cannot be put back from here
+            # None: a handler that was not set from Python, and cannot be restored from here
             fallback = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, fallback if handler is None else handler)

@@ -1,4 +1,4 @@
-"""Lock of a run folder: one training at a time writes into it."""
+"""Lock of a run folder: only one training run at a time writes to it."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from ..layers.atomic import clear_write_errors
 
 try:
     import fcntl
-except ImportError:  # Windows: the file alone tells who trains
+except ImportError:  # Windows: only the file says who is training
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = ".lock"
@@ -25,22 +25,22 @@ _held: set[tuple[str, int]] = set()  # folders locked, each with the thread that
 
 @contextmanager
 def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold the lock of a run folder; the same thread may do so again inside.
+    """Lock a run folder; reentrant within a thread.
 
-    The lock is a file, ``.lock``, that says who holds it, locked by :func:`fcntl.flock`: the
-    system releases it when the process ends in any way, so that a lock left by a crash is taken
-    over. Where the file system has no such locks, a lock of a process that is gone from this host
-    is taken over, too.
+    The lock is a file, ``.lock``, that names its holder, locked by :func:`fcntl.flock`: the system
+    releases it when the process ends in any way, so a stale lock is reacquired. Where the file
+    system lacks such locks, a lock of a process that no longer runs on this host is reacquired,
+    too.
 
     Parameters
     ----------
     folder : path
-        Exists and can be written.
+        Existing, writable folder.
 
     Raises
     ------
     ValueError
-        If another training holds it; says which.
+        If another training run holds the lock; the message names it.
     OSError
         If the folder cannot be written.
     """
@@ -89,7 +89,7 @@ def _acquire(path: Path) -> int:
 
 
 def _flock(number: int) -> bool:
-    """Lock an open file; False if another holds it."""
+    """Lock an open file; return False if another process holds the lock."""
     if fcntl is not None:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +103,7 @@ def _flock(number: int) -> bool:
 
 
 def _holder(number: int) -> dict[str, Any]:
-    """Read who holds the lock; empty where the file does not say."""
+    """Read the holder of the lock; empty if the file does not name one."""
     try:
         os.lseek(number, 0, os.SEEK_SET)
         about = json.loads(os.read(number, 1024))
@@ -113,7 +113,7 @@ def _holder(number: int) -> dict[str, Any]:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the process may still be there; one on another host may."""
+    """Return whether the process may still be running; one on another host may be."""
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid < 1:
         return False
@@ -134,6 +134,6 @@ def _refusal(path: Path, holder: dict[str, Any]) -> str:
         pid, host, since = (str(holder.get(key))[:100] for key in ("pid", "host", "since"))
         who = f"process {pid} on {host}, since {since}"
     return (
-        f"run folder {path.parent} is in use by another training ({who}); wait for it, stop it, or "
-        f"choose another folder. If it is gone, remove {path}"
+        f"run folder {path.parent} is in use by another training run ({who}); wait for it, stop "
+        f"it, or choose another folder. If it is gone, remove {path}"
     )

@@ -1,4 +1,4 @@
-"""The metrics of a run: one JSON object a line, one line an epoch."""
+"""The metrics of a run: one JSON object per line, one line per epoch."""
 
 import json
 import os
@@ -15,18 +15,18 @@ _BY_LAYER = ("truncation_error", "entropies", "bond_dims")
 
 
 def append_metrics(run_dir: str | os.PathLike, record: dict[str, Any]) -> None:
-    """Add one line and flush it to disk; NaN and infinity are written as null."""
+    """Append one line and flush it to disk; NaN and infinity are written as null."""
     append_text(Path(run_dir) / METRICS_NAME, _line(record))
 
 
 def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> list[dict[str, Any]]:
-    """Read the first ``num_lines`` epochs, by default all; what follows is not looked at.
+    """Read the first ``num_lines`` epochs, by default all; the rest is ignored.
 
     Raises
     ------
     ValueError
-        If there are fewer lines, one of them is not a JSON object, or holds something else than
-        a number where a number belongs; names the file, the line, and the key.
+        If there are fewer lines, or one of them is not a JSON object, or has something else in
+        place of a number; the message names the file, the line, and the key.
     """
     path = Path(run_dir) / METRICS_NAME
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
@@ -47,7 +47,7 @@ def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> li
 
 
 def rewrite_metrics(run_dir: str | os.PathLike, records: list[dict[str, Any]]) -> None:
-    """Replace the file, in one step, by these records; no record leaves no file."""
+    """Replace the file atomically by these records; remove it if there are none."""
     path = Path(run_dir) / METRICS_NAME
     if records:
         write_text(path, "".join(map(_line, records)))
@@ -60,7 +60,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _check_record(record: dict[str, Any], where: str) -> None:
-    """Raise ``ValueError`` where something else stands in place of a number."""
+    """Raise ``ValueError`` if a value that must be a number is not."""
     for key in ("epoch", "step"):
         if key in record and (isinstance(record[key], bool) or not isinstance(record[key], int)):
             raise ValueError(

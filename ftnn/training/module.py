@@ -17,8 +17,8 @@ class TorchModule(torch.nn.Module):
     """A model of ftnn as a torch module: its parameters are the model's arrays.
 
     Works in any torch loop, with any torch optimizer. ``.to(...)``, ``state_dict`` and
-    :func:`torch.func.functional_call` do what they do for other modules; the model inside always
-    reads the module's current tensors.
+    :func:`torch.func.functional_call` work as for other modules; the wrapped model always reads the
+    module's current tensors.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class TorchModule(torch.nn.Module):
         networks = [layer for _, layer in model.walk() if isinstance(layer, Sequential)]
         if recompute and not networks:
             raise ValueError(
-                "recompute is True, but the model has no Sequential, between whose layers states "
-                "could be kept; wrap it: ftnn.Sequential(model)"
+                "recompute is True, but the model has no Sequential, which stores the states "
+                "between layers; wrap it: ftnn.Sequential(model)"
             )
         for network in networks:
             network.recompute = recompute
@@ -79,7 +79,7 @@ class TorchModule(torch.nn.Module):
         model.train(self.training)
 
     def parameters_of(self, kind: type[Layer]) -> list[torch.nn.Parameter]:
-        """Parameters of all layers of one kind."""
+        """Return the parameters of all layers of one kind."""
         names = {
             f"{path}{key}".replace(".", ":")
             for path, layer in self.model.walk()
@@ -89,7 +89,7 @@ class TorchModule(torch.nn.Module):
         return [p for name, p in self.named_parameters() if name in names]
 
     def extra_repr(self) -> str:
-        """Return what the model is."""
+        """Return the representation of the model."""
         return repr(self.model)
 
     def forward(self, x: MPS) -> torch.Tensor | MPS:
@@ -100,21 +100,21 @@ class TorchModule(torch.nn.Module):
         return out
 
     def apply_cores(self, cores: Cores) -> torch.Tensor | Cores:
-        """Apply the model to core tensors ``(batch, left, phys, right)``, with no network built."""
+        """Apply the model to core tensors ``(batch, left, phys, right)``; no network is built."""
         self.bind()
         out = self.model.apply(cores)
         self._keep_buffers()
         return out
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the module and the model inside to training, or to evaluation."""
+        """Set the module and the wrapped model to training or evaluation mode."""
         super().train(mode)
         self.model.train(mode)
         return self
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Switch to evaluation for a while, then back to what it was."""
+        """Switch to evaluation mode within the block, then restore the mode."""
         mode = self.training
         self.eval()
         try:
@@ -123,7 +123,7 @@ class TorchModule(torch.nn.Module):
             self.train(mode)
 
     def _keep_buffers(self) -> None:
-        """Take over running statistics that layers replaced."""
+        """Store running statistics that layers have replaced."""
         self.replaced.clear()
         for store, key, name in self._buffer_slots:
             if store[key] is not self._buffers[name]:
@@ -131,7 +131,7 @@ class TorchModule(torch.nn.Module):
                 self.replaced.add(name)
 
     def bind(self) -> None:
-        """Let the model read the module's tensors, also where another module shares its layers."""
+        """Make the model read the module's tensors, also if another module shares its layers."""
         for store, key, name in self._param_slots:
             store[key] = self._parameters[name]
         for store, key, name in self._buffer_slots:

@@ -1,4 +1,4 @@
-"""What is learned: the loss of an update, and the score that chooses the weights to keep."""
+"""Objectives: the loss of an update, and the score that selects the weights to keep."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -16,9 +16,9 @@ Arrays = tuple[Array, ...]
 
 
 class Objective(ABC):
-    """A loss and a score, sample by sample, of what a model returns.
+    """Loss and score of the outputs of a model, per sample.
 
-    A batch of targets is a tuple of arrays, each with the batch as its first axis.
+    A batch of targets is a tuple of arrays whose first axis is the batch.
     """
 
     score: ClassVar[Score]
@@ -32,10 +32,10 @@ class Objective(ABC):
         Parameters
         ----------
         targets : Any
-            As given to the trainer.
+            Targets as passed to the trainer.
         num_samples : int
         output : array or tuple of array
-            What the model returns for some samples.
+            Output of the model for some samples.
         argument : str
             Name of ``targets`` in errors.
         """
@@ -48,25 +48,25 @@ class Objective(ABC):
         ----------
         output : array (batch, num_outputs) or tuple of array
         targets : tuple of array (batch, ...)
-            On the backend of the output.
+            Targets on the backend of the output.
         smoothing : float
-            Label smoothing, where there are labels.
+            Label smoothing, if the targets are labels.
 
         Returns
         -------
         losses : array (batch,)
             Differentiable.
         scores : array (batch,)
-            Their mean is what is reported.
+            Their mean is reported.
         """
 
     @abstractmethod
     def dense(self, output: Any) -> Array | None:
-        """Return the output (batch, num_outputs) if it is worth keeping, or None."""
+        """Return the output (batch, num_outputs) if it should be kept, or None."""
 
 
 class Classification(Objective):
-    """Logits of classes, by cross entropy; scored by accuracy.
+    """Classification by cross entropy; the score is the accuracy.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class Classification(Objective):
 
 
 class Regression(Objective):
-    """Numbers close to given ones, by their mean square; scored by the absolute deviation.
+    """Regression of numbers by mean square error; the score is the mean absolute deviation.
 
     Examples
     --------
@@ -150,11 +150,10 @@ class Regression(Objective):
 
 
 class StateRegression(Objective):
-    r"""States close to given ones; the loss is computed without leaving the tensor network.
+    r"""Regression of states; the loss is computed within the tensor network.
 
-    The loss of a sample is :math:`\|y - t\|^2/\|t\|^2`, its score the square root of that, see
-    :func:`ftnn.chains.distance.relative_squares`; train in float64 where less than 3e-4 is to be
-    reached.
+    The loss of a sample is :math:`\|y - t\|^2/\|t\|^2`, its score the square root of that; see
+    :func:`ftnn.chains.distance.relative_squares`; train in float64 to reach errors below 3e-4.
     """
 
     score = ERROR
@@ -165,7 +164,7 @@ class StateRegression(Objective):
         """Check states with the physical dimensions of the output."""
         if not isinstance(output, tuple):
             raise ValueError(
-                "the model returns numbers, not states; leave out its ftnn.Readout, or train it "
+                "the model returns numbers, not states; remove its ftnn.Readout, or train it "
                 "with objective=Classification()"
             )
         cores = check_states(targets, argument)
@@ -184,7 +183,7 @@ class StateRegression(Objective):
         zero = np.flatnonzero(overlap(arrays, arrays)[0] == 0.0)
         if zero.size:
             raise ValueError(
-                f"{argument}[{zero[0]}] is zero, and no error can be relative to it; drop it"
+                f"{argument}[{zero[0]}] is zero, so its relative error is undefined; drop it"
             )
         return arrays
 
@@ -207,7 +206,7 @@ def cross_entropies(logits: Array, labels: Array, smoothing: float = 0.0) -> Arr
     logits : array (batch, classes)
     labels : int array (batch,)
     smoothing : float
-        Share of the target spread evenly over the classes.
+        Fraction of the target spread evenly over the classes.
     """
     shifted = logits - do("max", logits, axis=1, keepdims=True)
     logs = shifted - do("log", do("sum", do("exp", shifted), axis=1, keepdims=True))

@@ -20,9 +20,9 @@ SGD_MOMENTUM = 0.9
 
 
 def resolve_device(device: str) -> str:
-    """Device to use for a ``TrainConfig.device``; raises ``ValueError`` if there is no such one.
+    """Return the device for a ``TrainConfig.device``; raise ``ValueError`` if there is none.
 
-    Under torchrun "cuda" is the device with the number of the process on its machine.
+    Under torchrun, "cuda" is the device whose number is the local rank.
     """
     check_device(device)
     if device == "auto":
@@ -40,7 +40,7 @@ def resolve_device(device: str) -> str:
 
 
 def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
-    """Torch's optimizer for ``config``; fused: a tensorized network has many small parameters."""
+    """Make the torch optimizer for ``config``; fused, as there are many small parameters."""
     lr, decay = config.lr, config.weight_decay
     linear = module.parameters_of(Linear)
     if config.linear_lr != 1.0 and not linear:
@@ -65,7 +65,7 @@ def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Opti
 def make_scheduler(
     config: TrainConfig, optimizer: torch.optim.Optimizer, total_steps: int
 ) -> LRScheduler:
-    """Torch's learning rate schedule for ``config``, over ``total_steps`` steps."""
+    """Make the torch learning rate schedule for ``config``, over ``total_steps`` steps."""
     if config.schedule == "onecycle":
         # torch divides by zero for a first phase of exactly one step
         one_step = config.warmup * total_steps == 1.0
@@ -84,5 +84,5 @@ def make_scheduler(
     rising = round(config.warmup * total_steps)
     if rising < 2:
         return main
-    # both are products of factors, so that their chain is the product of the two courses
+    # both are products of factors, so chaining them multiplies the two schedules
     return ChainedScheduler([main, LinearLR(optimizer, 1.0 / rising, total_iters=rising)])

@@ -1,7 +1,7 @@
-"""Options: frozen dataclasses whose fields know their help text and the values they take.
+"""Options: frozen dataclasses whose fields carry a help text and constraints.
 
-A field is declared once; checks, command-line flags and keys of TOML files are made from it. Only
-the standard library is imported here, so that ``ftnn train EXPERIMENT --help`` is quick.
+A field is declared once; checks, command-line flags and keys of TOML files are derived from it.
+Only the standard library is imported here, to keep ``ftnn train EXPERIMENT --help`` fast.
 """
 
 import math
@@ -28,8 +28,8 @@ def option(
 ) -> Any:
     """Declare a field of a dataclass of options.
 
-    Its annotation says the rest: ``int``, ``float``, ``bool``, ``str`` or a ``Literal`` of texts,
-    each with ``| None`` or without.
+    Its annotation gives the type: ``int``, ``float``, ``bool``, ``str`` or a ``Literal`` of
+    strings, each with or without ``| None``.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def option(
     least, above, below : float, optional
         Bounds of a number: at least, more than, less than.
     remedy : str
-        What to do about a wrong value, after a semicolon in errors; by default the default.
+        Remedy for an invalid value, after a semicolon in errors; by default the default value.
     free : bool
-        A run may be resumed with another value: the result does not depend on it.
+        Whether a run may be resumed with another value, as the result does not depend on it.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def option(
 
 @dataclass(frozen=True)
 class Spec:
-    """What is declared of one option.
+    """The declaration of one option.
 
     Attributes
     ----------
@@ -68,15 +68,15 @@ class Spec:
     kind : type
         int, float, bool or str.
     optional : bool
-        None is a value, too.
+        Whether None is allowed.
     choices : tuple of str
     least, above, below : float or None
     free : bool
-        A run may be resumed with another value.
+        Whether a run may be resumed with another value.
     group : str
-        Title of the options it stands among.
+        Title of its group of options.
     path : tuple of str
-        Names of the nested fields that hold it, outermost first.
+        Names of the enclosing fields, outermost first.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Spec:
 
     @property
     def expected(self) -> str:
-        """The values it takes, in words."""
+        """Description of the allowed values."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         bounds = ((">=", self.least), (">", self.above), ("<", self.below))
@@ -102,12 +102,12 @@ class Spec:
         return f"{_NAMES[self.kind]} {' and '.join(limits)}".rstrip()
 
     def check(self, value: Any) -> Any:
-        """Return the value in its type, or raise an error that says what is expected."""
+        """Return the value in its type, or raise an error that states what was expected."""
         if value is None and self.optional:
             return None
         numbers = {int: Integral, float: Real}
-        wanted = numbers.get(self.kind, self.kind)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and self.kind is not bool):
+        types = numbers.get(self.kind, self.kind)
+        if not isinstance(value, types) or (isinstance(value, bool) and self.kind is not bool):
             raise TypeError(self._message(value))
         value = self.kind(value)
         wrong = (
@@ -123,7 +123,7 @@ class Spec:
         return value
 
     def parse(self, text: str) -> Any:
-        """Read a number from a command line; what is none is left to :meth:`check`."""
+        """Parse a command-line value; leave anything that is not a number to :meth:`check`."""
         try:
             return self.kind(text)
         except ValueError:
@@ -136,15 +136,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class Options:
-    """Base class of options: every field is checked when the object is made.
+    """Base class of options: every field is checked when the object is created.
 
-    Options may nest others, as those of an experiment nest :class:`ftnn.training.TrainConfig`;
-    on the command line and in files all stand side by side, so that their names must differ.
+    Options may be nested, as those of an experiment contain a :class:`ftnn.training.TrainConfig`;
+    on the command line and in files all share one level, so their names must differ.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the field, what it got, and what was expected.
+        With the field, the value, and what was expected.
     """
 
     title: ClassVar[str] = "Experiment"
@@ -155,17 +155,17 @@ class Options:
             object.__setattr__(self, spec.name, spec.check(getattr(self, spec.name)))
 
     def idle(self) -> dict[str, str]:
-        """Name the options that have no effect by the values of others, each with the reason."""
+        """Return the options without effect, given the values of others, each with the reason."""
         return {}
 
 
 def declared(options: type) -> dict[str, Spec]:
-    """Return what is declared of every option of a dataclass, nested ones included, by name.
+    """Return the declarations of all options of a dataclass, nested ones included, by name.
 
     Raises
     ------
     TypeError
-        If a field is of an unknown type, or two fields have the same name.
+        If a field has an unknown type, or two fields have the same name.
     """
     specs = dict(_own(options))
     for name, nested in _nested(options).items():
@@ -173,7 +173,7 @@ def declared(options: type) -> dict[str, Spec]:
             if spec.name in specs:
                 raise TypeError(
                     f"{options.__name__} has two options {spec.name!r}, one of them in {name}; "
-                    "rename one: on the command line they stand side by side"
+                    "rename one: on the command line they share one level"
                 )
             specs[spec.name] = replace(spec, path=(name, *spec.path))
     return specs
@@ -192,12 +192,12 @@ def flat(options: Any) -> dict[str, Any]:
 
 
 def changed(options: T, values: Mapping[str, Any]) -> T:
-    """Return options with other values, given by name wherever they are nested.
+    """Return options with some values replaced, by name at any level of nesting.
 
     Raises
     ------
     TypeError, ValueError
-        For an unknown name, a wrong type or a wrong value.
+        For an unknown name, or an invalid type or value.
 
     Examples
     --------
@@ -213,11 +213,11 @@ def changed(options: T, values: Mapping[str, Any]) -> T:
 
 
 def idle(options: Any) -> dict[str, str]:
-    """Name the options without effect, nested ones included, each with the reason."""
-    found = dict(options.idle()) if isinstance(options, Options) else {}
+    """Return the options without effect, nested ones included, each with the reason."""
+    result = dict(options.idle()) if isinstance(options, Options) else {}
     for name in _nested(type(options)):
-        found |= idle(getattr(options, name))
-    return found
+        result |= idle(getattr(options, name))
+    return result
 
 
 def _changed(options: Any, values: Mapping[Spec, Any], depth: int) -> Any:
@@ -268,7 +268,7 @@ def _spec(declared: Any, hint: Any, group: str) -> Spec:
 
 
 def written(value: Any) -> str:
-    """Write a value as it is typed.
+    """Format a value as it is typed.
 
     Examples
     --------

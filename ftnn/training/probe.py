@@ -1,4 +1,4 @@
-"""What goes on in a model in training, on a few samples."""
+"""Diagnostics of a model in training, on a few samples."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..layers.layer import Layer
 PROBE_SIZE = 32
 
 WORK = 2e9
-"""Floating point operations that the error of a layer may take; more means fewer samples."""
+"""Limit of floating point operations for the error of a layer, which limits the samples."""
 
 
 def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
@@ -24,18 +24,17 @@ def probe(model: Layer, cores: tuple[torch.Tensor, ...]) -> dict[str, Any]:
     ----------
     model : Layer
     cores : tuple of tensor (n, left, phys, right)
-        Of which the first 32 samples are looked at.
+        Inputs, of which the first 32 samples are used.
 
     Returns
     -------
     dict
-        ``"truncation_error"``: mean relative error by path of the layers that truncate, of as
-        many samples as a bounded effort allows, left out if that is none;
-        ``"bond_dims"``: of the output, by path of the layers that return states;
-        ``"entropies"``: mean entanglement entropy across every bond of the output, in nats, by
-        path of the layers that truncate.
+        ``"truncation_error"``: mean relative error by path of the layers that truncate, over as
+        many samples as a bounded effort allows, omitted if there are none; ``"bond_dims"``: of the
+        output, by path of the layers that return states; ``"entropies"``: mean entanglement entropy
+        across every bond of the output, in nats, by path of the layers that truncate.
     """
-    # what overflows is seen in the result; one BLAS thread, as these matrices are small: on two
+    # overflow shows in the result; one BLAS thread, as these matrices are small: on two
     # busy cores OpenBLAS took 0.42 s with two threads and 0.05 s with one
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         steps = trace(model, tuple(core[:PROBE_SIZE] for core in cores))

@@ -18,23 +18,24 @@ class FitResult:
     Attributes
     ----------
     outcome : {"completed", "patience", "stopped"}
-        All epochs done; no improvement for ``patience`` epochs; stopped on request, to be
-        resumed.
+        All epochs done; no improvement for ``patience`` epochs; stopped on request, resumable.
     kept : {"best", "last"}
         Which weights ``model_path`` holds: those of the epoch with the best validation score
-        (the lower loss breaks ties), or, where there is nothing to validate on, the last ones.
+        (the lower loss breaks ties), or, without validation data, the last ones.
     best_epoch : int
         Epoch of those weights, from 1; 0 if no epoch was finished.
     val_score, val_loss : float or None
-        Of those weights; the score is that of the objective, such as the accuracy.
+        Validation results of those weights; the score is that of the objective, such as the
+        accuracy.
     epochs, steps : int
-        Finished in all, over every resumption.
+        Total numbers, including all resumed parts.
     train_seconds : float
-        Of all epochs, over every resumption, without set-up: steps, validation, checkpoints.
+        Total time of all epochs, including all resumed parts, without set-up: steps, validation,
+        checkpoints.
     history : list of dict
-        One record of metrics an epoch.
+        One record of metrics per epoch.
     model_path : Path or None
-        None where nothing is written.
+        None if nothing is written.
     """
 
     outcome: str
@@ -51,7 +52,7 @@ class FitResult:
 
 @dataclass
 class Sums:
-    """Running sums of the epoch in progress."""
+    """Running sums of the current epoch."""
 
     loss: float = 0.0
     score: float = 0.0
@@ -63,7 +64,7 @@ class Sums:
     seconds: float = 0.0
 
     def add(self, stats: StepStats) -> None:
-        """Add the numbers of a step; its time is added as it passes."""
+        """Add the statistics of a step; time is counted separately."""
         self.loss += stats.loss * stats.samples
         self.score += stats.score * stats.samples
         self.samples += stats.samples
@@ -82,7 +83,7 @@ class Sums:
 
 @dataclass
 class Progress:
-    """Epochs done, the best of them, and the sums of the one in progress; saved in checkpoints.
+    """Epochs done, the best of them, and the sums of the current one; saved in checkpoints.
 
     ``replacements`` counts how often the model was replaced by another.
     """
@@ -96,7 +97,7 @@ class Progress:
     sums: Sums = field(default_factory=Sums)
 
     def improved_by(self, new: Evaluation, score: Score) -> bool:
-        """Whether ``new`` has a better score, or the same with a lower loss."""
+        """Return whether ``new`` has a better score, or the same with a lower loss."""
         if self.best_score is None:
             return True
         best_loss = np.inf if self.best_loss is None else self.best_loss

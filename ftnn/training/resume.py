@@ -1,4 +1,4 @@
-"""Resuming: a fit goes back to the checkpoint in its folder."""
+"""Resuming: a fit continues from the checkpoint in its folder."""
 
 from dataclasses import asdict
 
@@ -16,13 +16,13 @@ from .weights import Kept, check_arrays
 
 
 def restore(fit: Fit) -> None:
-    """Go back to the checkpoint in the folder; lines of metrics after it are dropped.
+    """Restore the checkpoint in the folder; metrics after it are dropped.
 
     Raises
     ------
     ValueError
         If it is missing, damaged, or belongs to another model, configuration or data set;
-        nothing on disk is changed then.
+        nothing on disk is changed in that case.
     """
     if fit.folder is None:
         raise ValueError("resume is True, but there is no run_dir to resume from; give one")
@@ -56,7 +56,7 @@ def restore(fit: Fit) -> None:
 
 
 def _load_kept(fit: Fit, replaced: bool) -> Kept:
-    """Load the weights that are kept; those of a model since replaced come with their model."""
+    """Load the kept weights; those of a model that was replaced come with their model."""
     assert fit.folder is not None
     path = fit.folder / MODEL_NAME
     tensors = fit.world.from_leader(lambda: load(path).named_arrays())

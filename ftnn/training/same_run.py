@@ -1,4 +1,4 @@
-"""Whether a run that is resumed is the one that was begun."""
+"""Check that a resumed run has the options it was started with."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ FREE_TO_CHANGE = tuple(spec.name for spec in declared(TrainConfig).values() if s
 def check_same(
     saved: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = FREE_TO_CHANGE
 ) -> None:
-    """Raise ``ValueError`` if a run is resumed with options that would change its result.
+    """Raise ``ValueError`` if a run is resumed with options that change its result.
 
     Parameters
     ----------

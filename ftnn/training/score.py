@@ -1,4 +1,4 @@
-"""Score: what the number by which models are compared is called, and which way is better."""
+"""Score: name and direction of the number by which models are compared."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ class Score:
     Attributes
     ----------
     name : str
-        Of the metrics: ``train_NAME`` and ``val_NAME``.
+        Name in the metrics: ``train_NAME`` and ``val_NAME``.
     short : str
-        Heading of a column.
+        Column heading.
     spec : str
-        Format of a number.
+        Format specification.
     higher_is_better : bool
     """
 
@@ -24,12 +24,12 @@ class Score:
     higher_is_better: bool
 
     def better(self, new: float, old: float) -> bool:
-        """Whether ``new`` is better than ``old``."""
+        """Return whether ``new`` is better than ``old``."""
         return new > old if self.higher_is_better else new < old
 
 
 ACCURACY = Score("accuracy", "acc", ".2%", higher_is_better=True)
-"""Share of the samples whose largest logit is that of their label."""
+"""Fraction of the samples whose largest logit is that of their label."""
 
 ERROR = Score("error", "error", ".2e", higher_is_better=False)
 """Relative distance of a state from its target."""

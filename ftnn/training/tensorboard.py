@@ -1,4 +1,4 @@
-"""TensorBoard: the numbers of a fit for TensorBoard, through torch's own writer."""
+"""TensorBoard: logging of a fit to TensorBoard, through torch's writer."""
 
 import os
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ FOLDER_NAME = "tensorboard"
 
 
 class TensorBoard(Callback):
-    """Write loss, score, learning rate, gradient norm, and what is known by layer.
+    """Callback that logs loss, score, learning rate, gradient norm, and statistics by layer.
 
-    Look at them with ``tensorboard --logdir RUN``. Needs the package tensorboard.
+    View them with ``tensorboard --logdir RUN``. Requires the package tensorboard.
 
     Parameters
     ----------
     folder : path, optional
-        By default the folder ``tensorboard`` in that of the run.
+        By default the folder ``tensorboard`` in the run folder.
     every : int
-        Steps between two points of the curves by step.
+        Number of steps between points of the curves by step.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def fit_start(self, fit: "Fit") -> None:
-        """Open the file of events; of a run that is resumed, points after its checkpoint go."""
+        """Open the event file; when resuming, points after the checkpoint are purged."""
         if not fit.world.leads:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -64,7 +64,7 @@ class TensorBoard(Callback):
         if folder is None:
             if fit.folder is None:
                 raise ValueError(
-                    "TensorBoard needs a folder: the fit has none; give TensorBoard(folder)"
+                    "TensorBoard needs a folder, but the fit has none; give TensorBoard(folder)"
                 )
             folder = fit.folder / FOLDER_NAME
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class TensorBoard(Callback):
             self._writer.add_scalar(f"step/{name}", value, stats.step)
 
     def epoch_end(self, fit: "Fit", record: Mapping[str, Any]) -> None:
-        """Add a point to the curves by epoch; of what has many numbers a layer, the largest."""
+        """Add a point to the curves by epoch; the largest where a layer has several numbers."""
         if self._writer is None:
             return
         for key, value in record.items():
@@ -99,7 +99,7 @@ class TensorBoard(Callback):
             self._writer.add_text("result", text, result.steps)
 
     def close(self) -> None:
-        """Close the file of events."""
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

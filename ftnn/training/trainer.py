@@ -1,4 +1,4 @@
-"""Trainer: trains a model into a run folder."""
+"""Trainer: training of a model, with all results in a run folder."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,30 +36,30 @@ SUMMARY_NAME = "summary.json"
 
 
 class Trainer:
-    """Trains a model on encoded samples and keeps everything in one run folder.
+    """Trainer of a model on encoded samples, which stores everything in one run folder.
 
-    The folder holds ``metrics.jsonl`` (one JSON object an epoch), ``model.safetensors`` (the
-    model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from. One
-    training at a time may use it.
+    The folder holds ``metrics.jsonl`` (one JSON object per epoch), ``model.safetensors`` (the
+    model to use, see :class:`FitResult`), ``summary.json``, and the checkpoint to resume from. Only
+    one training run at a time may use it.
 
     Parameters
     ----------
     model : Layer
-        Returns what the objective takes: a classifier ends in a :class:`ftnn.Readout`. It is
+        Model whose output suits the objective: a classifier ends in a :class:`ftnn.Readout`. It is
         moved to torch, in place.
     encoder : Encoder or None
-        Fitted; turns images into states. None if the data are states from the start.
+        Fitted encoder of the inputs; None if the data are states already.
     config : TrainConfig
     run_dir : path or None
-        Made if it does not exist. With None nothing is written.
+        Created if it does not exist. If None, nothing is written.
     quiet : bool
-        Show nothing.
+        Whether to suppress all output.
     objective : Objective
-        By default :class:`ftnn.training.Classification`; :class:`ftnn.training.Regression` learns
-        numbers, :class:`ftnn.training.StateRegression` states.
+        By default :class:`ftnn.training.Classification`; use :class:`ftnn.training.Regression` for
+        numbers, :class:`ftnn.training.StateRegression` for states.
     callbacks : iterable of Callback
-        Called in their order, after the probe of the layers and before the line of the metrics is
-        written and shown.
+        Called in order, after the probe of the layers and before the line of the metrics is written
+        and shown.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class Trainer:
             raise TypeError(f"objective is a {type(objective).__name__}, expected an Objective")
         if config.label_smoothing and not isinstance(self.objective, Classification):
             raise ValueError(
-                f"label_smoothing is {config.label_smoothing}, but the targets are no labels; "
+                f"label_smoothing is {config.label_smoothing}, but the targets are not labels; "
                 "leave it at 0"
             )
         self.run_dir = None if run_dir is None else Path(run_dir)
@@ -115,10 +115,10 @@ class Trainer:
         return self.module.model
 
     def request_stop(self) -> None:
-        """Finish the step in progress, checkpoint, and return from :meth:`fit`.
+        """Finish the current step, checkpoint, and return from :meth:`fit`.
 
         May be called from a signal handler, a callback or another thread; the first Ctrl-C,
-        SIGTERM or SIGHUP calls it. One of several processes is enough.
+        SIGTERM or SIGHUP calls it. With several processes, a call in one is enough.
         """
         if self._fit is not None:
             self._fit.request_stop()
@@ -131,22 +131,22 @@ class Trainer:
         overwrite: bool = False,
         augment_states: AugmentStates | None = None,
     ) -> FitResult:
-        """Train until the last epoch, early stop, or a request to stop.
+        """Train until the last epoch, an early stop, or a request to stop.
 
         Parameters
         ----------
-        data : TrainingData or alike
+        data : TrainingData or similar
             Has train_inputs, train_targets, val_inputs, val_targets. Encoded once.
         augment : callable, optional
-            Maps images (n, height, width) and a numpy Generator to images. Applied to the
-            training images afresh every epoch, before they are encoded.
+            Maps images (n, height, width) and a numpy Generator to images. Applied to the training
+            images anew every epoch, before they are encoded.
         augment_states : callable, optional
             Maps cores, tensors (batch, left, phys, right), and a numpy Generator to cores. Applied
-            to every training batch: what can be done to a state core by core, such as mirroring
-            a quantics image, needs no new encoding.
+            to every training batch: changes of states core by core, such as mirroring a quantics
+            image, need no new encoding.
         resume : bool
-            Go on from the checkpoint in the run folder. With the same data, configuration,
-            machine and number of threads the result is that of a run never interrupted.
+            Continue from the checkpoint in the run folder. With the same data, configuration,
+            machine and number of threads, the result is that of an uninterrupted run.
         overwrite : bool
             Discard an earlier run in the run folder.
 
@@ -158,7 +158,7 @@ class Trainer:
         ------
         TypeError, ValueError
             For unusable data, a run folder in use, or a checkpoint that is damaged or belongs to
-            something else; nothing on disk is changed then.
+            another run; nothing on disk is changed in that case.
         OSError
             If the run folder cannot be written, or the disk is full; the last checkpoint stays.
         DivergenceError
@@ -188,7 +188,7 @@ class Trainer:
         Parameters
         ----------
         inputs : array (n, height, width), MPS, or tuple of array (n, left, phys, right)
-        targets : int array (n,), or states, as the objective takes them
+        targets : int array (n,), or states, as expected by the objective
         batch_size : int
 
         Returns
@@ -206,7 +206,7 @@ class Trainer:
     def _prepare(
         self, data: Any, augment: Augment | None, augment_states: AugmentStates | None
     ) -> Fit:
-        """Check the data, encode them, and put together all that the fit works with."""
+        """Check and encode the data, and assemble the fit."""
         val_inputs = getattr(data, "val_inputs", None)
         val_targets = getattr(data, "val_targets", None)
         if (val_inputs is None) != (val_targets is None):
@@ -263,7 +263,7 @@ class Trainer:
         targets_name: str,
         first_only: bool = False,
     ) -> Samples:
-        """Check, encode; with ``first_only`` encode one image, and leave the rest for later."""
+        """Check and encode; with ``first_only`` encode only one image."""
         num_samples = None
         if first_only:
             check_inputs(inputs, self.encoder, inputs_name)
@@ -283,7 +283,7 @@ class Trainer:
 
     @contextmanager
     def _locked(self, resume: bool) -> Iterator[None]:
-        """Hold the lock of the run folder, which is made for a new run."""
+        """Lock the run folder, which is created for a new run."""
         folder = self.run_dir
 
         def acquire(stack: ExitStack) -> None:
@@ -300,7 +300,7 @@ class Trainer:
             yield
 
     def _begin(self, fit: Fit, overwrite: bool) -> None:
-        """Begin a new run in a folder that holds none, or discard the one it holds."""
+        """Start a new run in a folder without one, or discard an earlier run."""
         if self.run_dir is None:
             return
         model_path = self.run_dir / MODEL_NAME
@@ -336,7 +336,7 @@ class Trainer:
         return result
 
     def _finish(self, fit: Fit, outcome: str) -> FitResult:
-        """Put the weights that are kept into the model, and write the summary."""
+        """Install the kept weights in the model, and write the summary."""
         progress = fit.progress
         if fit.kept is None:
             fit.keep()
@@ -361,7 +361,7 @@ class Trainer:
         return result
 
     def summary(self, result: FitResult) -> dict[str, Any]:
-        """Return what ``summary.json`` holds of a fit, as it is before :func:`json_safe`."""
+        """Return the entries of a fit in ``summary.json``, before :func:`json_safe`."""
         summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
         summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
         summary["model_path"] = MODEL_NAME

@@ -1,4 +1,4 @@
-"""Updates: one optimizer step after another, also across a change of the model."""
+"""Updates: optimizer steps, also across a change of the model."""
 
 import copy
 import math
@@ -23,12 +23,12 @@ from .world import World
 
 
 class DivergenceError(RuntimeError):
-    """The loss or its gradient is no longer finite."""
+    """Raised when the loss or its gradient is no longer finite."""
 
 
 @dataclass(frozen=True)
 class StepStats:
-    """Numbers of one step, before its update.
+    """Statistics of one step, before its update.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class StepStats:
         Before clipping.
     lr : float
     step : int
-        From 1, over all epochs.
+        Counted from 1, over all epochs.
     samples : int
-        In the batch, over all processes.
+        Size of the batch, over all processes.
     """
 
     loss: float
@@ -52,12 +52,12 @@ class StepStats:
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient are; if not, no update was made, and none is from here on."""
+        """Whether loss and gradient are finite; if not, this and all later updates are skipped."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 class PendingStats:
-    """Numbers of a step on their way from the device: the host need not wait for the step.
+    """Statistics of a step on the device, so that the host does not wait for the step.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class PendingStats:
             self._sent.record()
 
     def read(self) -> StepStats:
-        """Read the numbers; waits for the step, and no further."""
+        """Read the statistics; waits for this step only."""
         if self._sent is not None:
             self._sent.synchronize()
         loss, score, norm = self._numbers.tolist()
@@ -96,7 +96,7 @@ class Updater:
     total_steps : int
         Length of the schedule.
     world : World
-        The processes that share every batch. All start from the parameters of the leader.
+        Processes that share every batch. All start from the parameters of the leader.
     objective : Objective
     """
 
@@ -114,7 +114,7 @@ class Updater:
         self._take(module)
 
     def _take(self, module: TorchModule) -> None:
-        """Make all that belongs to the parameters of a module."""
+        """Create everything that depends on the parameters of a module."""
         config = self.config
         optimizer = make_optimizer(config, module)  # the first to refuse a module
         self.module, self.optimizer = module, optimizer
@@ -135,24 +135,24 @@ class Updater:
 
     @property
     def evaluated(self) -> TorchModule:
-        """The module that is evaluated and saved: the running average where there is one."""
+        """The module that is evaluated and saved: the running average, if there is one."""
         return self.module if self.average is None else self.average.module  # type: ignore[return-value]
 
     def step(
         self, cores: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...], total: int
     ) -> PendingStats:
-        """Forward, backward, clip, update; no update any more once loss or gradient is not finite.
+        """Run forward, backward, clipping and update; skip updates once a loss is not finite.
 
-        With one process, nothing here asks the device for a number: on a GPU the step is queued,
-        not done, when this returns.
+        With one process, nothing here synchronizes: on a GPU the step is queued, not finished, when
+        this returns.
 
         Parameters
         ----------
         cores : tuple of tensor (batch, left, phys, right)
-            Share of this process in the batch.
+            This process's share of the batch.
         targets : tuple of tensor (batch, ...)
         total : int
-            Samples in the batch, over all processes.
+            Size of the batch, over all processes.
         """
         self.optimizer.zero_grad(set_to_none=True)
         share = len(targets[0]) / total
@@ -182,7 +182,7 @@ class Updater:
 
     @contextmanager
     def _sharing(self, total: int) -> Iterator[None]:
-        """Tell the layers that draw which rows of the whole batch these are."""
+        """Inform layers with random draws which rows of the whole batch these are."""
         if self.world.size == 1:
             yield
             return
@@ -204,24 +204,24 @@ class Updater:
                 raise
             reason = str(error).partition("\n")[0]
             raise ValueError(
-                f"compile is True, but the network is not one graph: {reason}; train without, or "
+                f"compile is True, but the network is not one graph: {reason}; disable it, or "
                 "replace layers whose shapes depend on the data, such as an rtol"
             ) from error
 
     def _join_buffers(self) -> None:
-        """Take the mean of running statistics over the processes."""
+        """Average running statistics over the processes."""
         if self.world.size > 1:
             for name in sorted(self.module.replaced):
                 buffer = self.module.get_buffer(name)
                 buffer.copy_(self.world.sum(buffer) / self.world.size)
 
     def replace(self, module: TorchModule, blocks: Mapping[str, Block]) -> None:
-        """Go on with another module, such as one that has grown, at the same point of the schedule.
+        """Continue with another module, such as a grown one, at the same point of the schedule.
 
         The state of the optimizer, such as the moments of Adam, is carried over entry by entry:
-        that of ``old[source]`` becomes that of ``new[target]``, and is zero around it. What is
-        in no block starts afresh. The running average of the weights keeps the old averages in
-        the blocks, and takes the new weights around them.
+        that of ``old[source]`` becomes that of ``new[target]``, and is zero around it. Entries
+        outside all blocks start from zero. The running average of the weights keeps the old
+        averages in the blocks, and uses the new weights elsewhere.
 
         Parameters
         ----------
@@ -234,7 +234,8 @@ class Updater:
         Raises
         ------
         ValueError
-            If a name is unknown, or source and target differ in shape; nothing has changed then.
+            If a name is unknown, or source and target differ in shape; nothing is changed in that
+            case.
         """
         old, new = parameters_of(self.module), parameters_of(module)
         for name, block in blocks.items():
@@ -266,7 +267,7 @@ class Updater:
             self.average.n_averaged.copy_(average.n_averaged)
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next steps depend on, as a tree of tensors and numbers."""
+        """Return everything that the next steps depend on, as a tree of tensors and numbers."""
         state: dict[str, Any] = {
             "model": arrays_of(self.module),
             "optimizer": self.optimizer.state_dict(),
@@ -279,12 +280,12 @@ class Updater:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a state that :meth:`state` returned; raises before anything is changed.
+        """Restore a state returned by :meth:`state`; raises before anything is changed.
 
         Raises
         ------
         ValueError, KeyError
-            If the state is that of another model or optimizer.
+            If the state belongs to another model or optimizer.
         """
         self.check_state(state)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -296,7 +297,7 @@ class Updater:
             self.average.n_averaged.fill_(state["num_averaged"])
 
     def check_state(self, state: dict[str, Any]) -> None:
-        """Raise what :meth:`load_state` would raise, and change nothing."""
+        """Raise the errors of :meth:`load_state` without changing anything."""
         check_arrays(self.module, state["model"])
         if self.average is not None:
             check_arrays(self.evaluated, state["average"])
@@ -333,7 +334,7 @@ def _check_block(
 
 
 def _carry(value: Any, source: torch.Tensor, target: torch.Tensor, block: Block) -> Any:
-    """Carry the state of an old parameter over to a new one: zero around the block."""
+    """Copy the optimizer state of an old parameter to a new one: zero around the block."""
     if not isinstance(value, torch.Tensor):
         return copy.copy(value)
     if value.shape != source.shape:  # a count of steps
@@ -344,7 +345,7 @@ def _carry(value: Any, source: torch.Tensor, target: torch.Tensor, block: Block)
 
 
 class _Forward(torch.nn.Module):
-    """Cores to outputs as a forward pass, as DistributedDataParallel takes it."""
+    """Map from cores to outputs as a forward pass, as DistributedDataParallel requires."""
 
     def __init__(self, module: TorchModule):
         super().__init__()

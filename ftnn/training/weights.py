@@ -1,4 +1,4 @@
-"""Arrays of a module by dotted path: listed, compared, copied; and those that are kept."""
+"""Arrays of a module by dotted path: listing, comparison, copies; and the kept weights."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def set_arrays(module: TorchModule, arrays: dict[str, torch.Tensor]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Weights that a fit keeps, in host memory, and the module they are for.
+    """Weights kept by a fit, in host memory, and their module.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class Kept:
 
     @classmethod
     def copy(cls, module: TorchModule, evaluated: TorchModule) -> "Kept":
-        """Copy the arrays of ``evaluated``, to be put into ``module``."""
+        """Copy the arrays of ``evaluated``, to install in ``module``."""
         arrays = {name: x.to("cpu", copy=True) for name, x in arrays_of(evaluated).items()}
         return cls(module, arrays)
 
     def install(self) -> TorchModule:
-        """Put the arrays into the module, and return it."""
+        """Install the arrays in the module, and return it."""
         set_arrays(self.module, self.arrays)
         self.module.bind()
         return self.module

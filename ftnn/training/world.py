@@ -2,7 +2,7 @@
 
 Every process holds the whole model and computes the gradient of its share of each batch;
 ``DistributedDataParallel`` takes the mean. The leader, rank 0, alone reads and writes the run
-folder. A process of its own needs no torch here.
+folder. A single process does not need torch here.
 """
 
 import os
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """Number of this process among how many.
+    """Rank of this process and number of processes.
 
     Attributes
     ----------
     rank, size : int
-        0 and 1 for a process of its own.
+        0 and 1 for a single process.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class World:
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """Part of ``rows`` that this process takes; parts differ by at most one row."""
+        """Return the part of ``rows`` for this process; parts differ by at most one row."""
         return np.array_split(rows, self.size)[self.rank]
 
     @overload
@@ -67,11 +67,11 @@ class World:
         return sent.to(x.device)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         return bool(self.sum(np.array([float(flag)]))[0] > 0.0)
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader make something, and give it to all; what it raises, all raise."""
+        """Call ``make`` on the leader and share the result, or the exception, with all."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
@@ -89,7 +89,7 @@ class World:
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """Let the leader do something before the others, such as a download into a cache."""
+        """Run the block on the leader before the others, for example a download into a cache."""
         if not self.leads:
             self.wait()
         try:
@@ -99,7 +99,7 @@ class World:
                 self.wait()
 
     def wait(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process reaches this point."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -107,7 +107,7 @@ class World:
 
 
 def current_world() -> World:
-    """World of this process: that of ``torch.distributed`` where it is initialized."""
+    """Return the world of this process: that of ``torch.distributed`` where it is initialized."""
     if "torch" not in sys.modules:
         return World()
     import torch.distributed as dist
@@ -119,10 +119,10 @@ def current_world() -> World:
 
 @contextmanager
 def joined_world() -> Iterator[World]:
-    """Join the processes that torchrun started; alone where it did not.
+    """Join the processes started by torchrun, if any.
 
-    Gloo connects CPUs, and NCCL CUDA devices, of which every process takes the one with its own
-    number on the machine.
+    Gloo connects CPUs, NCCL connects CUDA devices; every process uses the device whose number is
+    its local rank.
 
     Yields
     ------

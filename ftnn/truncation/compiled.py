@@ -15,12 +15,12 @@ from .methods import METHODS
 def compiled(
     max_bond: MaxBond | None = None, method: str = "src", seed: int = 0
 ) -> Callable[[BatchedVector], MPS]:
-    """Make a :func:`ftnn.compress` at fixed bonds that torch compiles.
+    """Make a :func:`ftnn.compress` with fixed bonds, compiled by torch.
 
     Parameters
     ----------
     max_bond, method, seed
-        As of :func:`ftnn.compress`.
+        As in :func:`ftnn.compress`.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def compiled(
     Raises
     ------
     TypeError
-        From the callable, if the chain does not hold torch tensors.
+        Raised by the callable if the chain does not hold torch tensors.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``compress`` and ``truncate``: evaluate a lazy chain, without and with an account of it."""
+"""``compress`` and ``truncate``: evaluate a lazy chain, without or with a report of the error."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def compress(
     Parameters
     ----------
     lazy : Lazy or MPS
-        What ``W @ x``, ``x + y``, ``x * y`` and ``2.0 * x`` give, in any combination.
+        Result of ``W @ x``, ``x + y``, ``x * y`` and ``2.0 * x``, in any combination.
     max_bond : int or sequence of int, optional
         Largest bond dimension, of all cuts or of each of the L - 1; by default the exact one, cut
         to what the dimensions allow.
@@ -34,8 +34,8 @@ def compress(
         Successive randomized compression (arXiv:2504.06475) and its peers; docs/methods.md
         compares them.
     rtol : float
-        0: bonds follow from shapes alone, and nothing waits for the device. Above 0: the
-        smallest bonds, common to the batch, for which the error that the method knows or
+        If 0, bonds follow from shapes alone, without synchronizing with the device. If positive,
+        the smallest bonds, common to the batch, for which the error that the method knows or
         estimates is at most ``rtol`` times the norm, in every sample.
     seed : int
         Seed of the test matrices of "src", "src-oversample" and "fit": the same numbers on
@@ -71,7 +71,7 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class Truncation:
-    """A compressed chain and what it lost.
+    """A compressed chain and its truncation error.
 
     Attributes
     ----------
@@ -100,27 +100,27 @@ def truncate(
     rtol: float = 0.0,
     seed: int = 0,
 ) -> Truncation:
-    """Compress as :func:`compress` does, and tell what was lost.
+    """Compress as :func:`compress` does, and report the error.
 
     Parameters
     ----------
     lazy, max_bond, method, rtol, seed
-        As of :func:`compress`.
+        As in :func:`compress`.
 
     Returns
     -------
     Truncation
         "direct" and "dm" know their error. For the others it is estimated with 32 random
-        test vectors that the method has not used; that takes about as long as the compression.
+        test vectors that the method has not used, which takes about as long as the compression.
         For very long chains products of Gaussians have heavy tails, and estimates scatter.
 
     Examples
     --------
     >>> import numpy as np, ftnn
     >>> x = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((2, 64)), (4, 4, 4))
-    >>> found = ftnn.truncation.truncate(x, max_bond=2, method="direct")
-    >>> difference = np.linalg.norm(found.mps.to_dense() - x.to_dense(), axis=1)
-    >>> bool(np.allclose(found.error, difference / x.norm())), found.error_kind
+    >>> result = ftnn.truncation.truncate(x, max_bond=2, method="direct")
+    >>> difference = np.linalg.norm(result.mps.to_dense() - x.to_dense(), axis=1)
+    >>> bool(np.allclose(result.error, difference / x.norm())), result.error_kind
     (True, 'exact')
     """
     max_bond = check(lazy, max_bond, method, rtol, seed)
@@ -144,7 +144,7 @@ def truncate(
 def check(
     lazy: BatchedVector, max_bond: MaxBond | None, method: str, rtol: float, seed: int
 ) -> int | tuple[int, ...] | None:
-    """Return ``max_bond``, or raise unless these are arguments of :func:`compress`."""
+    """Return ``max_bond``, or raise unless these are valid arguments of :func:`compress`."""
     if not isinstance(lazy, BatchedVector):
         raise TypeError(f"lazy is a {type(lazy).__name__}, expected an MPS or a lazy network")
     max_bond = check_rank(max_bond, rtol, lazy.L)
@@ -156,7 +156,7 @@ def check(
 
 
 def _check_size(terms: tuple[Term, ...], max_bond: MaxBond | None) -> None:
-    """Raise ``ValueError`` if the result alone would not fit into the memory of the host."""
+    """Raise ``ValueError`` if the result alone exceeds the memory of the host."""
     like, bonds = terms[0].like, output_bonds(terms, max_bond)
     if "cuda" in str(getattr(like, "device", "")):
         return  # the device may have more, and says itself when it has not

@@ -1,9 +1,9 @@
 r"""Direct compression: truncated SVDs of the exact chain (Oseledets 2011, algorithm 2).
 
-Left to right, the QR decomposition of everything left of a cut, of which only the triangular
-factor :math:`L_k` is kept; right to left, the singular vectors of :math:`L_k M_k`, whose singular
-values are those of the whole vector at that cut. The error is within :math:`\sqrt{L-1}` of the
-optimum. For a product of bonds D and chi the cost grows as :math:`(D\chi)^3`.
+Left to right, the triangular factor :math:`L_k` of the QR decomposition of everything left of a
+cut; right to left, the singular vectors of :math:`L_k M_k`, whose singular values are those of the
+whole vector at that cut. The error is within :math:`\sqrt{L-1}` of the optimum. For a product of
+bonds D and chi the cost grows as :math:`(D\chi)^3`.
 """
 
 from ..arrays.backend import Array, in_single
@@ -38,12 +38,12 @@ def compress_direct(
     bonds = output_bonds(terms, max_bond)
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
         # three rounds of orthogonalization resolve directions near rounding: they may stay
-        y = merge(absorbed, 2)
+        y = merge(blocks, 2)
         _, r = isometry(y, noise=1.0 if in_single(y) else 1.0 / 64.0)
         (r,), _ = unit_blocks((r,))
-        lefts.append(split(r, absorbed))
+        lefts.append(split(r, blocks))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         return svd_basis(join(lefts[k], sites), bonds[k], rtol, total.L - 1)
@@ -52,13 +52,13 @@ def compress_direct(
 
 
 def svd_basis(y: Array, bond: int, rtol: float, cuts: int) -> tuple[Array, Array]:
-    """Leading right singular vectors of ``y``, as rows, and the relative weight of the rest.
+    """Return leading right singular vectors of ``y``, as rows, and the relative weight of the rest.
 
     Parameters
     ----------
     y : array (batch, m, n)
     bond : int
-        How many at most.
+        Maximum number of vectors.
     rtol : float
         Relative error allowed for the whole chain of ``cuts`` cuts; 0 takes ``bond`` vectors.
     cuts : int
@@ -66,7 +66,7 @@ def svd_basis(y: Array, bond: int, rtol: float, cuts: int) -> tuple[Array, Array
     Returns
     -------
     q : array (batch, bond, n)
-        Of which ``y`` is nearly a combination.
+        Rows that nearly span those of ``y``.
     discarded : array (batch,)
     """
     u, s = left_singular(matrix_transpose(y))

@@ -2,8 +2,8 @@ r"""Density matrix compression (McCulloch 2007; Ma, Fishman, Stoudenmire, Solomo
 
 Left to right, the Gram matrices :math:`G_k` of everything left of a cut; right to left, the
 leading eigenvectors of the density matrix :math:`M_k^T \bar G_k \bar M_k`. The basis is that of
-direct compression, from squares: errors below the square root of the rounding are not seen. Single
-precision input is therefore worked on in double precision inside.
+direct compression, computed from squares: errors below the square root of the machine epsilon are
+not resolved. Single-precision input is therefore processed in double precision.
 """
 
 from autoray import do
@@ -54,7 +54,7 @@ def compress_dm(
 
 
 def _grams(total: Sum) -> list[Array]:
-    """Gram matrices ``G[w, v] = sum conj(L[:, w]) L[:, v]`` (batch, W, W) of every cut."""
+    """Compute Gram matrices ``G[w, v] = sum conj(L[:, w]) L[:, v]`` (batch, W, W) of every cut."""
     edges, count = total.left_edge(), len(total.terms)
     blocks = {
         (t, u): do("conj", edges[t]) * edges[u] for t in range(count) for u in range(t, count)

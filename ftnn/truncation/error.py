@@ -1,7 +1,7 @@
-r"""What a truncation lost: exactly where the method knows, by random test vectors elsewhere.
+r"""Truncation error: exact where the method knows it, estimated by random test vectors elsewhere.
 
 Every method is a sequence of orthogonal projections (see :mod:`ftnn.truncation.sweep`), so the
-relative squared weight :math:`\delta_k` discarded at each cut tells the whole error,
+relative squared weight :math:`\delta_k` discarded at each cut determines the whole error,
 :math:`\|T-C\|^2/\|T\|^2 = 1 - \prod_k(1-\delta_k)`. For a random vector :math:`\omega` with
 :math:`E\,\omega\omega^\dagger = 1`, :math:`E\,|\langle\omega, v\rangle|^2 = \|v\|^2`; with fresh
 Khatri-Rao rows, which the basis has not seen,
@@ -21,7 +21,7 @@ from .src import seeded, sketched_rows
 from .sweep import Blocks, Sum, sketch, sweep
 
 ROWS = 32
-"""Test vectors of an estimate."""
+"""Number of test vectors of an estimate."""
 
 
 def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: int) -> Array:
@@ -32,9 +32,9 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
     terms : tuple of Term
         The exact chain.
     cores : tuple of array (batch, left, out, right)
-        What a method made of it, right-canonical.
+        Its approximation by a method, right-canonical.
     seed : int
-        Of the test vectors; other ones than those of the method.
+        Seed of the test vectors, which differ from those of the method.
 
     Returns
     -------
@@ -59,15 +59,15 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
 
 
 def relative_error(discarded: Array | np.ndarray) -> np.ndarray:
-    """Relative error (batch,) from the weights (batch, L - 1) discarded at the cuts."""
+    """Return the relative error (batch,) from the weights (batch, L - 1) discarded at the cuts."""
     lost = np.clip(to_numpy(discarded).astype(np.float64), 0.0, 1.0)
     return np.sqrt(-np.expm1(np.sum(np.log1p(-np.minimum(lost, 1.0 - 1e-16)), axis=1)))
 
 
 def ranks(cores: tuple[Array, ...]) -> np.ndarray:
-    """Directions of every bond that are not null, int array (batch, L - 1)."""
-    found = [
+    """Count the directions of every bond that are not null, int array (batch, L - 1)."""
+    counts = [
         np.any(to_numpy(core).reshape(*core.shape[:2], -1) != 0, axis=2).sum(axis=1)
         for core in cores[1:]
     ]
-    return np.stack(found, axis=1) if found else np.zeros((cores[0].shape[0], 0), dtype=np.int64)
+    return np.stack(counts, axis=1) if counts else np.zeros((cores[0].shape[0], 0), dtype=np.int64)

@@ -18,8 +18,8 @@ from .src import compress_src, seeded
 from .sweep import Blocks, Sum, join, output_bonds, project, sweep, unit_blocks
 
 SWEEPS = 4
-"""Sweeps there and back. On the SRC paper's synthetic problem the first takes the error of SRC to
-within a few per cent of the optimum; see docs/methods.md."""
+"""Number of sweeps in both directions. On the SRC paper's synthetic problem the first brings the
+error of SRC to within a few per cent of the optimum; see docs/methods.md."""
 
 
 def compress_fit(
@@ -32,9 +32,9 @@ def compress_fit(
     terms : tuple of Term
     max_bond : int or tuple of int, optional
     rtol : float
-        Relative error allowed in each sample, by which SRC with oversampling chooses the bonds.
+        Relative error allowed in each sample; SRC with oversampling chooses the bonds by it.
     seed : int
-        Of the test matrices of the start.
+        Seed of the initial test matrices.
 
     Returns
     -------
@@ -55,17 +55,17 @@ def compress_fit(
 
 
 def _to_the_right(total: Sum, cores: tuple[Array, ...]) -> list[Blocks]:
-    """Left environments ``<C|T>`` of every cut, each core set to the best one on the way."""
+    """Optimize the cores from the left; return left environments ``<C|T>`` of every cut."""
     rights: list[Blocks] = [total.right_edge()] * (total.L + 1)
     for k in range(total.L - 1, 0, -1):
         sites = total.absorb_right(k, rights[k + 1])
         rights[k], _ = unit_blocks(project(sites, rows(cores[k])))
     lefts = [total.left_edge()]
     for k in range(total.L - 1):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        best = matrix_transpose(join(absorbed, rights[k + 1]))  # (batch, right, s*out)
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        best = matrix_transpose(join(blocks, rights[k + 1]))  # (batch, right, s*out)
         conjugate = do("conj", orthonormalize(best))
-        left, _ = unit_blocks(tuple(conjugate @ block for block in absorbed))
+        left, _ = unit_blocks(tuple(conjugate @ block for block in blocks))
         lefts.append(left)
     return lefts
 
@@ -78,7 +78,7 @@ def _to_the_left(total: Sum, lefts: list[Blocks]) -> tuple[Array, ...]:
 
 
 def rows(core: Array) -> Array:
-    """Orthonormal rows Q (batch, left, out * right) that a right-canonical core was made of.
+    """Return the orthonormal rows Q (batch, left, out * right) behind a right-canonical core.
 
     The rows of a core, all scaled alike, get norm 1 again; zero rows stay zero.
     """

@@ -20,7 +20,7 @@ from .sweep import output_bonds
 from .zipup import compress_zipup
 
 CLAIMS = {
-    "batched": "the result for a batch is that for each sample (law 1)",
+    "batched": "the result for a batch is that of each sample on its own (law 1)",
     "gauge": "the output tensor does not depend on the gauge of the input's bonds (law 2)",
     "cores": "nor do the output cores (law 2, as a nonlinearity on cores needs it)",
     "padding": "zero-padded bonds change nothing (law 3)",
@@ -28,9 +28,9 @@ CLAIMS = {
     "exact": "exact when max_bond is at least the exact rank (law 4)",
     "optimal": "the error is at most the stated factor times the optimum (law 5)",
     "tolerance": "the error is at most rtol; 3 rtol where it is estimated",
-    "scales": "right at any scale of single cores, and for terms of any scales",
+    "scales": "correct at any scale of single cores, and for terms of any scales",
     "backends": "the same on every backend (law 6)",
-    "gradients": "gradients are finite for every input, and right where the map is smooth (law 7)",
+    "gradients": "gradients are finite for every input, correct where the map is smooth (law 7)",
     "long": "the same seed gives the same result; long chains neither overflow nor vanish (law 9)",
 }
 
@@ -50,17 +50,18 @@ class Method:
         method is deterministic.
     source : str
     cost : str
-        Leading cost a site and sample of a product of bonds D and chi, compressed to chi.
+        Leading cost per site and sample of a product of bonds D and chi, compressed to chi.
     seeded : bool
-        Whether it draws test matrices.
+        Whether the method draws test matrices.
     error : {"exact", "estimate"}
-        How its truncation error is known.
+        Whether its truncation error is exact or estimated.
     claims : frozenset of str
         Keys of :data:`CLAIMS`.
     factor : float or None
-        Of the claim "optimal": times the root of the sum over the cuts of the best squared error.
+        Factor of the claim "optimal", times the root of the sum over the cuts of the best squared
+        error.
     digits : float
-        Share of the digits of the dtype that survives.
+        Fraction of the digits of the dtype that survives.
     """
 
     name: str

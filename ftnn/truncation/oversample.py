@@ -1,7 +1,7 @@
-"""SRC with oversampling: half as many test vectors again, then truncation by SVD.
+"""SRC with oversampling: 1.5 times as many test vectors, then truncation by SVD.
 
-The larger sketch contains the leading singular vectors all but exactly, and the exact chain is
-not needed to truncate it: the error is the optimum of direct compression at a fraction of its cost
+The larger sketch contains the leading singular vectors almost exactly, and the exact chain is not
+needed to truncate it: the error is the optimum of direct compression at a fraction of its cost
 (arXiv:2504.06475, section 3.5).
 """
 
@@ -16,7 +16,7 @@ from .sweep import output_bonds
 
 
 def oversampled(max_bond: MaxBond | None) -> MaxBond | None:
-    """Return the number of test vectors for a bond: half as many again, and four at least."""
+    """Return the number of test vectors for a bond: half as many more, at least four more."""
     if max_bond is None:
         return None
     if isinstance(max_bond, int):
@@ -37,7 +37,7 @@ def compress_src_oversample(
         Relative error allowed in each sample: half of its square for the sketch, by its
         estimate, and half for the SVDs, exactly.
     seed : int
-        Of the test matrices.
+        Seed of the test matrices.
 
     Returns
     -------

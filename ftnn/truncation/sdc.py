@@ -1,4 +1,4 @@
-"""Successive deterministic compression (arXiv:2601.19650): SRC with a sketch that is computed.
+"""Successive deterministic compression (arXiv:2601.19650): SRC with a computed sketch.
 
 Left to right, the left environment is truncated by an SVD from site to site: it keeps its leading
 right singular vectors, times their singular values, in place of random test vectors. States and
@@ -28,15 +28,15 @@ def compress_sdc(
     terms : tuple of Term
     max_bond : int or tuple of int, optional
     rtol : float
-        Relative error allowed in each sample, as the sketch sees it: a quarter of its square for
-        the left environments, the rest for the bonds.
+        Relative error allowed in each sample, as measured by the sketch: a quarter of its square
+        for the left environments, the rest for the bonds.
 
     Returns
     -------
     cores : tuple of array (batch, left, out, right)
         Right-canonical up to a scale per sample, the same on every core.
     discarded : None
-        The sketch does not know what it leaves out.
+        The discarded weight is not known to the sketch.
     """
     total = Sum.prepared(terms, canonical="right")
     bonds, cuts = output_bonds(terms, max_bond), total.L - 1
@@ -45,12 +45,12 @@ def compress_sdc(
     limits = [bond_at(max_bond, k) or max(widths) for k in range(1, cuts + 1)]
     lefts = [total.left_edge()]
     for k in range(cuts):
-        absorbed = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
-        (joint,), _ = unit_blocks((merge(absorbed, 2),))
+        blocks = total.absorb_left(k, lefts[-1])  # (batch, s*out, w_t)
+        (joint,), _ = unit_blocks((merge(blocks, 2),))
         q, _ = svd_basis(
             matrix_transpose(joint), max(limits[k:]), 0.5 * rtol, cuts
         )  # (batch, s', s*out)
-        lefts.append(split(do("conj", q) @ joint, absorbed))
+        lefts.append(split(do("conj", q) @ joint, blocks))
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         sketch = join(lefts[k], sites)  # (batch, s, out*r)

@@ -3,7 +3,7 @@
 States and operators are brought to left-canonical form one by one, so that what is left of a cut
 is nearly an isometry, and the SVD of :math:`M_k` alone chooses the basis. That is optimal for
 plain re-compression; for a product it is neither optimal nor bounded by the optimum, and exact
-only if ``max_bond`` is as large as the joint bond of the operands.
+only if ``max_bond`` is at least the joint bond of the operands.
 """
 
 from math import sqrt
@@ -16,7 +16,7 @@ from .error import estimated_weights, relative_error
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
 TRIES = 4
-"""How often the tolerance of the local SVDs is lowered before they keep everything."""
+"""Number of times the tolerance of the local SVDs is lowered before they keep everything."""
 
 
 def compress_zipup(
@@ -30,8 +30,8 @@ def compress_zipup(
     max_bond : int or tuple of int, optional
     rtol : float
         Relative error allowed in each sample: half of its square for the local SVDs, by an
-        estimate, and half for exact SVDs afterwards. The local ones do not bound their error:
-        their tolerance is lowered until the estimate is low enough, or nothing is cut off.
+        estimate, and half for exact SVDs afterwards. Local SVDs do not bound their error: their
+        tolerance is lowered until the estimate is low enough, or nothing is discarded.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def _swept(total: Sum, bonds: tuple[int, ...], rtol: float) -> tuple[Array, ...]
 
 
 def _local_bonds(total: Sum, max_bond: MaxBond | None) -> tuple[int, ...]:
-    """Bond left of every site: what the joint bond and the sites to the right allow."""
+    """Return the bond left of every site: what the joint bond and the sites to the right allow."""
     bonds = [1] * (total.L + 1)
     for k in range(total.L - 1, 0, -1):
         width = sum(term.width(k) for term in total.terms)

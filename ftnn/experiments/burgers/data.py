@@ -9,7 +9,7 @@ end at rounding.
 
 import numpy as np
 
-from ..quantics.data import VISCOSITY, Waves, pairs
+from ..quantics.data import VISCOSITY, Waves, generate_pairs
 from ..splits import Data
 from .options import BurgersOptions
 
@@ -39,5 +39,5 @@ def burgers(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
 
 
 def load(options: BurgersOptions) -> Data:
-    """Make the pairs."""
-    return pairs(options, lambda start: burgers(start, TIME), MODES)
+    """Generate the pairs."""
+    return generate_pairs(options, lambda start: burgers(start, TIME), MODES)

@@ -10,11 +10,11 @@ from ..splits import Data
 from .options import BurgersOptions
 
 SPARE = 2
-"""Bond dimension of the layers beyond that of the solutions, at every cut."""
+"""Bond dimension of the layers in excess of that of the solutions, at every cut."""
 
 
 def build(options: BurgersOptions, data: Data) -> tuple[None, Layer]:
-    """Build ``depth`` gated layers: quadratic steps, as those of an explicit scheme in time are.
+    """Build ``depth`` gated layers: quadratic steps, as in an explicit time-stepping scheme.
 
     Sites beyond COARSE start as identities, of bond dimension 1. Every cut gets the bond of the
     solutions and SPARE more, at most ``options.max_bond``: on fine sites functions are smooth, and

@@ -11,5 +11,5 @@ class BurgersOptions(QuanticsOptions):
     """Options of the experiment on the Burgers equation."""
 
     depth: int = option(
-        2, "Number of gated layers.", least=1, remedy="there is nothing but layers here"
+        2, "Number of gated layers.", least=1, remedy="the network consists of layers only"
     )

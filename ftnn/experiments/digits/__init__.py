@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 8 x 8 images, in the package itself."""
+"""scikit-learn's digits: 8 x 8 images, shipped with the package."""
 
 from pathlib import Path
 

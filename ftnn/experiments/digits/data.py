@@ -16,7 +16,7 @@ def load(options: DigitsOptions) -> Data:
 
 
 def load_digits(seed: int = 0) -> Data:
-    """Handwritten digits that ship with scikit-learn: 1797 images of 8 x 8 pixels.
+    """Load the handwritten digits that ship with scikit-learn: 1797 images of 8 x 8 pixels.
 
     Parameters
     ----------

@@ -11,6 +11,6 @@ class DigitsOptions(ExperimentOptions):
     """Options of the experiment on digits."""
 
     limit: int | None = option(
-        None, "Train and validate on at most so many samples, for a trial.", least=1
+        None, "Use at most this many training and validation samples, for a trial.", least=1
     )
     network: ImageNetworkOptions = field(default=ImageNetworkOptions())

@@ -13,5 +13,5 @@ EXPERIMENT = Experiment(
     build=imported(".model:build", __name__),
     tuned=Path(__file__).with_name("config.toml"),
     samples="images",
-    augment=imported(".model:mirrored", __name__),
+    augment=imported(".model:mirror_images", __name__),
 )

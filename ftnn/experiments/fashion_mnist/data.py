@@ -1,4 +1,4 @@
-"""Fashion-MNIST, from local files where there are any."""
+"""Fashion-MNIST, from local files if available."""
 
 import gzip
 import math
@@ -38,19 +38,19 @@ _IDX_NAMES = {
 
 
 def load(options: FashionMNISTData) -> Data:
-    """Load the three splits, from ``options.data`` or one of the usual places."""
+    """Load the three splits, from ``options.data`` or one of the usual locations."""
     return load_fashion_mnist(options.data, options.train.seed).limited(options.limit)
 
 
 def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Data:
-    """Fashion-MNIST: 70 000 images of 28 x 28 pixels (Xiao, Rasul, Vollgraf, arXiv:1708.07747).
+    """Load Fashion-MNIST: 70 000 images of 28 x 28 pixels (Xiao et al., arXiv:1708.07747).
 
     Parameters
     ----------
     data_dir : path, optional
         Folder with the four idx files, gzipped or not. By default the folder of Debian's
         package ``dataset-fashion-mnist``, else ``sklearn.datasets.fetch_openml``, whose
-        download is kept in scikit-learn's data folder.
+        download is cached in scikit-learn's data folder.
     seed : int
         Seed of the stratified split of one twelfth of the training images for validation.
 
@@ -62,9 +62,9 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
     Raises
     ------
     FileNotFoundError
-        If the data are nowhere; the message says what to do.
+        If the data cannot be found; the message states the remedy.
     ValueError
-        If a file is truncated or is not what it should be; it is named.
+        If a file is truncated or invalid; the message names it.
     """
     if data_dir is not None:
         arrays = _read_folder(Path(data_dir))
@@ -103,7 +103,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is truncated, too long, or not an idx file of unsigned bytes.
     """
@@ -115,19 +115,19 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         try:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+            raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or raw[3] == 0:
         raise ValueError(f"{path}: not an idx file of unsigned bytes (first bytes {raw[:4]!r})")
     ndim = raw[3]
     start = 4 + 4 * ndim
     if len(raw) < start:
-        raise ValueError(f"{path}: truncated in its header; fetch it again")
+        raise ValueError(f"{path}: truncated in its header; download it again")
     shape = struct.unpack(f">{ndim}I", raw[4:start])
     size = math.prod(shape)
     if len(raw) - start != size:
         raise ValueError(
             f"{path}: its header announces {size} entries {shape}, but it holds "
-            f"{len(raw) - start}; fetch it again"
+            f"{len(raw) - start}; download it again"
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
@@ -161,7 +161,7 @@ def _read_folder(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _find(folder: Path, key: str) -> Path | None:
-    """File of one of the four arrays; both spellings, gzipped or not."""
+    """Return the file of one of the four arrays; both spellings, gzipped or not."""
     for separator in "-.":
         for suffix in ("", ".gz"):
             path = folder / (_IDX_NAMES[key].format(separator) + suffix)
@@ -171,7 +171,7 @@ def _find(folder: Path, key: str) -> Path | None:
 
 
 def _read_openml() -> dict[str, np.ndarray]:
-    """From OpenML, kept as one .npz file: parsing the download takes about a minute."""
+    """Download from OpenML and cache as one .npz file: parsing takes about a minute."""
     from sklearn.datasets import fetch_openml, get_data_home
 
     cache = Path(get_data_home()) / "ftnn-fashion-mnist.npz"

@@ -14,7 +14,7 @@ ROWS = 28 // PATCH
 
 def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
     """Build a network on 49 patches of 4 x 4 pixels, coarsened to 7 sites: the rows of patches."""
-    # the encoder divides by the root of the number of pixels: back to a variance of one
+    # undo the encoder's division by the root of the number of pixels: unit variance
     encoder = ProductEncoder(
         (28, 28), (PATCH, PATCH), order="row-major", scale=PATCH, standardize="global"
     )
@@ -23,7 +23,7 @@ def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
     return encoder, patch_network(encoder, options.network, images, 10, blocks=ROWS, seed=seed)
 
 
-def mirrored(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mirror_images(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirror every image left to right with probability one half."""
     chosen = rng.random(len(images)) < 0.5
     return np.where(chosen[:, None, None], images[:, :, ::-1], images)

@@ -8,15 +8,15 @@ from ..options import ExperimentOptions, PatchNetworkOptions
 
 @dataclass(frozen=True)
 class FashionMNISTData(ExperimentOptions):
-    """What every network for Fashion-MNIST is trained on."""
+    """Options of the data common to all networks for Fashion-MNIST."""
 
     data: str | None = option(
-        None, "Folder with the four idx files; by default the usual places.", free=True
+        None, "Folder with the four idx files; by default the usual locations.", free=True
     )
     limit: int | None = option(
-        None, "Train and validate on at most so many samples, for a trial.", least=1
+        None, "Use at most this many training and validation samples, for a trial.", least=1
     )
-    augment: bool = option(False, "Train on images mirrored at random.")
+    augment: bool = option(False, "Mirror training images at random.")
 
 
 @dataclass(frozen=True)

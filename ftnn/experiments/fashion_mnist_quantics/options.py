@@ -13,6 +13,6 @@ class QuanticsImageOptions(FashionMNISTData):
     network: ImageNetworkOptions = field(default=ImageNetworkOptions())
 
     def idle(self) -> dict[str, str]:
-        """Without layers the readout sees the states as they are."""
+        """Return what is unused: without layers the readout sees the states unchanged."""
         none = self.network.depth == 0
         return dict.fromkeys(("phys", "nonlinearity"), "at depth 0") if none else {}

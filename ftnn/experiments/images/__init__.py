@@ -1,4 +1,4 @@
-"""Images of the user's: a folder for every class."""
+"""User's images: one folder per class."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from .options import ImagesOptions
 
 EXPERIMENT = Experiment(
     name="images",
-    description="PNG and JPEG files of yours: --data DIR with a folder for every class.",
+    description="Your own PNG and JPEG files: --data DIR with one folder per class.",
     options=ImagesOptions,
     load=imported(".data:load", __name__),
     build=imported(".model:build", __name__),
     tuned=Path(__file__).with_name("config.toml"),
     samples="images",
-    augment=imported("..fashion_mnist.model:mirrored", __name__),
+    augment=imported("..fashion_mnist.model:mirror_images", __name__),
     read=imported(".data:read", __name__),
 )

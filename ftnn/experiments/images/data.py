@@ -11,13 +11,13 @@ from .options import ImagesOptions
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LEAST_OF_CLASS = 5
-"""Every class needs as many images, for there to be some in each split."""
+"""Smallest number of images per class that leaves some in each split."""
 
 
 def load(options: ImagesOptions) -> Data:
     """Load a folder of images and hold out some for validation and for the test, by the seed.
 
-    A tenth of the images that are not for the test is for validation.
+    A tenth of the images outside the test set is used for validation.
     """
     if options.data is None:
         raise FileNotFoundError(
@@ -48,7 +48,7 @@ def load(options: ImagesOptions) -> Data:
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new images for a trained model, as large as those it was trained on.
 
-    With targets they lie in a folder for every class, without all in one folder.
+    With targets there is one folder per class, without targets a single folder.
     """
     class_names = tuple(read_summary(run.path).get("class_names", ()))
     folder = Path(path)
@@ -82,7 +82,7 @@ def read_images(
     options : ImagesOptions
         ``size`` and ``colour`` are read.
     shape : tuple of int, optional
-        Expected of every image.
+        Expected shape of every image.
 
     Returns
     -------
@@ -93,13 +93,13 @@ def read_images(
     images: list[np.ndarray] = []
     for path in paths:
         image = _read(path, options)
-        wanted = images[0].shape if shape is None and images else shape
-        if wanted is not None and image.shape != tuple(wanted):
+        expected = images[0].shape if shape is None and images else shape
+        if expected is not None and image.shape != tuple(expected):
             height, width = image.shape
             first = paths[0] if shape is None else "the images of the training"
             raise ValueError(
-                f"{path}: has {height} x {width // _channels(options)} pixels, another size than "
-                f"{first}; give --size N to resize all"
+                f"{path}: has {height} x {width // _channels(options)} pixels, unlike {first}; "
+                f"give --size N to resize all"
             )
         images.append(image)
     return np.stack(images)
@@ -124,7 +124,7 @@ def _channels(options: ImagesOptions) -> int:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of every subfolder, by its name, in the order of the alphabet."""
+    """Return the images of every subfolder, by its name, in alphabetical order."""
     if not folder.is_dir():
         raise FileNotFoundError(f"--data {folder}: there is no such folder")
     return {own.name: _images(own) for own in sorted(folder.iterdir()) if own.is_dir()}

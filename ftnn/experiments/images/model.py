@@ -17,7 +17,7 @@ def build(options: ImagesOptions, data: Data) -> tuple[Encoder, Layer]:
             f"patch is {options.patch}, which does not divide {height} x {width // channels} "
             "pixels; choose another, or resize with --size"
         )
-    # the encoder divides by the root of the number of pixels: back to a variance of one
+    # undo the encoder's division by the root of the number of pixels: unit variance
     scale = (patch[0] * patch[1]) ** 0.5
     encoder = ProductEncoder(
         (height, width), patch, order="row-major", scale=scale, standardize="global"

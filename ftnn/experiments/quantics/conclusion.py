@@ -1,4 +1,4 @@
-"""What the experiments on functions conclude: errors against doing nothing, and a picture."""
+"""Conclusion of the experiments on functions: errors compared with the identity, and a figure."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -21,7 +21,7 @@ _SHOWN_SITES = 10
 def conclude(
     folder: Path, options: QuanticsOptions, data: Data, model: Layer, evaluation: Any
 ) -> dict[str, Any]:
-    """Compare with leaving the input as it is; draw ``solutions.png``."""
+    """Compare with an unchanged input; draw ``solutions.png``."""
     unchanged = float(np.sqrt(relative_squares(data.test_inputs, data.test_targets)).mean())
     few = slice(_SHOWN)
     inputs, targets = select_rows(data.test_inputs, few), select_rows(data.test_targets, few)

@@ -1,7 +1,7 @@
 r"""Pairs of random periodic functions and solutions of the heat equation.
 
 Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(x, T) of
-:math:`u_t = \nu u_{xx}`, known for every Fourier mode.
+:math:`u_t = \nu u_{xx}`, known in closed form for every Fourier mode.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ..splits import Data
 from .options import QuanticsOptions
 
 SIZES = (512, 64, 128)
-"""Functions to train on, to validate on and to test on."""
+"""Numbers of functions for training, validation and test."""
 
 MODES = 10
 """Highest Fourier mode of the initial functions."""
@@ -37,7 +37,7 @@ class Waves:
     coefficients: np.ndarray
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Values (n, points)."""
+        """Return the values (n, points)."""
         k = np.arange(self.coefficients.shape[1])
         return (self.coefficients @ np.exp(2j * np.pi * k[:, None] * x)).real
 
@@ -65,14 +65,14 @@ def heat(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
 
 
 def load(options: QuanticsOptions) -> Data:
-    """Make the pairs."""
-    return pairs(options, lambda start: heat(start, TIME), MODES)
+    """Generate the pairs."""
+    return generate_pairs(options, lambda start: heat(start, TIME), MODES)
 
 
-def pairs(options: QuanticsOptions, solve: Callable[[Waves], Waves], modes: int) -> Data:
-    """Make pairs of random functions and solutions.
+def generate_pairs(options: QuanticsOptions, solve: Callable[[Waves], Waves], modes: int) -> Data:
+    """Generate pairs of random functions and solutions.
 
-    The functions are the same for every seed of a training and for every number of sites.
+    The functions do not depend on the seed of the training or on the number of sites.
     """
     parts: list[Cores] = []
     for number, size in enumerate(SIZES):

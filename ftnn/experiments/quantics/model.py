@@ -1,4 +1,4 @@
-"""One MPO near the identity, and how a trained model is carried over to a finer grid."""
+"""One MPO near the identity, and the transfer of a trained model to a finer grid."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def build(options: QuanticsOptions, data: Data) -> tuple[None, Layer]:
 def start_near_identity(layer: Linear | Gated, seed: int, noise: float = 0.05) -> None:
     """Replace weights by identities, on the first bond channel, plus noise; those of gates by less.
 
-    The solution after no time is what one starts with.
+    At time zero the solution is the initial function.
     """
     rng = np.random.default_rng((seed, 4))
     for name, old in layer.params.items():
@@ -36,7 +36,7 @@ def start_near_identity(layer: Linear | Gated, seed: int, noise: float = 0.05) -
 
 
 def carry(trained: Layer, built: Layer) -> Layer:
-    """Start with a trained model, of this grid or of a coarser one, and the bonds of ``built``."""
+    """Start from a trained model on this grid or a coarser one, with the bonds of ``built``."""
     if _kinds(trained) != _kinds(built):
         raise ValueError(f"its layers are {_kinds(trained)}, expected {_kinds(built)}")
     assert isinstance(trained, Sequential)

@@ -6,7 +6,7 @@ from ...training.options import changed, option
 from ..options import ExperimentOptions
 
 COARSE = 10
-"""Sites of the grid on which a training in two stages begins."""
+"""Number of sites of the grid of the first of two stages."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class QuanticsOptions(ExperimentOptions):
         remedy="the grid has 2^sites points",
     )
     limit: int | None = option(
-        None, "Train and validate on at most so many samples, for a trial.", least=1
+        None, "Use at most this many training and validation samples, for a trial.", least=1
     )
     fine_epochs: int = option(
         0,
@@ -33,7 +33,7 @@ class QuanticsOptions(ExperimentOptions):
     max_bond: int = option(8, "Bond dimension of the activations.", least=1)
 
     def idle(self) -> dict[str, str]:
-        """Name what only a training in two stages uses, where there is one stage."""
+        """Return the options that only two-stage training uses, if there is one stage."""
         if self.fine_epochs and self.sites > COARSE:
             return {}
         where = f"with sites {self.sites} and fine_epochs {self.fine_epochs}"
@@ -42,7 +42,7 @@ class QuanticsOptions(ExperimentOptions):
 
 
 def stages(options: QuanticsOptions) -> tuple[QuanticsOptions, QuanticsOptions] | None:
-    """Split a training with ``fine_epochs`` in two: on the coarse grid, and on the whole one."""
+    """Split training with ``fine_epochs`` in two: on the coarse grid, and on the full one."""
     if options.fine_epochs == 0 or options.sites <= COARSE:
         return None
     one = changed(options, {"fine_epochs": 0, "fine_lr": QuanticsOptions.fine_lr})

@@ -1,4 +1,4 @@
-"""Phases of the cluster-Ising chain, from its ground states as the MPS they are."""
+"""Phases of the cluster-Ising chain, from its ground states as MPS."""
 
 from pathlib import Path
 

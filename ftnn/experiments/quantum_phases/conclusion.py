@@ -1,4 +1,4 @@
-"""What is concluded: agreement with the known phase diagram, beside that of string order."""
+"""Conclusion: agreement with the known phase diagram, compared with string order."""
 
 from pathlib import Path
 from typing import Any

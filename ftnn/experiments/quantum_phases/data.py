@@ -27,32 +27,32 @@ found there by infinite DMRG, as public re-implementations give them."""
 
 H1_RANGE, H2_RANGE = (0.0, 1.6), (-1.6, 1.6)
 MARGIN = 0.05
-"""Distance from the boundary within which a prediction is not counted."""
+"""Distance from the boundary within which predictions are not counted."""
 
 KEPT_BOND = 16
-"""Bond dimension in which ground states are kept, or more where inputs need it."""
+"""Bond dimension of cached ground states, or more if inputs need it."""
 
 DRESSED = 16
-"""Random dressings of every state for validation."""
+"""Number of random dressings of every validation state."""
 
 LINE_POINTS = 40
 CLASSES = ("other", "protected")
 
 
 def line_points() -> list[Point]:
-    """Points to train on: h2 = 0, none of them at the transition at h1 = 1."""
+    """Return the points to train on: h2 = 0, none of them at the transition at h1 = 1."""
     step = H1_RANGE[1] / LINE_POINTS
     return [((n + 0.5) * step, 0.0) for n in range(LINE_POINTS)]
 
 
 def grid_points(side: int) -> list[Point]:
-    """Points of the plane (h1, h2), h1 the slower."""
+    """Return the points of the plane (h1, h2), h1 the slower."""
     h1, h2 = np.linspace(*H1_RANGE, side), np.linspace(*H2_RANGE, side)
     return [(float(x), float(y)) for x in h1 for y in h2]
 
 
 def boundary(h1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper h2 of the protected phase, linear between the known points and beyond."""
+    """Return lower and upper h2 of the protected phase, interpolated between the known points."""
     lower, upper = (
         np.interp(h1, BOUNDARY_H1, values)
         + np.minimum(h1 - BOUNDARY_H1[0], 0) * _slope(values, 0)
@@ -67,7 +67,7 @@ def _slope(values: tuple[float, ...], n: int) -> float:
 
 
 def phases(points: np.ndarray) -> np.ndarray:
-    """Phase (n,) of points (n, 2): 1 where it is symmetry-protected, else 0.
+    """Return the phase (n,) of points (n, 2): 1 where it is symmetry-protected, else 0.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def phases(points: np.ndarray) -> np.ndarray:
 
 
 def counted(points: np.ndarray) -> np.ndarray:
-    """Which points (n, 2) are farther than MARGIN from the boundary."""
+    """Return which points (n, 2) are farther than MARGIN from the boundary."""
     h1 = np.linspace(*H1_RANGE, 1601)
     curve = np.concatenate([np.stack([h1, h2], axis=1) for h2 in boundary(h1)])
     distance = np.linalg.norm(points[:, None] - curve[None], axis=2).min(axis=1)
@@ -87,7 +87,7 @@ def counted(points: np.ndarray) -> np.ndarray:
 
 
 def cache_folder() -> Path:
-    """Folder where ground states are kept unless ``--data`` names one."""
+    """Return the folder where ground states are cached unless ``--data`` names one."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ftnn"
 
@@ -95,9 +95,9 @@ def cache_folder() -> Path:
 def load(options: PhasesOptions) -> Data:
     """Load ground states on the line and, to test, on the plane.
 
-    Every fifth of the line is for validation, in DRESSED random versions: as they are, all would
-    soon be told apart, whatever the network goes by. States are made and kept with bond dimension
-    KEPT_BOND, and truncated to ``input_bond`` here.
+    Every fifth point of the line is used for validation, in DRESSED random versions: the unchanged
+    states would soon be classified correctly by any feature. States are computed and cached with
+    bond dimension KEPT_BOND, and truncated to ``input_bond`` here.
     """
     folder = Path(options.data) if options.data else cache_folder()
     line, plane = line_points(), grid_points(options.grid)
@@ -119,9 +119,9 @@ def load(options: PhasesOptions) -> Data:
 
 
 def states(name: str, points: list[Point], options: PhasesOptions, folder: Path) -> Cores:
-    """Ground states as inputs of a network, tuple of array (n, left, 2, right), float32."""
-    kept = max(KEPT_BOND, options.input_bond)
-    cores, _ = ground_states(name, options.sites, points, kept, folder)
-    if options.input_bond == kept:
+    """Return ground states as inputs of a network, tuple of array (n, left, 2, right), float32."""
+    bond = max(KEPT_BOND, options.input_bond)
+    cores, _ = ground_states(name, options.sites, points, bond, folder)
+    if options.input_bond == bond:
         return cores
     return compress(MPS(cores), max_bond=options.input_bond, method="direct").cores

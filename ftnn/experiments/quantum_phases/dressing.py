@@ -1,4 +1,4 @@
-"""Random changes of states that leave their phase as it is."""
+"""Random changes of states that preserve their phase."""
 
 import numpy as np
 from autoray import do
@@ -16,11 +16,11 @@ def dress(cores: Cores, rng: np.random.Generator) -> Cores:
     The symmetry that protects the phase flips the spins of the even sites, and those of the odd
     ones: :math:`\prod X_i` over either. For each of these halves of the chain the operator is
     :math:`\prod_i e^{\tau X_i}` with a normal τ, times :math:`\prod_i Z_i` with probability one
-    half. Both map symmetric operators to symmetric operators, act on every site by itself, and have
-    inverses: what they make of a state is in the same phase, but magnetized otherwise, or
-    alternating instead of uniform. So a network cannot tell phases by the magnetization, which on
-    the line of training states would do. The norm is not kept: :class:`ftnn.Expectation` does not
-    see it.
+    half. Both map symmetric operators to symmetric operators, act on every site separately, and
+    have inverses: the resulting state is in the same phase, but with another magnetization, or
+    alternating instead of uniform. So a network cannot distinguish phases by the magnetization,
+    which would suffice on the line of training states. The norm is not preserved:
+    :class:`ftnn.Expectation` does not depend on it.
     """
     shape = (2, len(cores[0]))
     tau = rng.normal(0.0, DRESSING, shape)[..., None, None]

@@ -1,11 +1,11 @@
-r"""Ground states of the generalized cluster-Ising chain by DMRG, made once and kept on disk.
+r"""Ground states of the generalized cluster-Ising chain by DMRG, computed once and cached on disk.
 
 .. math:: H = -J \sum_{i=1}^{N-2} Z_i X_{i+1} Z_{i+2} - h_1 \sum_i X_i - h_2 \sum_i X_i X_{i+1}
 
 with J = 1, the model of Cong, Choi, Lukin (arXiv:1810.03787, equation 3). Its symmetry-protected
 phase has a free spin at each end of an open chain, four ground states in all, of which DMRG would
-return any. :math:`-J (X_1 Z_2 + Z_{N-1} X_N)`, what is left of the first term beyond the ends,
-makes the ground state unique and leaves the bulk as it is.
+return any. :math:`-J (X_1 Z_2 + Z_{N-1} X_N)`, the remainder of the first term at the ends, makes
+the ground state unique and does not change the bulk.
 """
 
 import os
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 _X = np.array([[0.0, 1.0], [1.0, 0.0]])
 _Z = np.diag([1.0, -1.0])
 _WORK_BOND, _CUTOFF = 24, 1e-9
-"""Of DMRG itself; what is kept is truncated further."""
+"""Bond dimension of DMRG; cached states are truncated further."""
 
 PIECE = 32
-"""States in a file; an interrupted generation goes on after the last complete one."""
+"""States per file; an interrupted generation continues after the last complete file."""
 
 _JOBS_WORTH_A_PROCESS = 16
 
@@ -41,7 +41,7 @@ Point = tuple[float, float]
 
 
 def cluster_ising(sites: int, h1: float, h2: float) -> "MatrixProductOperator":
-    """Hamiltonian as an MPO of bond dimension 5.
+    """Return the Hamiltonian as an MPO of bond dimension 5.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def cluster_ising(sites: int, h1: float, h2: float) -> "MatrixProductOperator":
 
 
 def ground_state(sites: int, h1: float, h2: float) -> tuple["MatrixProductState", float]:
-    """Ground state and its energy, by two-site DMRG of quimb.
+    """Compute the ground state and its energy by quimb's two-site DMRG.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def ground_state(sites: int, h1: float, h2: float) -> tuple["MatrixProductState"
     Raises
     ------
     RuntimeError
-        If the energy does not settle.
+        If the energy does not converge.
     """
     from quimb.tensor import DMRG2, MPS_rand_state
 
@@ -97,7 +97,7 @@ def ground_state(sites: int, h1: float, h2: float) -> tuple["MatrixProductState"
 
 
 def padded_cores(state: "MatrixProductState", max_bond: int) -> list[np.ndarray]:
-    """Cores (left, phys, right), float32, truncated, padded with zeros to bonds common to all.
+    """Return truncated cores (left, phys, right), float32, zero-padded to bonds common to all.
 
     Bond k has dimension min(2^k, 2^(L-k), max_bond).
     """
@@ -117,7 +117,7 @@ def padded_cores(state: "MatrixProductState", max_bond: int) -> list[np.ndarray]
 
 
 def common_bonds(sites: int, max_bond: int) -> list[int]:
-    """Bond dimensions of states as they are kept, with both ends.
+    """Return the bond dimensions of the states on disk, including both ends.
 
     Examples
     --------
@@ -130,18 +130,18 @@ def common_bonds(sites: int, max_bond: int) -> list[int]:
 def ground_states(
     name: str, sites: int, points: Sequence[Point], max_bond: int, folder: Path, show: bool = True
 ) -> tuple[Cores, np.ndarray]:
-    """Ground states at many points, from files where they are, else made and kept there.
+    """Return ground states at many points, from cached files or else computed and cached.
 
     Parameters
     ----------
     name : str
-        Of the set of points, for the names of the files.
+        Name of the set of points, used in file names.
     sites : int
     points : sequence of (h1, h2)
     max_bond : int
     folder : path
     show : bool
-        Show a progress bar while states are made.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def ground_states(
     Raises
     ------
     ValueError
-        If a file in the folder is damaged, or holds other points; it is named.
+        If a file in the folder is damaged, or holds other points; the message names it.
     """
     pieces = [points[start : start + PIECE] for start in range(0, len(points), PIECE)]
     stem = f"cluster-ising-{sites}-{max_bond}-{name}"
@@ -161,11 +161,13 @@ def ground_states(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"--data {folder}: cannot be made ({error}); choose another") from None
+            raise ValueError(
+                f"--data {folder}: cannot be created ({error}); choose another"
+            ) from None
         _make(sites, [(pieces[n], paths[n]) for n in missing], max_bond, name, show)
-    found = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
-    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in found]) for k in range(sites))
-    return cores, np.concatenate([piece["energies"] for piece in found])
+    arrays = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
+    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in arrays]) for k in range(sites))
+    return cores, np.concatenate([piece["energies"] for piece in arrays])
 
 
 def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
@@ -174,7 +176,7 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
     Parameters
     ----------
     cores : tuple of array (batch, left, 2, right)
-        Of norm 1.
+        States of norm 1.
     first, last : int
         Sites a and b from 0, an even distance apart.
 
@@ -192,8 +194,8 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
     env = np.ones((batch, 1, 1))  # (batch, bra bond, ket bond)
     for k, core in enumerate(cores):
         core = core.astype(np.float64)
-        acted = np.einsum("pq,blqr->blpr", operators[k], core) if k in operators else core
-        half = np.einsum("bij,bjpk->bipk", env, acted, optimize=True)
+        ket = np.einsum("pq,blqr->blpr", operators[k], core) if k in operators else core
+        half = np.einsum("bij,bjpk->bipk", env, ket, optimize=True)
         env = np.einsum("bipm,bipk->bmk", core.conj(), half, optimize=True)
     return env[:, 0, 0]
 
@@ -201,7 +203,7 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
 def _make(
     sites: int, pieces: Sequence[tuple[Sequence[Point], Path]], max_bond: int, name: str, show: bool
 ) -> None:
-    """Make the states of every piece and write its file as soon as it is complete."""
+    """Compute the states of every piece and write its file as soon as it is complete."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -239,7 +241,7 @@ def _make(
 
 @contextmanager
 def _mapped(function: Callable, jobs: list) -> Iterator[Iterator]:
-    """Results of many jobs in their order, of as many processes as there are CPUs."""
+    """Map jobs over as many processes as there are CPUs; results come in order."""
     workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_WORTH_A_PROCESS)
     if workers < 2:
         yield map(function, jobs)
@@ -261,9 +263,11 @@ def _solved(job: tuple[int, Point, int]) -> tuple[list[np.ndarray], float]:
 def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, "numpy") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error}); remove it, and it is made again") from None
-    if "points" not in found or not np.array_equal(found["points"], np.array(points)):
+        raise ValueError(
+            f"{path}: damaged ({error}); remove it to have it computed again"
+        ) from None
+    if "points" not in arrays or not np.array_equal(arrays["points"], np.array(points)):
         raise ValueError(f"{path}: holds the states of other points; remove it")
-    return found
+    return arrays

@@ -11,7 +11,7 @@ class PhasesNetworkOptions(LayerOptions):
     """Options of a network on ground states."""
 
     def idle(self) -> dict[str, str]:
-        """Without layers there is no hidden dimension, either."""
+        """Return the options of the layers, hidden dimension included, where there are none."""
         return super().idle() | ({"phys": "at depth 0"} if self.depth == 0 else {})
 
 
@@ -20,10 +20,10 @@ class PhasesOptions(ExperimentOptions):
     """Options of the experiment on quantum phases."""
 
     data: str | None = option(
-        None, "Folder where ground states are kept; by default the cache of the user.", free=True
+        None, "Folder of cached ground states; by default the user's cache.", free=True
     )
     sites: int = option(45, "Sites of the chain.", least=3, remedy="the chain needs at least 3")
-    grid: int = option(32, "Points a side of the phase diagram.", least=2)
+    grid: int = option(32, "Points per side of the phase diagram.", least=2)
     input_bond: int = option(16, "Bond dimension of states as inputs.", least=1)
-    augment: bool = option(False, "Train on states changed at random without leaving their phase.")
+    augment: bool = option(False, "Change training states at random within their phase.")
     network: PhasesNetworkOptions = field(default=PhasesNetworkOptions())

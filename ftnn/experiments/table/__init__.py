@@ -1,4 +1,4 @@
-"""A table of the user's: one column by the others, by classes or by numbers."""
+"""User's table: one column predicted from the others, as classes or numbers."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from .options import TableOptions
 
 EXPERIMENT = Experiment(
     name="table",
-    description="A CSV file of yours: --data FILE --target COLUMN; classes or numbers.",
+    description="Your own CSV file: --data FILE --target COLUMN; classes or numbers.",
     options=TableOptions,
     load=imported(".data:load", __name__),
     build=imported(".model:build", __name__),

@@ -17,12 +17,12 @@ class Table:
     Attributes
     ----------
     path : Path
-        Of the file, for errors.
+        Path of the file, for errors.
     names : list of str
     cells : array (n, columns) of object
-        Texts as they stand in the file.
+        Cells as written in the file.
     lines : int array (n,)
-        Lines of the file that the rows end in, from 1.
+        Line in which each row ends, counted from 1.
     """
 
     path: Path
@@ -53,15 +53,15 @@ class Table:
 def read_csv(path: str | Path) -> Table:
     """Read a CSV file with a header, separated by commas, semicolons or tabs.
 
-    Blank lines are left out; a separator is the one of the three that the header has most of.
+    Blank lines are skipped; the separator is the most frequent of the three in the header.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is empty, has no header or no rows, two columns have one name, or a row has another
-        number of entries than the header; the line is named.
+        If it is empty, has no header or no rows, two columns share a name, or a row and the header
+        differ in their number of entries; the message names the line.
     """
     path = Path(path)
     if not path.is_file():

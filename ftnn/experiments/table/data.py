@@ -14,10 +14,10 @@ from .csv_file import Table, read_csv
 from .options import TableOptions
 
 MOST_CLASSES = 20
-"""Integers are taken as classes if there are at most so many different ones."""
+"""Integers count as classes if there are at most this many distinct values."""
 
 LEAST_OF_CLASS = 5
-"""Every class needs as many rows, for there to be some in each split."""
+"""Smallest number of rows per class that leaves some in each split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class TableData(Data):
     Attributes
     ----------
     column_names : tuple of str
-        Of the inputs.
+        Names of the input columns.
     mean, scale : float
-        Of numbers to predict, in the training rows: targets are (number - mean) / scale.
+        Mean and scale of numeric targets in the training rows: targets are (number - mean) / scale.
     """
 
     column_names: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class TableData(Data):
 def load(options: TableOptions) -> TableData:
     """Load a CSV file and hold out rows for validation and for the test, by the seed.
 
-    A tenth of the rows that are not for the test is for validation. Numbers to predict are shifted
+    A tenth of the rows outside the test set is used for validation. Numbers to predict are shifted
     and scaled to mean 0 and variance 1 of the training rows.
     """
     table, target = _table(options)
@@ -53,7 +53,7 @@ def load(options: TableOptions) -> TableData:
         )
     names = [name for name in table.names if name != target]
     if not names:
-        raise ValueError(f"{table.path}: has no column but {target!r}; expected some to go by")
+        raise ValueError(f"{table.path}: has no column but {target!r}; add at least one input")
     rows, seed = table.select(names), options.train.seed
     values = _numbers(column)
     classes = _are_classes(values, options.task)
@@ -82,7 +82,7 @@ def load(options: TableOptions) -> TableData:
 def conclude(
     folder: Path, options: TableOptions, data: TableData, model: Layer, evaluation: Any
 ) -> dict[str, Any]:
-    """Keep mean and scale of numbers to predict; tell the error in their unit, and R²."""
+    """Store mean and scale of numeric targets; report the error in their unit, and R²."""
     if data.class_names:
         return {}
     squares = np.mean((evaluation.outputs[:, 0] - data.test_targets) ** 2)
@@ -107,7 +107,7 @@ def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     summary = read_summary(run.path)
     class_names = tuple(summary.get("class_names", ()))
     if not class_names and "target_scale" not in summary:
-        raise ValueError(f"{run.path} is not finished; go on with `ftnn train --resume`")
+        raise ValueError(f"{run.path} is not finished; resume it with `ftnn train --resume`")
     lines = [f"line {line}" for line in table.lines]
     if not with_targets:
         return NewSamples(inputs, None, class_names, lines)
@@ -133,7 +133,7 @@ def _table(options: TableOptions) -> tuple[Table, str]:
     if options.data is None:
         raise FileNotFoundError("--data is missing; give --data FILE --target COLUMN")
     if options.target is None:
-        raise ValueError("--target is missing; give --target COLUMN, the one to predict")
+        raise ValueError("--target is missing; give --target COLUMN, the column to predict")
     return read_csv(options.data), options.target
 
 
@@ -172,7 +172,7 @@ def _labels(column: np.ndarray, table: Table, target: str) -> tuple[np.ndarray, 
 
 
 def _word(value: str) -> str:
-    """Name a class: 1 and 1.0 are the same."""
+    """Return the name of a class: 1 and 1.0 are the same."""
     number = _numbers(np.array([value], dtype=object))
     if number is not None and number[0] == round(number[0]):
         return str(int(number[0]))

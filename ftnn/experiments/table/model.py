@@ -8,7 +8,7 @@ from .options import TableOptions
 
 
 def build(options: TableOptions, data: TableData) -> tuple[Encoder, Layer]:
-    """Build a network on a site for every column, or for a few of them."""
+    """Build a network with one site per column or group of columns."""
     kinds = TableEncoder().fit(data.train_inputs).schema.kinds
     columns = dict(zip(data.column_names, kinds, strict=True))
     encoder = TableEncoder(columns, group=options.columns_per_site).fit(data.train_inputs)

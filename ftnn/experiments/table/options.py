@@ -16,11 +16,13 @@ class TableOptions(ExperimentOptions):
     )
     target: str | None = option(None, "Column to predict.")
     task: Literal["auto", "classes", "numbers"] = option(
-        "auto", "What the target is; auto takes text and up to 20 different integers as classes."
+        "auto", "Kind of target; auto treats text and up to 20 distinct integers as classes."
     )
     columns_per_site: int = option(1, "Columns that share a site of the chain.", least=1)
-    held_out: float = option(0.2, "Share of the rows held out for the test.", above=0.0, below=1.0)
+    held_out: float = option(
+        0.2, "Fraction of the rows held out for the test.", above=0.0, below=1.0
+    )
     limit: int | None = option(
-        None, "Train and validate on at most so many samples, for a trial.", least=1
+        None, "Use at most this many training and validation samples, for a trial.", least=1
     )
     network: ImageNetworkOptions = field(default=ImageNetworkOptions())
