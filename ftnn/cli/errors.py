@@ -26,7 +26,7 @@ class OneLineErrors(TyperGroup):
         """Run a command; exits unless ``standalone_mode`` is false."""
         if not standalone_mode or os.environ.get("FTNN_DEBUG", "0") not in ("", "0"):
             return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args)
-        plain, warnings.formatwarning = warnings.formatwarning, _warning_line
+        plain, warnings.formatwarning = warnings.formatwarning, _warning_line  # type: ignore[assignment]
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args)
         except (typer.Abort, KeyboardInterrupt):

@@ -9,6 +9,7 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import seeded
+from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,
