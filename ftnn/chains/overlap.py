@@ -20,15 +20,16 @@ All but the last have a twin that absorbs from the right, ``absorb_pair_right`` 
 No step conjugates: for a bra, pass its conjugate.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from autoray import do
 
 from ..arrays.backend import Array, is_complex
 from ..arrays.functions import log, matrix_transpose, permute, stack, sum_over
-from ..arrays.scales import all_peaks, peak
-from .terms import Cores, Term, extend_overlap
+from ..arrays.scales import all_peaks, divide_by_peaks, log_peaks, log_where, peak
+from .terms import Apply, Cores, Hadamard, Node, State, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
 """Environment (batch, ...) and the number of a site: the environment with that site absorbed."""
@@ -338,8 +339,8 @@ def absorb_sandwich_right(env: Array, first: Array, weight: Array, second: Array
 # ---- lazy terms ----------------------------------------------------------------------------------
 
 
-def overlap_of_terms(bra: Term, ket: Term) -> tuple[Array, Array]:
-    """Compute the inner products of two lazy terms in log scale, their scales left out.
+def overlaps_of_terms(terms: Sequence[Term]) -> Iterator[tuple[int, int, Array, Array]]:
+    """Compute the inner products of all pairs of terms in log scale, their scales left out.
 
     Tensor by tensor, with both bonds of an operator and of its state open: for bonds D and chi
     that takes a fraction of the work and of the memory of the merged chain, whose bond is their
@@ -347,19 +348,41 @@ def overlap_of_terms(bra: Term, ket: Term) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    bra, ket : Term
-        The bra is conjugated.
+    terms : sequence of Term
 
-    Returns
-    -------
+    Yields
+    ------
+    bra, ket : int
+        Numbers of the terms, ``bra <= ket``; the bra is conjugated.
     value, log_scale : array (batch,)
     """
-    batch = max(bra.batch_size, ket.batch_size)
-    edge = do("ones", (batch, 1, 1), like=ket.like)
-    env, log_scale = absorb_sites(
-        lambda env, k: extend_overlap(bra, ket, env, k), edge, range(ket.L)
-    )
-    return do("reshape", env, (-1,)), log_scale
+    units = [_unit(term.node) for term in terms]
+    for n, (second, own) in enumerate(units):
+        for m, (first, other) in enumerate(units[: n + 1]):
+            bra, ket = Term(first), Term(second)
+            edge = do("ones", (max(bra.batch_size, ket.batch_size), 1, 1), like=ket.like)
+            step = partial(extend_overlap, bra, ket)
+            env, log_scale = absorb_sites(step, edge, range(ket.L))
+            yield m, n, do("reshape", env, (-1,)), log_scale + own + other
+
+
+def _unit(node: Node) -> tuple[Node, Array]:
+    """Divide all cores by their largest modulus; the logarithm (batch or 1,) of what is taken out.
+
+    Overlaps square what is left.
+    """
+    match node:
+        case State(cores):
+            tops, log, _ = log_peaks(cores, 4)
+            return State(tuple(c / top for c, top in zip(cores, tops, strict=True))), log
+        case Apply(cores, child):
+            cores, own, _ = divide_by_peaks(cores)
+            child, log = _unit(child)
+            return Apply(cores, child), own + log
+        case Hadamard(first, second):
+            first, own = _unit(first)
+            second, log = _unit(second)
+            return Hadamard(first, second), own + log
 
 
 def squared_norm(terms: tuple[Term, ...]) -> tuple[Array, Array]:
@@ -384,11 +407,11 @@ def squared_norm(terms: tuple[Term, ...]) -> tuple[Array, Array]:
     [225.]
     """
     parts = []
-    for n, ket in enumerate(terms):
-        for m, bra in enumerate(terms[: n + 1]):
-            value, log_scale = overlap_of_terms(bra, ket)
-            value = do("real", value * _conjugate(bra.scale) * ket.scale)
-            parts.append((value if m == n else 2.0 * value, log_scale))
+    for m, n, value, log_scale in overlaps_of_terms(terms):
+        value = do("real", value * _conjugate(terms[m].scale) * terms[n].scale)
+        # what is zero does not say how large the others are
+        log_scale = log_where(do("abs", value) > 0, log_scale)
+        parts.append((value if m == n else 2.0 * value, log_scale))
     top = parts[0][1]
     for _, log_scale in parts[1:]:
         top = do("where", log_scale > top, log_scale, top)
