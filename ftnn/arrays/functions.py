@@ -73,6 +73,12 @@ def at_most(x: Array, bound: float) -> Array:
 
 
 @dispatched
+def replace_small(x: Array, bound: float, value: float) -> Array:
+    """Replace entries up to ``bound`` by ``value``."""
+    return do("where", x <= bound, value * do("ones_like", x), x)
+
+
+@dispatched
 def replace_zeros(x: Array, bound: float = 0.0) -> Array:
     """Replace what counts as zero in ``x``, all of it >= 0, by 1: entries up to a tiny bound."""
     return x + (x <= bound)

@@ -7,10 +7,12 @@ from autoray import do, infer_backend
 from .backend import Array, as_dtype_of, tiny
 from .functions import (
     abs2,
+    at_most,
     concat,
     log,
     norm,
     peaks,
+    replace_small,
     replace_zeros,
     stack,
     stop_gradient,
@@ -50,7 +52,7 @@ def zero_bound(like: Array) -> float:
 
 def log_dead(scale: Array) -> Array:
     """Return :data:`DEAD` where a scale is that of an array of zeros, and 0 elsewhere."""
-    return DEAD * as_dtype_of(scale <= zero_bound(scale), scale)
+    return at_most(replace_small(scale, zero_bound(scale), DEAD), 0.0)
 
 
 def peak(x: Array) -> Array:

@@ -45,6 +45,7 @@ from ..arrays.functions import (
     largest,
     log,
     peaks,
+    replace_small,
     replace_zeros,
     stack,
     sum_over,
@@ -53,7 +54,6 @@ from ..arrays.recompute import step_of_truncation
 from ..arrays.scales import (
     DEAD,
     divide_by_peaks,
-    log_dead,
     log_peaks,
     log_where,
     safe_norm,
@@ -380,7 +380,8 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array | 
     assert rows.dead is not None
     logs = rows.logs[:, :, :bond]  # (terms, batch, bond)
     norms = stack([unit_scale(site, 1) for site in sites], 0)[:, :, None]
-    sizes = logs + rows.dead[:, :, :bond] + (do("log", norms) + log_dead(norms))
+    own = replace_small(do("log", norms), math.log(zero_bound(norms)), DEAD)  # (terms, batch, 1)
+    sizes = logs + rows.dead[:, :, :bond] + own
     top = largest(sizes, 0)  # (1, batch, bond)
     shift = top * (top > 0.5 * DEAD)  # where all are zero, their scale does not matter
     weights = tuple(do("exp", _capped(logs - shift, norms))[..., None])
