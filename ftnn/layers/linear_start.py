@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arrays.backend import Array, to_numpy
 from ..arrays.random import seeded
+from ..chains.dims import check_dims
 from ..chains.operators import weight_bonds
 from .layer import named
 from .readouts import Readout

@@ -10,6 +10,7 @@ from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import seeded
 from ..arrays.scales import all_peaks
+from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,

@@ -9,7 +9,7 @@ from autoray import do
 from ..arrays.backend import Array
 from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
 from ..arrays.random import seeded
-from ..chains.states import check_both_dims, check_positive
+from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from .functions import check_real, resolve_function

@@ -8,7 +8,7 @@ from autoray import do, infer_backend
 from ..arrays.backend import Array, as_like, to_numpy
 from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import seeded
-from ..chains.states import check_both_dims, check_positive
+from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer, named
 from . import bases
