@@ -20,6 +20,7 @@ from laws import (
 
 import ftnn
 from ftnn.arrays.backend import to_numpy
+from ftnn.chains.overlap import squared_norm
 from ftnn.truncation import METHODS, truncate
 
 DTYPES = st.sampled_from(["float32", "float64", "complex64"])
@@ -148,6 +149,57 @@ def test_scales_whose_squares_double_precision_cannot_hold(method, power):
     assert_close(dense_over(y, power), dense(chain.cores()), "float64", condition)
     log_norm = to_numpy(lazy.log_norm()) - power * np.log(10.0)
     assert_close(log_norm, np.log(np.linalg.norm(dense(chain.cores()), axis=1)), "float64")
+
+
+def mantissa(value, log_scale, power):
+    """Numbers in log scale, divided by ten to a power."""
+    return to_numpy(value).astype("complex128") * np.exp(to_numpy(log_scale) - power * np.log(10.0))
+
+
+@given(chains(max_sites=6, max_bond=4, max_batch=3), BACKENDS, DTYPES, st.booleans(), SEEDS)
+def test_environments_at_any_scale(chain, backend, dtype, with_operator, seed):
+    rng = np.random.default_rng(seed)
+    powers, more = exponents(rng, chain.L), exponents(rng, chain.L)
+    other = Chain(chain.batch, chain.dims, chain.bonds, "generic", seed + 1)
+    bra, ket = chain.cores(dtype), other.cores(dtype)
+    w = random_operator(chain.dims, chain.dims, 2, seed, dtype)
+    vectors = [dense([c.astype("complex128") for c in cores]) for cores in (bra, ket)]
+    image = vectors[1] @ dense_operator(w).T if with_operator else vectors[1]
+    expected = (vectors[0].conj() * image).sum(1)
+    scale = np.linalg.norm(vectors[0]) * np.linalg.norm(image)
+    states = mps(scaled(bra, powers), backend), mps(scaled(ket, more), backend)
+    operator = mpo(w, backend) if with_operator else None
+    power = int(powers.sum() + more.sum())
+    sides = [ftnn.environments(*states, operator, side) for side in ("left", "right")]
+    for left, right in zip(*sides, strict=True):
+        whole = (left.array * right.array).reshape(chain.batch, -1).sum(1)
+        assert_close(
+            mantissa(whole, left.log_scale + right.log_scale, power), expected, dtype, 1e4, scale
+        )
+
+
+@given(chains(max_sites=6, max_bond=3, max_batch=3), BACKENDS, DTYPES, SEEDS)
+def test_squared_norms_at_any_scale(chain, backend, dtype, seed):
+    rng = np.random.default_rng(seed)
+    powers, more = exponents(rng, chain.L), exponents(rng, chain.L, 15)
+    w = random_operator(chain.dims, chain.dims, 2, seed, dtype)
+    x = mps(scaled(chain.cores(dtype), powers), backend)
+    lazy = mpo(scaled(w, more), backend) @ x
+    zero = 0.0 * mps(scaled(chain.cores(dtype), abs(powers)), backend)
+    product = dense([c.astype("complex128") for c in chain.cores(dtype)]) @ dense_operator(w).T
+    expected = np.linalg.norm(product, axis=1) ** 2
+    power = 2 * int(powers.sum() + more.sum())
+    for each in (lazy, lazy + zero):
+        found = mantissa(*squared_norm(each.terms), power)
+        assert_close(found, expected, dtype, 1e4)
+
+
+@pytest.mark.parametrize("power", [-30, 30])
+def test_norms_of_cores_all_as_small_or_as_large(power):
+    chain = Chain(2, (3,) * 6, (3,) * 5, "generic", 0)
+    x = mps(scaled(chain.cores("float32"), [power] * 6))
+    log_norm = to_numpy(x.log_norm()) - 6 * power * np.log(10.0)
+    assert_close(log_norm, np.log(np.linalg.norm(dense(chain.cores()), axis=1)), "float32", 1e2)
 
 
 LAYERS = {

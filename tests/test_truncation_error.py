@@ -117,13 +117,13 @@ def test_the_sketch_grows_without_starting_again(monkeypatch):
     from ftnn.truncation import src
 
     sizes = []
-    extended = src._extended
+    extend = src._extend
 
     def counted(total, k, rows, omega):
         sizes.append((k, omega.shape[0]))
-        return extended(total, k, rows, omega)
+        return extend(total, k, rows, omega)
 
-    monkeypatch.setattr(src, "_extended", counted)
+    monkeypatch.setattr(src, "_extend", counted)
     x = decaying(2, 6, 4, 20, 0.8)
     bonds = ftnn.compress(x, rtol=1e-3).bond_dims
     assert max(bonds) > 2 * src.BLOCK

@@ -148,6 +148,21 @@ def _(x, bound):
     return x.clamp(bound)
 
 
+@on_torch(functions.at_most)
+def _(x, bound):
+    return x.clamp(max=bound)
+
+
+@on_torch(functions.replace_small)
+def _(x, bound, value):
+    return torch.threshold(x, bound, value)  # one operator instead of two, each twice as slow
+
+
+@on_torch(functions.replace_zeros)
+def _(x, bound=0.0):
+    return torch.threshold(x, bound, 1.0)
+
+
 @on_torch(functions.sum_over)
 def _(x, axes):
     return x.sum(axes)
@@ -161,7 +176,7 @@ def _(x, axes):
 @on_torch(functions.peaks)
 def _(x):
     # torch.linalg.vector_norm(x, inf) makes no array of moduli, but takes 15 times as long on a CPU
-    return x.abs().amax(dim=tuple(range(1, x.ndim)))
+    return x.detach().abs().amax(dim=tuple(range(1, x.ndim)))
 
 
 @on_torch(functions.erf)

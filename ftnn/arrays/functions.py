@@ -67,6 +67,24 @@ def at_least(x: Array, bound: float) -> Array:
 
 
 @dispatched
+def at_most(x: Array, bound: float) -> Array:
+    """Replace entries above ``bound`` by it."""
+    return do("minimum", x, bound)
+
+
+@dispatched
+def replace_small(x: Array, bound: float, value: float) -> Array:
+    """Replace entries up to ``bound`` by ``value``."""
+    return do("where", x <= bound, value * do("ones_like", x), x)
+
+
+@dispatched
+def replace_zeros(x: Array, bound: float = 0.0) -> Array:
+    """Replace what counts as zero in ``x``, all of it >= 0, by 1: entries up to a tiny bound."""
+    return x + (x <= bound)
+
+
+@dispatched
 def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     """Sum over ``axes``."""
     return do("sum", x, axis=axes)
@@ -87,8 +105,8 @@ def norm(x: Array, axes: tuple[int, ...]) -> Array:
 
 @dispatched
 def peaks(x: Array) -> Array:
-    """Largest modulus (batch,) in ``x`` (batch, ...)."""
-    return do("max", do("reshape", do("abs", x), (x.shape[0], -1)), axis=1)
+    """Return the largest modulus (batch,) in ``x`` (batch, ...), as a constant."""
+    return do("abs", stop_gradient(x)).reshape(x.shape[0], -1).max(axis=1)
 
 
 def log(x: Array) -> Array:

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from autoray import do, infer_backend
 
 from .backend import Array, as_dtype_of, tiny
-from .functions import abs2, log, norm, peaks, stack, stop_gradient, sum_over
+from .functions import (
+    abs2,
+    at_most,
+    concat,
+    log,
+    norm,
+    peaks,
+    replace_small,
+    replace_zeros,
+    stack,
+    stop_gradient,
+    sum_over,
+)
 
 
 def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
@@ -33,41 +45,83 @@ def unit_scale(x: Array, keep: int) -> Array:
     return norm(stop_gradient(x), tuple(range(keep, x.ndim))) + tiny(x) ** 0.5
 
 
-def is_zero(scale: Array) -> Array:
-    """Return where a scale that :func:`unit_scale` returned is that of an array of zeros."""
-    return scale <= 2 * tiny(scale) ** 0.5
+def zero_bound(like: Array) -> float:
+    """Return the largest scale, of :func:`unit_scale`, that is one of an array of zeros."""
+    return 2 * tiny(like) ** 0.5
+
+
+def log_dead(scale: Array) -> Array:
+    """Return :data:`DEAD` where a scale is that of an array of zeros, and 0 elsewhere."""
+    return at_most(replace_small(scale, zero_bound(scale), DEAD), 0.0)
 
 
 def peak(x: Array) -> Array:
-    """Largest modulus in ``x`` (batch, ...) as a constant (batch, 1, ...), or 1 where all is zero.
+    """Return the largest modulus in ``x`` (batch, ...) as a constant (batch, 1, ...), 1 for zeros.
 
     Unlike a norm it squares nothing: what is as small as the dtype can hold stays.
     """
-    top = peaks(stop_gradient(x))
-    return do("reshape", top + (top == 0), (-1,) + (1,) * (x.ndim - 1))
+    return replace_zeros(peaks(x)).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
-def log_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array, Array]:
-    """Return the :func:`peak` of each of some arrays, and the logarithm of their product.
+def all_peaks(arrays: Sequence[Array], ndim: int) -> tuple[Array, ...]:
+    """Return the :func:`peak` (batch, 1, ...) of each of some arrays, with ``ndim`` axes.
 
     All together: an operation for each array would take longer than its work.
+    """
+    top = replace_zeros(stack([peaks(x) for x in arrays], 0))  # (arrays, batch)
+    return tuple(top.reshape((len(arrays), -1) + (1,) * (ndim - 1)))
+
+
+def log_peaks(arrays: Sequence[Array], ndim: int) -> tuple[tuple[Array, ...], Array, Array]:
+    """Return :func:`all_peaks`, and the logarithm of their product.
 
     Parameters
     ----------
     arrays : sequence of array (batch, ...)
+    ndim : int
 
     Returns
     -------
-    tops : tuple of array (batch,)
+    tops : tuple of array (batch, 1, ...)
     log : array (batch,)
     live : bool array (batch,)
         Whether none of the arrays is zero.
     """
-    top = stack([peaks(stop_gradient(x)) for x in arrays], 0)  # (arrays, batch)
-    live = top > 0
-    top = do("where", live, top, do("ones_like", top))
-    tops = tuple(top[n] for n in range(len(arrays)))
-    return tops, sum_over(log(top), (0,)), do("all", live, axis=0)
+    top = stack([peaks(x) for x in arrays], 0)  # (arrays, batch)
+    live = do("all", top > 0, axis=0)
+    top = replace_zeros(top)
+    tops = tuple(top.reshape((len(arrays), -1) + (1,) * (ndim - 1)))
+    return tops, sum_over(log(top), (0,)), live
+
+
+def divide_by_peaks(arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Array, Array]:
+    """Divide each of some arrays, which have no batch, by its largest modulus.
+
+    Arrays of the same shape are divided together.
+
+    Returns
+    -------
+    arrays : tuple of array
+    log : array (1,)
+        Logarithm of the product of what they were divided by.
+    live : bool array (1,)
+        Whether none of the arrays is zero.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for n, array in enumerate(arrays):
+        groups.setdefault(tuple(array.shape), []).append(n)
+    new: list[Array] = [None] * len(arrays)
+    tops = []
+    for shape, members in groups.items():
+        first = arrays[members[0]]
+        x = stack([arrays[n] for n in members], 0) if len(members) > 1 else first[None]
+        top = peaks(x)  # (members,)
+        tops.append(top)
+        x = x / replace_zeros(top).reshape((-1,) + (1,) * len(shape))
+        for n, array in zip(members, tuple(x), strict=True):
+            new[n] = array
+    top = concat(tops, 0)[:, None]  # (arrays, 1)
+    return tuple(new), sum_over(log(replace_zeros(top)), (0,)), do("all", top > 0, axis=0)
 
 
 def log_where(live: Array, log: Array) -> Array:

@@ -3,6 +3,7 @@
 from autoray import do
 
 from ..arrays.backend import check_alike
+from ..arrays.scales import all_peaks
 from .operators import MPO
 from .overlap import (
     Environment,
@@ -77,13 +78,18 @@ def environments(
     if operator is None:
         absorb = absorb_pair if side == "left" else absorb_pair_right
         edge = do("ones", (batch, 1, 1), like=second[0])
-        envs = absorb_each(lambda env, k: absorb(env, first[k], second[k]), edge, sites)
+        envs = absorb_each(
+            lambda env, k: absorb(env, first[k], second[k]), edge, sites, all_peaks(second, 3)
+        )
     else:
         weights = operator.cores
         through = absorb_sandwich if side == "left" else absorb_sandwich_right
         edge = do("ones", (batch, 1, 1, 1), like=second[0])
         envs = absorb_each(
-            lambda env, k: through(env, first[k], weights[k], second[k]), edge, sites
+            lambda env, k: through(env, first[k], weights[k], second[k]),
+            edge,
+            sites,
+            all_peaks(second, 4),
         )
     return tuple(envs if side == "left" else envs[::-1])
 

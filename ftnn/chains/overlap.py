@@ -20,15 +20,16 @@ All but the last have a twin that absorbs from the right, ``absorb_pair_right`` 
 No step conjugates: for a bra, pass its conjugate.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from autoray import do
 
 from ..arrays.backend import Array, is_complex
-from ..arrays.functions import concat, log, matrix_transpose, permute, sum_over
-from ..arrays.scales import log_peaks, peak
-from .terms import Cores, Term, extend_overlap
+from ..arrays.functions import log, matrix_transpose, permute, stack, sum_over
+from ..arrays.scales import all_peaks, divide_by_peaks, log_peaks, log_where, peak
+from .terms import Apply, Cores, Hadamard, Node, State, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
 """Environment (batch, ...) and the number of a site: the environment with that site absorbed."""
@@ -54,7 +55,7 @@ class Environment(NamedTuple):
 
 
 def absorb_sites(
-    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] | None = None
+    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] = ()
 ) -> Environment:
     """Absorb sites into an environment, one after another.
 
@@ -66,7 +67,7 @@ def absorb_sites(
         Environment to start from; ones of bond 1 at an end of the chain.
     sites : iterable of int
         In the order in which they are absorbed.
-    tops : sequence of array (batch or 1,), optional
+    tops : sequence of array (batch or 1, 1, ...), optional
         Sizes of what the steps absorb, by site, of which steps that multiply two states need one:
         the environment is divided by it beforehand, so that squares of it never appear.
 
@@ -86,31 +87,28 @@ def absorb_sites(
     [[[1.]]] [1000.]
     """
     env, scales, sites = edge, [], list(sites)
-    if tops is not None and sites:
-        env = env / _beside(tops[sites[0]], env)
-    for n, k in enumerate(sites):
-        env = step(env, k)
+    for k in sites:
+        # one after the other: their product may be too small for the dtype
+        env = step(env / tops[k] if tops else env, k)
         scale = peak(env)  # (batch, 1, ...)
         scales.append(scale)
-        if tops is not None:
-            scales.append(do("broadcast_to", _beside(tops[k], scale), scale.shape))
         env = env / scale
-        if tops is not None and n + 1 < len(sites):  # one by one: their product may overflow
-            env = env / _beside(tops[sites[n + 1]], scale)
-    return Environment(env, sum_over(_logarithms(edge, scales), (1,)))
+    if not sites:
+        return Environment(edge, _no_logarithm(edge))
+    log_scale = sum_over(_logarithms(scales), (1,))
+    if tops:
+        log_scale = log_scale + sum_over(_logarithms([tops[k] for k in sites]), (1,))
+    return Environment(env, log_scale)
 
 
-def _beside(top: Array, env: Array) -> Array:
-    """Return numbers (batch or 1,) with as many axes as an environment."""
-    return do("reshape", top, (-1,) + (1,) * (env.ndim - 1))
-
-
-def absorb_each(step: Step, edge: Array, sites: Iterable[int]) -> list[Environment]:
+def absorb_each(
+    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] = ()
+) -> list[Environment]:
     """Return the environments before, between and after the sites that are absorbed.
 
     Parameters
     ----------
-    step, edge, sites
+    step, edge, sites, tops
         As of :func:`absorb_sites`.
 
     Returns
@@ -118,14 +116,21 @@ def absorb_each(step: Step, edge: Array, sites: Iterable[int]) -> list[Environme
     list of Environment
         One more than there are sites; the first is the edge.
     """
-    arrays, scales = [edge], []
+    arrays, scales, sites = [edge], [], list(sites)
     for k in sites:
-        env = step(arrays[-1], k)
+        env = step(arrays[-1] / tops[k] if tops else arrays[-1], k)
         scale = peak(env)  # (batch, 1, ...)
         arrays.append(env / scale)
         scales.append(scale)
-    totals = do("cumsum", _logarithms(edge, scales), 1)  # (batch, 1 + sites)
-    return [Environment(array, totals[:, n]) for n, array in enumerate(arrays)]
+    start = Environment(edge, _no_logarithm(edge))
+    if not sites:
+        return [start]
+    logs = _logarithms(scales)  # (batch, sites)
+    if tops:
+        logs = logs + _logarithms([tops[k] for k in sites])
+    totals = do("cumsum", logs, 1)
+    rest = (Environment(array, totals[:, n]) for n, array in enumerate(arrays[1:]))
+    return [start, *rest]
 
 
 def rescale(array: Array, log_scale: Array) -> Environment:
@@ -134,13 +139,16 @@ def rescale(array: Array, log_scale: Array) -> Environment:
     return Environment(array / scale, log_scale + log(do("reshape", scale, (-1,))))
 
 
-def _logarithms(edge: Array, scales: list[Array]) -> Array:
-    """Logarithms (batch, 1 + sites) of the scales, 0 for the edge.
+def _no_logarithm(edge: Array) -> Array:
+    return log(do("ones", (edge.shape[0],), like=do("real", edge)))
+
+
+def _logarithms(scales: list[Array]) -> Array:
+    """Logarithms (batch, sites) of scales (batch, 1, ...), of one site or more.
 
     All at once: an operation a site would cost more than what it computes.
     """
-    one = do("ones", (edge.shape[0], 1), like=do("real", edge))
-    return log(concat([one, *(do("reshape", scale, (-1, 1)) for scale in scales)], 1))
+    return log(stack(scales, 1).reshape(-1, len(scales)))
 
 
 # ---- two states ----------------------------------------------------------------------------------
@@ -214,14 +222,12 @@ def overlap(bra: Cores, ket: Cores) -> tuple[Array, Array]:
     batch = max(bra[0].shape[0], ket[0].shape[0])
     edge = do("ones", (batch, 1, 1), like=ket[0])
     env, log_scale = absorb_sites(
-        lambda env, k: absorb_pair(env, conjugate[k], ket[k]), edge, range(len(ket)), sizes(ket)
+        lambda env, k: absorb_pair(env, conjugate[k], ket[k]),
+        edge,
+        range(len(ket)),
+        all_peaks(ket, edge.ndim),
     )
     return do("reshape", env, (-1,)), log_scale
-
-
-def sizes(cores: Cores) -> list[Array]:
-    """Return the largest modulus (batch,) of every core, as constants; 1 for a zero core."""
-    return list(log_peaks(cores)[0])
 
 
 def conjugated(cores: Cores) -> Cores:
@@ -333,8 +339,8 @@ def absorb_sandwich_right(env: Array, first: Array, weight: Array, second: Array
 # ---- lazy terms ----------------------------------------------------------------------------------
 
 
-def overlap_of_terms(bra: Term, ket: Term) -> tuple[Array, Array]:
-    """Compute the inner products of two lazy terms in log scale, their scales left out.
+def overlaps_of_terms(terms: Sequence[Term]) -> Iterator[tuple[int, int, Array, Array]]:
+    """Compute the inner products of all pairs of terms in log scale, their scales left out.
 
     Tensor by tensor, with both bonds of an operator and of its state open: for bonds D and chi
     that takes a fraction of the work and of the memory of the merged chain, whose bond is their
@@ -342,19 +348,41 @@ def overlap_of_terms(bra: Term, ket: Term) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    bra, ket : Term
-        The bra is conjugated.
+    terms : sequence of Term
 
-    Returns
-    -------
+    Yields
+    ------
+    bra, ket : int
+        Numbers of the terms, ``bra <= ket``; the bra is conjugated.
     value, log_scale : array (batch,)
     """
-    batch = max(bra.batch_size, ket.batch_size)
-    edge = do("ones", (batch, 1, 1), like=ket.like)
-    env, log_scale = absorb_sites(
-        lambda env, k: extend_overlap(bra, ket, env, k), edge, range(ket.L)
-    )
-    return do("reshape", env, (-1,)), log_scale
+    units = [_unit(term.node) for term in terms]
+    for n, (second, own) in enumerate(units):
+        for m, (first, other) in enumerate(units[: n + 1]):
+            bra, ket = Term(first), Term(second)
+            edge = do("ones", (max(bra.batch_size, ket.batch_size), 1, 1), like=ket.like)
+            step = partial(extend_overlap, bra, ket)
+            env, log_scale = absorb_sites(step, edge, range(ket.L))
+            yield m, n, do("reshape", env, (-1,)), log_scale + own + other
+
+
+def _unit(node: Node) -> tuple[Node, Array]:
+    """Divide all cores by their largest modulus; the logarithm (batch or 1,) of what is taken out.
+
+    Overlaps square what is left.
+    """
+    match node:
+        case State(cores):
+            tops, log, _ = log_peaks(cores, 4)
+            return State(tuple(c / top for c, top in zip(cores, tops, strict=True))), log
+        case Apply(cores, child):
+            cores, own, _ = divide_by_peaks(cores)
+            child, log = _unit(child)
+            return Apply(cores, child), own + log
+        case Hadamard(first, second):
+            first, own = _unit(first)
+            second, log = _unit(second)
+            return Hadamard(first, second), own + log
 
 
 def squared_norm(terms: tuple[Term, ...]) -> tuple[Array, Array]:
@@ -379,11 +407,11 @@ def squared_norm(terms: tuple[Term, ...]) -> tuple[Array, Array]:
     [225.]
     """
     parts = []
-    for n, ket in enumerate(terms):
-        for m, bra in enumerate(terms[: n + 1]):
-            value, log_scale = overlap_of_terms(bra, ket)
-            value = do("real", value * _conjugate(bra.scale) * ket.scale)
-            parts.append((value if m == n else 2.0 * value, log_scale))
+    for m, n, value, log_scale in overlaps_of_terms(terms):
+        value = do("real", value * _conjugate(terms[m].scale) * terms[n].scale)
+        # what is zero does not say how large the others are
+        log_scale = log_where(do("abs", value) > 0, log_scale)
+        parts.append((value if m == n else 2.0 * value, log_scale))
     top = parts[0][1]
     for _, log_scale in parts[1:]:
         top = do("where", log_scale > top, log_scale, top)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..chains.overlap import overlap_of_terms
+from ..chains.overlap import overlaps_of_terms
 from ..chains.terms import Apply, Cores, Hadamard, Node, State, Term
 from ..truncation.direct import compress_direct
 
@@ -86,12 +86,10 @@ def _relative_error(terms: list[Term]) -> np.ndarray:
     batch = max(term.batch_size for term in terms)
     last = len(terms) - 1
     parts = []
-    for n, ket in enumerate(terms):
-        for m, bra in enumerate(terms[: n + 1]):
-            value, log_scale = overlap_of_terms(bra, ket)
-            value = np.real(value * np.conj(bra.scale) * ket.scale)
-            value = np.broadcast_to(value if m == n else 2.0 * value, batch)
-            parts.append((n < last, value, np.broadcast_to(log_scale, batch)))
+    for m, n, value, log_scale in overlaps_of_terms(terms):
+        value = np.real(value * np.conj(terms[m].scale) * terms[n].scale)
+        value = np.broadcast_to(value if m == n else 2.0 * value, batch)
+        parts.append((n < last, value, np.broadcast_to(log_scale, batch)))
     peak = np.max([np.where(value != 0, log, -np.inf) for _, value, log in parts], axis=0)
     peak = np.where(np.isfinite(peak), peak, 0.0)
     exact = np.zeros(batch)

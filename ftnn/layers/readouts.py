@@ -9,6 +9,7 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import seeded
+from ..arrays.scales import all_peaks
 from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
@@ -19,7 +20,6 @@ from ..chains.overlap import (
     absorb_weight_right,
     conjugated,
     overlap,
-    sizes,
 )
 from ..chains.terms import Cores
 from .initialization import initial_weight, weight_shapes
@@ -183,7 +183,7 @@ class Expectation(Head):
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
         weights, center = collect(self.params, "weight"), self.center
         batch, copies, L = cores[0].shape[0], self.num_outputs, len(cores)
-        bra, tops = conjugated(cores), sizes(cores)
+        bra, tops = conjugated(cores), all_peaks(cores, 4)
         l, _, p, r = weights[center].shape
         # the output index travels with the right bond
         middle = do("reshape", weights[center], (l, copies, p, p, r))

@@ -6,13 +6,15 @@ direct compression, computed from squares: errors below the square root of the m
 not resolved. Single-precision input is therefore processed in double precision.
 """
 
+from itertools import accumulate
+
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, in_double
 from ..arrays.functions import adjoint, matrix_transpose
-from ..arrays.scales import unit_scale
 from ..arrays.svd import discarded_weight, hermitian_vectors, leading, smallest_bond
 from ..chains.bonds import MaxBond
+from ..chains.overlap import absorb_each
 from ..chains.terms import Apply, Hadamard, Node, State, Term, extend_overlap
 from .sweep import Blocks, Sum, merge, output_bonds, sweep
 
@@ -55,29 +57,23 @@ def compress_dm(
 
 def _grams(total: Sum) -> list[Array]:
     """Compute Gram matrices ``G[w, v] = sum conj(L[:, w]) L[:, v]`` (batch, W, W) of every cut."""
-    edges, count = total.left_edge(), len(total.terms)
-    blocks = {
-        (t, u): do("conj", edges[t]) * edges[u] for t in range(count) for u in range(t, count)
-    }
-    grams = [_assembled(blocks, count)]
-    for k in range(total.L - 1):
-        blocks = {
-            (t, u): extend_overlap(total.terms[t], total.terms[u], block, k)
-            for (t, u), block in blocks.items()
-        }
-        gram = _assembled(blocks, count)
-        scale = unit_scale(gram, 1)[:, None, None]
-        blocks = {key: block / scale for key, block in blocks.items()}
-        grams.append(gram / scale)
-    return grams
+    terms = total.terms
 
+    def step(gram: Array, k: int) -> Array:
+        ends = [0, *accumulate(term.width(k) for term in terms)]
+        rows: list[list[Array]] = [[] for _ in terms]
+        for t, bra in enumerate(terms):
+            for u, ket in enumerate(terms):
+                if u < t:
+                    rows[t].append(adjoint(rows[u][t]))
+                    continue
+                block = gram[:, ends[t] : ends[t + 1], ends[u] : ends[u + 1]]
+                rows[t].append(extend_overlap(bra, ket, block, k))
+        return merge(tuple(merge(tuple(row), 2) for row in rows), 1)
 
-def _assembled(blocks: dict[tuple[int, int], Array], count: int) -> Array:
-    rows = [
-        [blocks[t, u] if t <= u else adjoint(blocks[u, t]) for u in range(count)]
-        for t in range(count)
-    ]
-    return merge(tuple(merge(tuple(row), 2) for row in rows), 1)
+    edge = merge(total.left_edge(), 2)  # (batch, 1, terms)
+    edge = matrix_transpose(do("conj", edge)) @ edge
+    return [env.array for env in absorb_each(step, edge, range(total.L - 1))]
 
 
 def _wide(node: Node) -> Node:

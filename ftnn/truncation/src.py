@@ -20,14 +20,14 @@ freely (Q does not see it).
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
-from ..arrays.functions import at_least, concat, invert_lower, stop_gradient
+from ..arrays.functions import concat, invert_lower, replace_zeros, stack, stop_gradient
 from ..arrays.orthonormal import lq_positive, orthonormalize
 from ..arrays.random import draw_arrays
-from ..arrays.scales import is_zero, unit_scale
+from ..arrays.scales import log_dead, unit_scale, zero_bound
 from ..arrays.sketches import gaussians, test_matrices
 from ..chains.bonds import MaxBond
 from ..chains.terms import Term
-from .sweep import Blocks, Rows, Sum, output_bonds, sketch, sweep
+from .sweep import Blocks, Rows, Sum, output_bonds, sketch, sweep, times
 
 BLOCK = 8
 """Test vectors by which the adaptive sketch grows."""
@@ -64,7 +64,8 @@ def compress_src(
     total = Sum.scaled(terms)
     bonds = output_bonds(terms, max_bond)
     # a cut needs no more rows than the largest bond from there on
-    rows = sketched_rows(total, omegas, [max(bonds[k:]) for k in range(total.L)])
+    sizes = [max(bonds[k:]) for k in range(total.L)]
+    rows = sketched_rows(total, omegas, sizes, keep_logs=False)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         y, magnitude, _ = sketch(rows[k], sites, bonds[k])
@@ -103,27 +104,33 @@ def compress_src_adaptive(
     total = Sum.scaled(terms)
     bonds = output_bonds(terms, max_bond)
     cuts = total.L - 1
-    rows: list[Rows] = [()] * total.L
+    rows: list[Rows | None] = [None] * total.L
+
+    def count(k: int) -> int:
+        """Return the number of rows of cut k."""
+        have = rows[k]
+        return have.envs[0].shape[1] if have else 0
 
     def grow(k: int) -> None:
         """Add a block of rows to the environments of cuts 0 ... k."""
-        have = rows[0][0][0].shape[1] if rows[0] else 0
+        have = count(0)
         more = test_matrices(total.dims, have + BLOCK, seed)
-        new = _edge(total, BLOCK)
+        new = total.edge(BLOCK)
         for cut in range(k + 1):
             if cut:
                 omega = as_like(more[cut - 1][have:], total.like)
-                new = _extended(total, cut - 1, new, omega)
-            rows[cut] = _appended(rows[cut], new)
+                new = _extend(total, cut - 1, new, omega)
+            rows[cut] = _append(rows[cut], new)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         while True:
-            have = rows[k][0][0].shape[1] if rows[k] else 0
-            size = min(have, bonds[k])
+            size = min(count(k), bonds[k])
             if size:
-                y, magnitude, peak = sketch(rows[k], sites, size)
-                found = _estimates(y, magnitude, peak)  # (size,), worst of the batch
-                good = [j + 1 for j, d in enumerate(found) if d <= rtol**2 / max(cuts, 1)]
+                have = rows[k]
+                assert have is not None
+                y, magnitude, log = sketch(have, sites, size)
+                errors = _estimates(y, magnitude, log)  # (size,), worst of the batch
+                good = [j + 1 for j, d in enumerate(errors) if d <= rtol**2 / max(cuts, 1)]
                 if good or size == bonds[k]:
                     bond = good[0] if good else size
                     return orthonormalize(y[:, :bond], magnitude), None
@@ -132,48 +139,56 @@ def compress_src_adaptive(
     return sweep(total, basis)[0]
 
 
-def sketched_rows(total: Sum, omegas: Omegas, sizes: list[int]) -> list[Rows]:
-    """Sketched left environments of every cut; that left of site k has ``sizes[k]`` rows."""
-    rows = [_edge(total, sizes[0])]
+def sketched_rows(
+    total: Sum, omegas: Omegas, sizes: list[int], keep_logs: bool = True
+) -> list[Rows]:
+    """Sketched left environments of every cut; that left of site k has ``sizes[k]`` rows.
+
+    The logarithms of a single term need not be kept: the rows may be scaled freely.
+    """
+    rows = [total.edge(sizes[0], keep_logs or len(total.terms) > 1)]
     for k in range(total.L - 1):
-        rows.append(_extended(total, k, rows[-1], omegas[k][: sizes[k + 1]]))
+        rows.append(_extend(total, k, rows[-1], omegas[k][: sizes[k + 1]]))
     return rows
 
 
-def _edge(total: Sum, size: int) -> Rows:
-    ones = do("ones", (1, size, 1), like=total.like)
-    none = do("zeros_like", do("abs", ones[:, :, 0]))
-    return tuple(
-        (sign * ones, log[:, None] + none)
-        for sign, log in zip(total.signs(), total.logs, strict=True)
-    )
+def _extend(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
+    """Absorb site ``k`` into the rows; those that are left have norm 1, or are zero."""
+    size, tops = omega.shape[0], total.peaks_at(k)
+    envs = [
+        term.extend_left(env[:, :size], k, omega)
+        for term, env in zip(total.terms, rows.envs, strict=True)
+    ]
+    # squares of what is as large as a core could be too large for the dtype
+    scales = [
+        unit_scale(env if top is None else stop_gradient(env) / top, 2)
+        for env, top in zip(envs, tops, strict=True)
+    ]
+    if len(envs) == 1:
+        (env,), (top,), (scale,) = envs, tops, scales
+        logs = None if rows.logs is None else rows.logs[:, :, :size] + do("log", scale)[None]
+        return Rows((env / times(scale[:, :, None], top),), logs, None)
+    assert rows.logs is not None
+    scale = stack(scales, 0)  # (terms, batch, s)
+    dead = log_dead(scale)
+    scale = replace_zeros(scale, zero_bound(scale))  # zero rows stay as they are: see sketch
+    logs = rows.logs[:, :, :size] + do("log", scale)
+    wholes = (times(x, top) for x, top in zip(tuple(scale[..., None]), tops, strict=True))
+    return Rows(tuple(e / whole for e, whole in zip(envs, wholes, strict=True)), logs, dead)
 
 
-def _extended(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
-    size = omega.shape[0]
-    new = []
-    for term, top, (env, log) in zip(total.terms, total.peaks_at(k), rows, strict=True):
-        env = term.extend_left(env[:, :size], k, omega)
-        top = 1.0 if top is None else top[:, None]
-        small = stop_gradient(env) / (top if isinstance(top, float) else top[:, :, None])
-        scale = unit_scale(small, 2)  # (batch, s)
-        if len(total.terms) > 1:  # zero rows stay as they are: see sketch
-            scale = do("where", is_zero(scale), do("ones_like", scale), scale)
-        more = do("log", scale)
-        whole = at_least(scale * top, tiny(scale))  # no zero row is divided by zero
-        new.append((env / whole[:, :, None], log[:, :size] + more))
-    return tuple(new)
-
-
-def _appended(old: Rows, new: Rows) -> Rows:
-    if not old:
+def _append(old: Rows | None, new: Rows) -> Rows:
+    if old is None:
         return new
-    return tuple(
-        (concat((e, f), 1), concat((a, b), 1)) for (e, a), (f, b) in zip(old, new, strict=True)
+    assert old.logs is not None
+    return Rows(
+        tuple(concat(pair, 1) for pair in zip(old.envs, new.envs, strict=True)),
+        concat((old.logs, new.logs), 2),
+        None if new.dead is None else concat((old.dead, new.dead), 2),
     )
 
 
-def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:
+def _estimates(y: Array, magnitude: Array, log: Array) -> list[float]:
     """Estimated relative squared error of the first 1, 2, ... rows, worst of the batch."""
     _, low, null, scale = lq_positive(stop_gradient(y), magnitude)
     live = as_dtype_of(do("logical_not", null), scale)
@@ -182,11 +197,11 @@ def _estimates(y: Array, magnitude: Array, peak: Array) -> list[float]:
     inverse = do("abs", invert_lower(low)) ** 2  # (batch, row, column j)
     outside = 1.0 / (do("cumsum", inverse, 1) + tiny(scale))  # of row j, from the first rows
     outside = outside * do("tril", do("ones_like", outside))
-    log = peak + do("log", scale)
+    log = log + do("log", scale)
     weight = do("exp", 2.0 * (log - do("max", log, axis=1, keepdims=True)))  # (batch, row j)
-    found = do("sum", weight[:, None, :] * outside, axis=2)
-    found = found / do("cumsum", weight, 1)  # (batch, rows)
+    errors = do("sum", weight[:, None, :] * outside, axis=2)
+    errors = errors / do("cumsum", weight, 1)  # (batch, rows)
     # once a row is null the ones before it span everything
     spanned = do("cumsum", 1.0 - live, 1) > 0
-    found = do("where", spanned, do("zeros_like", found), found)
-    return to_numpy(do("max", found, axis=0)).tolist()
+    errors = do("where", spanned, do("zeros_like", errors), errors)
+    return to_numpy(do("max", errors, axis=0)).tolist()

@@ -27,11 +27,11 @@ the direct sum of theirs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from autoray import do
@@ -40,23 +40,26 @@ from ..arrays.backend import Array, as_dtype_of, real_name, tiny
 from ..arrays.functions import (
     adjoint,
     at_least,
+    at_most,
     concat,
     largest,
     log,
     peaks,
+    replace_small,
+    replace_zeros,
     stack,
-    stop_gradient,
     sum_over,
 )
 from ..arrays.recompute import step_of_truncation
 from ..arrays.scales import (
     DEAD,
-    is_zero,
+    divide_by_peaks,
     log_peaks,
     log_where,
     safe_norm,
     spread,
     unit_scale,
+    zero_bound,
 )
 from ..chains.bonds import MaxBond, bond_at
 from ..chains.canonical import canonical_cores, site_of
@@ -65,8 +68,24 @@ from ..chains.terms import Apply, Hadamard, Node, State, Term
 Blocks = tuple[Array, ...]
 """An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
 
-Rows = tuple[tuple[Array, Array], ...]
-"""Sketched left environments: a term's E (batch, s, w_t), and its log scale (batch, s)."""
+
+class Rows(NamedTuple):
+    """Sketched left environments of a cut.
+
+    Attributes
+    ----------
+    envs : tuple of array (batch, s, w_t)
+        One a term.
+    logs : array (terms, batch, s) or None
+        Logarithm of what was divided out of the rows; None if nobody asks for it.
+    dead : array (terms, batch, s) or None
+        :data:`DEAD` of rows of zeros, 0 of others; None of a single term.
+    """
+
+    envs: Blocks
+    logs: Array | None
+    dead: Array | None
+
 
 Basis = Callable[[int, Blocks], tuple[Array, Array | None]]
 """Given k and M_k, blocks (batch, w_t, out * r): Q_k (batch, s, out * r), and the relative
@@ -83,16 +102,16 @@ class Sum:
         Same sites and physical dimensions; batch sizes equal or 1. Their scales are ignored.
     weights : tuple of (float, complex or array (batch,))
         Factor of every term, of modulus one.
-    logs : tuple of array (batch,)
+    logs : array (terms, batch)
         Logarithm of what was divided out of every term, relative to the largest that is not zero.
     log_scale : array (batch,)
-    peaks : tuple of (tuple of array (batch,) or None)
+    peaks : tuple of (tuple of array (batch, 1, 1) or None)
         What every core of a term is yet to be divided by, if anything.
     """
 
     terms: tuple[Term, ...]
     weights: tuple[Array, ...]
-    logs: tuple[Array, ...]
+    logs: Array
     log_scale: Array
     peaks: tuple[tuple[Array, ...] | None, ...]
 
@@ -100,8 +119,8 @@ class Sum:
     def scaled(cls, terms: tuple[Term, ...]) -> "Sum":
         """Divide all cores by their largest entry, and weigh the terms instead.
 
-        Of a term with a single state, the cores stay as they are and their environments are
-        divided: nothing of the size of the batch is copied.
+        Of a term with a single state of a batch, its cores stay as they are and the environments
+        are divided: nothing of the size of the batch is copied.
         """
         parts = [_scaled(term.node) for term in terms]
         return cls._weighed(terms, *zip(*parts, strict=True))
@@ -122,14 +141,15 @@ class Sum:
             return total
         # what is zero may have a weight above the others: its zeros take it, not its other cores,
         # next to which those of the other terms would be lost
-        excess = [at_least(log, 0.0) for log in total.logs]
+        excess = at_least(total.logs, 0.0)
+        factors = tuple(do("exp", excess))
         return replace(
             total,
             terms=tuple(
-                Term(_zeros_times(term.node, do("exp", log)))
-                for term, log in zip(total.terms, excess, strict=True)
+                Term(_zeros_times(term.node, factor))
+                for term, factor in zip(total.terms, factors, strict=True)
             ),
-            logs=tuple(log - more for log, more in zip(total.logs, excess, strict=True)),
+            logs=total.logs - excess,
         )
 
     @classmethod
@@ -142,18 +162,19 @@ class Sum:
     ) -> "Sum":
         weights, factors = zip(*(_polar(term.scale) for term in terms), strict=True)
         sizes = tuple(_times(size, factor) for size, factor in zip(sizes, factors, strict=True))
+        like, bare = terms[0].like, tuple(Term(node) for node in nodes)
+        batch = max(term.batch_size for term in terms)
+        if len(terms) == 1:
+            none = do("zeros", (1, batch), like=do("real", like))
+            return cls(bare, weights, none, sizes[0][0], peaks)
+        logs = stack([do("broadcast_to", log, (batch,)) for log, _ in sizes], 0)
+        live = stack([do("broadcast_to", live, (batch,)) for _, live in sizes], 0)
         # a term of zeros does not say how large the others are
-        top = largest_of([log_where(live, log) for log, live in sizes])
+        top = largest(log_where(live, logs), 0)  # (1, batch)
         # if all terms are zero, their scale does not matter
         top = do("where", top > 0.5 * DEAD, top, do("zeros_like", top))
-        like = terms[0].like
-        return cls(
-            tuple(Term(node) for node in nodes),
-            weights,
-            tuple(_capped(do("astype", log - top, real_name(like)), like) for log, _ in sizes),
-            top,
-            peaks,
-        )
+        logs = _capped(do("astype", logs - top, real_name(like)), like)
+        return cls(bare, weights, logs, top[0], peaks)
 
     @property
     def L(self) -> int:
@@ -179,20 +200,29 @@ class Sum:
         """Left environments of site 0, (batch, 1, 1), without the sizes of the terms."""
         ones = do("ones", (self.batch, 1, 1), like=self.like)
         return tuple(
-            ones * (w if isinstance(w, _NUMBERS) else do("reshape", w, (-1, 1, 1)))
+            ones * w if isinstance(w, _NUMBERS) else ones * do("reshape", w, (-1, 1, 1))
             for w in self.weights
         )
 
+    def edge(self, size: int, keep_logs: bool = True) -> Rows:
+        """Return equal rows left of site 0, with the sizes of the terms in their logarithms."""
+        ones = do("ones", (1, size, 1), like=self.like)
+        envs = tuple(ones * sign for sign in self.signs())
+        if not keep_logs:
+            return Rows(envs, None, None)
+        logs = do("broadcast_to", self.logs[:, :, None], (*self.logs.shape, size))
+        return Rows(envs, logs, None if len(envs) == 1 else do("zeros_like", logs))
+
     def left_edge(self) -> Blocks:
         """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
-        sizes = (as_dtype_of(do("exp", log), self.like)[:, None, None] for log in self.logs)
+        sizes = as_dtype_of(do("exp", self.logs), self.like)[:, :, None, None]
         return tuple(sign * size for sign, size in zip(self.signs(), sizes, strict=True))
 
     def right_edge(self) -> Blocks:
         """Right environments of the last site, (batch, 1, 1)."""
         ones = do("ones", (self.batch, 1, 1), like=self.like)
         tops = self.peaks_at(self.L - 1)
-        return tuple(ones if top is None else ones / top[:, None, None] for top in tops)
+        return tuple(ones if top is None else ones / top for top in tops)
 
     def peaks_at(self, k: int) -> tuple[Array | None, ...]:
         """Return what the cores of site ``k`` are yet to be divided by, for every term."""
@@ -253,16 +283,19 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         if lost is not None:
             discarded.insert(0, lost)
         scales.append(scale)
-    rows = tuple(zip(total.signs(), (log[:, None] for log in total.logs), strict=True))
-    first, _, log_first = sketch(rows, total.absorb_right(0, rights), 1)  # (batch, 1, out*r)
-    norm = safe_norm(first, (1, 2))  # (batch,)
-    norm = do("where", norm > 0, norm, do("ones_like", norm))
+    log_scale, sites = total.log_scale, total.absorb_right(0, rights)
+    if len(sites) == 1:
+        first = total.signs()[0] @ sites[0]  # (batch, 1, out*r)
+    else:
+        first, _, log_first = sketch(total.edge(1), sites, 1)
+        log_scale = log_scale + log_first[:, 0]
+    norm = replace_zeros(safe_norm(first, (1, 2)))  # (batch,)
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
     known = len(discarded) == L - 1 and L > 1
     # the logarithms of all sites at once: an operation a site would take longer than its work
-    log_scale = sum_over(log(stack([*scales, norm], 1)), (1,))
+    log_scale = log_scale + sum_over(log(stack([*scales, norm], 1)), (1,))
     return (
-        spread(cores, total.log_scale + log_first[:, 0] + log_scale),
+        spread(cores, log_scale),
         stack(discarded, 1) if known else None,
     )
 
@@ -307,24 +340,23 @@ def unit_blocks(
 
     ``peaks``, if given, divide the blocks as well, and do not count as their scale.
     """
-    scale = largest_of([unit_scale(block, 1) for block in blocks])
-    # what is zero times what is small must not divide zeros by zero
-    sizes = (
-        scale if top is None else at_least(scale * top, tiny(scale))
-        for top in peaks or (None,) * len(blocks)
-    )
-    return tuple(b / size[:, None, None] for b, size in zip(blocks, sizes, strict=True)), scale
+    scale = unit_scale(blocks[0], 1)
+    for block in blocks[1:]:
+        scale = do("maximum", scale, unit_scale(block, 1))
+    size = do("reshape", scale, (-1, 1, 1))
+    tops = peaks or (None,) * len(blocks)
+    return tuple(block / times(size, top) for block, top in zip(blocks, tops, strict=True)), scale
 
 
-def largest_of(arrays: Sequence[Array]) -> Array:
-    """Largest of arrays of the same shape, entry by entry."""
-    top, *others = arrays
-    for other in others:
-        top = do("where", other > top, other, top)
-    return top
+def times(scale: Array, top: Array | None) -> Array:
+    """Multiply a scale by the peak of a core, if there is one to divide by.
+
+    What is zero times what is small must not become zero, by which zeros would be divided.
+    """
+    return scale if top is None else at_least(scale * top, tiny(scale))
 
 
-def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
+def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array | None]:
     """Sum of E M over the terms, with rows of size one.
 
     A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
@@ -336,27 +368,29 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array]:
     sketch : array (batch, bond, out*r)
     magnitude : array (batch, 1)
         Size of the numbers that went into the rows.
-    log : array (batch, bond)
-        Logarithm of what each row was divided by.
+    log : array (batch, bond) or None
+        Logarithm of what each row was divided by; None if ``rows`` does not know its own.
     """
     if len(sites) == 1:
-        ((env, log_env),) = rows
-        y = env[:, :bond] @ sites[0]
+        y = rows.envs[0][:, :bond] @ sites[0]
         # the rows of E have norm 1: all rows of Y carry the rounding of the largest
-        return y, largest(unit_scale(y, 2), 1), log_env[:, :bond]
-    sizes = []
-    for (env, log_env), site in zip(rows, sites, strict=True):
-        size = unit_scale(site, 1)[:, None]  # (batch, 1)
-        zero = is_zero(size) | is_zero(unit_scale(env[:, :bond], 2))
-        sizes.append(log_where(do("logical_not", zero), log_env[:, :bond] + do("log", size)))
-    top = largest_of(sizes)
-    shift = do("where", top > 0.5 * DEAD, top, do("zeros_like", top))
-    total = magnitude = 0.0
-    for (env, log_env), site, size in zip(rows, sites, sizes, strict=True):
-        weight = do("exp", _capped(log_env[:, :bond] - shift, env))
-        total = total + (env[:, :bond] * as_dtype_of(weight, env)[:, :, None]) @ site
-        magnitude = magnitude + do("exp", size - top)
-    return total, largest(magnitude, 1), shift
+        logs = None if rows.logs is None else rows.logs[0, :, :bond]
+        return y, largest(unit_scale(y, 2), 1), logs
+    assert rows.logs is not None
+    assert rows.dead is not None
+    logs = rows.logs[:, :, :bond]  # (terms, batch, bond)
+    norms = stack([unit_scale(site, 1) for site in sites], 0)[:, :, None]
+    own = replace_small(do("log", norms), math.log(zero_bound(norms)), DEAD)  # (terms, batch, 1)
+    sizes = logs + rows.dead[:, :, :bond] + own
+    top = largest(sizes, 0)  # (1, batch, bond)
+    shift = top * (top > 0.5 * DEAD)  # where all are zero, their scale does not matter
+    weights = tuple(do("exp", _capped(logs - shift, norms))[..., None])
+    total = sum(
+        (env[:, :bond] * weight) @ site
+        for env, weight, site in zip(rows.envs, weights, sites, strict=True)
+    )
+    magnitude = sum_over(do("exp", sizes - top), (0,))  # (batch, bond)
+    return total, largest(magnitude, 1), shift[0]
 
 
 # ---- preparation of the operands -----------------------------------------------------------------
@@ -368,12 +402,14 @@ Size = tuple[Any, Any]
 
 
 def _times(first: Size, second: Size) -> Size:
+    if isinstance(second[0], float) and second == (0.0, True):
+        return first
     return first[0] + second[0], first[1] & second[1]
 
 
 def _capped(log: Array, like: Array) -> Array:
     """Cut a logarithm where its exponential would soon overflow: only zeros have such a one."""
-    return -at_least(-log, 0.5 * math.log(tiny(like)))
+    return at_most(log, -0.5 * math.log(tiny(like)))
 
 
 def _polar(scale: Array) -> tuple[Array, Size]:
@@ -382,7 +418,7 @@ def _polar(scale: Array) -> tuple[Array, Size]:
         size: Any = abs(scale)
         return (scale / size, (math.log(size), True)) if size else (0.0, (0.0, False))
     flat = do("reshape", scale, (-1,))
-    (top,), *own = log_peaks([flat])
+    (top,), *own = log_peaks([flat], 1)
     return flat / as_dtype_of(top, flat), (own[0], own[1])
 
 
@@ -392,31 +428,29 @@ def _scaled(node: Node) -> tuple[Node, Size, tuple[Array, ...] | None]:
     A node without peaks has been divided already.
     """
     match node:
-        case State(cores):
-            tops, log, live = log_peaks(cores)
+        case State(cores) if cores[0].shape[0] > 1:
+            tops, log, live = log_peaks(cores, 3)
             return node, (log, live), tops
+        case State(cores):  # of one sample, which may serve a batch: it is small
+            cores, *own = divide_by_peaks(cores)
+            return State(cores), (own[0], own[1]), None
         case Apply(cores, child):
-            tops, log, live = log_peaks([c[None] for c in cores])
+            cores, *own = divide_by_peaks(cores)
             child, more, peaks = _scaled(child)
-            weights = tuple(c / top for c, top in zip(cores, tops, strict=True))
-            return Apply(weights, child), _times((log, live), more), peaks
+            return Apply(cores, child), _times((own[0], own[1]), more), peaks
         case Hadamard(first, second):
-            first, own = _divided(*_scaled(first))
+            first, size = _divided(*_scaled(first))
             second, more = _divided(*_scaled(second))
-            return Hadamard(first, second), _times(own, more), None
+            return Hadamard(first, second), _times(size, more), None
 
 
-def _divided(node: Node, size: Size, peaks: tuple[Array, ...] | None) -> tuple[Node, Size]:
+def _divided(node: Node, size: Size, tops: tuple[Array, ...] | None) -> tuple[Node, Size]:
     match node:
-        case State(cores) if peaks is not None:
-            node = State(tuple(_over(c, top) for c, top in zip(cores, peaks, strict=True)))
+        case State(cores) if tops is not None:
+            node = State(tuple(c / top[..., None] for c, top in zip(cores, tops, strict=True)))
         case Apply(cores, child):
-            node = Apply(cores, _divided(child, size, peaks)[0])
+            node = Apply(cores, _divided(child, size, tops)[0])
     return node, size
-
-
-def _over(core: Array, top: Array) -> Array:
-    return core / top[:, None, None, None]
 
 
 def _prepared(node: Node, canonical: str | None) -> tuple[Node, Size]:
@@ -444,7 +478,7 @@ def _zeros_times(node: Node, factor: Array) -> Node:
     """Multiply cores that are zero by factors (batch,): only their gradients see it."""
 
     def times(core: Array) -> Array:
-        by = do("where", peaks(stop_gradient(core)) > 0, do("ones_like", factor), factor)
+        by = do("where", peaks(core) > 0, do("ones_like", factor), factor)
         return core * as_dtype_of(by, core)[:, None, None, None]
 
     match node:
@@ -459,14 +493,15 @@ def _zeros_times(node: Node, factor: Array) -> Node:
 def _prepare_cores(
     cores: tuple[Array, ...], canonical: str | None
 ) -> tuple[tuple[Array, ...], Size]:
-    tops, own, live = log_peaks(cores)
-    cores = tuple(_over(core, top) for core, top in zip(cores, tops, strict=True))
+    tops, own, live = log_peaks(cores, 4)
+    cores = tuple(core / top for core, top in zip(cores, tops, strict=True))
     if canonical:
         cores, log_norm = canonical_cores(cores, site_of(canonical, len(cores)))
         return cores, (own + log_norm, live)
     scales = stack([unit_scale(core, 1) for core in cores], 0)  # (sites, batch)
-    scales = do("where", is_zero(scales), do("ones_like", scales), scales)
-    scaled = tuple(_over(core, scales[k]) for k, core in enumerate(cores))
+    scales = replace_zeros(scales, zero_bound(scales))
+    sizes = tuple(do("reshape", scales, (len(cores), -1, 1, 1, 1)))
+    scaled = tuple(core / size for core, size in zip(cores, sizes, strict=True))
     return scaled, (own + sum_over(log(scales), (0,)), live)
 
 
