@@ -42,9 +42,7 @@ class LinearFit:
         seed: int = 0,
     ) -> Readout:
         """Return a readout that is this model, exactly: :func:`linear_readout`."""
-        return linear_readout(
-            dims, self.coefficients, self.intercept, bond_dim, feature_rms, seed
-        )
+        return linear_readout(dims, self.coefficients, self.intercept, bond_dim, feature_rms, seed)
 
 
 def features_of(cores: Cores) -> np.ndarray:

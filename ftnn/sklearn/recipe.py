@@ -178,7 +178,9 @@ def _choose_epochs(
     The folds are tried one after another, and no more once training is not better on those tried.
     The first stops when its loss no longer improves; the others are trained for as long.
     """
-    epochs, losses = recipe.max_epochs, np.zeros((1, 0))  # (epochs + 1, held out)
+    if not folds or recipe.max_epochs == 0:
+        return 0, []
+    epochs = recipe.max_epochs
     pooled: list[list[np.ndarray]] = []  # outputs of every epoch, a list for every fold
     for number, (train, val) in enumerate(folds):
         inputs, rest = _rows(cores, train), _rows(cores, val)
@@ -199,7 +201,7 @@ def _choose_epochs(
         epochs = len(outputs) - 1
         pooled.append(outputs)
         labels = np.concatenate([targets[val] for _, val in folds[: number + 1]])
-        losses = np.stack(
+        losses = np.stack(  # (epochs + 1, held out)
             [
                 _sharpened(np.concatenate(parts), labels, recipe.classes)
                 for parts in zip(*pooled, strict=True)
@@ -208,9 +210,9 @@ def _choose_epochs(
         if losses.mean(axis=1).argmin() == 0 or len(labels) >= MAX_POOLED:
             break
     history = losses.mean(axis=1)
-    chosen = int(np.nanargmin(history)) if losses.size else 0
+    chosen = int(np.nanargmin(history))
     pays = chosen > 0 and _pays(losses[0], losses[chosen])
-    return (chosen if pays else 0), history.tolist() if losses.size else []
+    return (chosen if pays else 0), history.tolist()
 
 
 def _pays(before: np.ndarray, after: np.ndarray) -> bool:
