@@ -417,6 +417,6 @@ def test_wrong_folders_of_images(tmp_path):
 
 
 def test_options_are_flat_outside_of_python():
-    options = get_experiment("table").options(target="x")
+    options = get_experiment("images").options(data="x")
     assert flat(options)["epochs"] == options.train.epochs
     assert changed(options, {"phys": 7}).network.phys == 7

@@ -12,13 +12,15 @@ from laws import EPS
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine, make_classification, make_friedman1
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ftnn
+from ftnn.encoding import TableEncoder
+from ftnn.layers.linear_fit import fit_linear
 from ftnn.layers.linear_start import linear_readout
 from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor, recipe
 
@@ -153,6 +155,63 @@ def test_noise_is_not_fitted():
     ours = TensorNetworkRegressor(random_state=0).fit(X, y)
     assert ours.n_iter_ == 0
     assert ours.encoder_.features == "linear"
+
+
+@pytest.mark.parametrize("alpha", [None, 3.0])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_squared_errors_of_a_ridge_fit_are_those_of_leaving_one_out(outputs, alpha):
+    rng = np.random.default_rng(0)
+    cores, features = states(rng, 12, (2, 3, 2))
+    targets = features[:, :1] * [1.0, -2.0][:outputs] + rng.normal(size=(12, outputs))
+    fit = fit_linear(cores, targets, None, alpha)
+    if alpha is None:
+        assert fit.squared_errors.shape == (12, outputs)
+        return
+    z = (features - features.mean(axis=0)) / features.std(axis=0)
+    for n in range(12):
+        rest = np.arange(12) != n
+        model = Ridge(alpha).fit(z[rest], targets[rest])
+        error = model.predict(z[n : n + 1]).reshape(1, -1)[0] - targets[n]
+        assert np.allclose(fit.squared_errors[n], error**2)
+
+
+def recipe_of(classes):
+    names = ("feature_rms", "alpha", "bond_dim", "learning_rate", "pull", "batch_size")
+    values = dict(zip(names, (0.3, None, None, 0.01, 3.0, None), strict=True))
+    values |= {"max_epochs": 8, "patience": 4, "validation_fraction": 0.2}
+    return recipe.Recipe(classes, **values, early_stopping=True, seed=0)
+
+
+@pytest.mark.parametrize("classes", [None, 2, 3])
+def test_quadratic_features_are_taken_where_held_out_samples_gain(classes):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(150, 3))
+    linear, quadratic = (
+        TableEncoder(["numeric"] * 3, features=name).fit(X).encode(X)
+        for name in ("linear", "polynomial")
+    )
+    for signal, chosen in ((X[:, 0], 0), (X[:, 0] ** 2, 1)):
+        noisy = signal + 0.1 * rng.normal(size=150)
+        if classes is None:
+            targets = (noisy - noisy.mean())[:, None]
+        else:
+            targets = np.digitize(noisy, np.quantile(noisy, np.arange(1, classes) / classes))
+        one = recipe_of(classes)
+        folds = recipe._folds(targets, one)
+        assert recipe._choose_encoding([linear, quadratic], targets, folds, one) == chosen
+
+
+def test_folds_partition_the_samples_and_pooling_stops_early():
+    labels = np.arange(103) % 3
+    folds = recipe._folds(labels, recipe_of(3))
+    assert sorted(np.concatenate([val for _, val in folds])) == list(range(103))
+    assert all(not set(train) & set(val) for train, val in folds)
+    assert recipe._folds(labels[:49], recipe_of(3)) == []
+    rng = np.random.default_rng(0)
+    cores, _ = states(rng, 103, (2, 2))
+    epochs, history = recipe._choose_epochs(cores, rng.permutation(labels), folds, recipe_of(3))
+    assert epochs == 0
+    assert len(history) <= 9
 
 
 def test_larger_logits_alone_are_no_gain():

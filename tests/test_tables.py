@@ -149,12 +149,24 @@ def test_clipping_is_told_by_the_reconstruction_error():
 @pytest.mark.parametrize("columns", [1, 1000])
 def test_one_and_a_thousand_columns(columns):
     table = numeric_table(0, n=20, columns=columns).astype(np.float32)
-    x = TableEncoder(clip=10.0).fit(table)(table)
+    x = TableEncoder(clip=10.0, scale=1.0).fit(table)(table)
     assert len(x.phys_dims) == columns
     assert x.cores[0].dtype == np.float32
     site = np.stack([core[:, 0, 1, 0] for core in x.cores])
     np.testing.assert_allclose(site.mean(axis=1), 0.0, atol=1e-4)
     np.testing.assert_allclose(site.std(axis=1), 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("features", ["linear", "polynomial", "fourier"])
+@given(columns=st.integers(1, 40), group=st.integers(1, 5), seed=st.integers(0, 99))
+def test_by_default_the_features_of_a_row_have_norm_one_together(features, columns, group, seed):
+    table = np.random.default_rng(seed).uniform(size=(200, columns))
+    encoder = TableEncoder(features=features, group=group, clip=3**0.5).fit(table)
+    sites = [core[:, 0, 1:, 0] for core in encoder.encode(table)]
+    squares = sum((site**2).sum(axis=1) for site in sites)
+    assert 0.5 < np.sqrt(squares.mean()) < 1.3
+    assert np.isclose(encoder.site_scale, len(sites) ** -0.5)
+    assert TableEncoder(scale=0.3).site_scale == 0.3
 
 
 @pytest.mark.parametrize("normalize", ["standard", "quantile", "none"])
@@ -181,7 +193,10 @@ def test_quantiles_spread_evenly_whatever_the_distribution(seed):
     rng = np.random.default_rng(seed)
     table = np.exp(3 * rng.standard_normal((2000, 2)))
     z = np.stack(
-        [c[:, 0, 1, 0] for c in TableEncoder(normalize="quantile").fit(table).encode(table)]
+        [
+            core[:, 0, 1, 0]
+            for core in TableEncoder(normalize="quantile", scale=1.0).fit(table).encode(table)
+        ]
     )
     np.testing.assert_allclose(z.mean(axis=1), 0.0, atol=0.01)
     np.testing.assert_allclose(z.std(axis=1), 1.0, atol=0.02)
@@ -192,7 +207,7 @@ def test_quantiles_spread_evenly_whatever_the_distribution(seed):
 def test_missing_values_have_a_channel_or_the_mean():
     table = np.array([[1.0, 2.0], [np.nan, 4.0], [3.0, 6.0]])
     new = np.array([[np.nan, np.nan]])
-    encoder = TableEncoder().fit(table)
+    encoder = TableEncoder(scale=1.0).fit(table)
     first, second = encoder.encode(new)
     assert first[0, 0, :, 0].tolist() == [1.0, 0.0, 1.0]
     assert second[0, 0, :, 0].tolist() == [1.0, 0.0]  # none in training data: imputed
@@ -237,13 +252,13 @@ def test_text_is_read_as_numbers_where_it_can_be():
 
 def test_data_frames_are_read_by_name():
     frame = Frame(age=[30.0, 40.0, 50.0], city=np.array(["Rom", "Ulm", None], object), id=[1, 2, 3])
-    encoder = TableEncoder({"city": "category", "age": "numeric"}).fit(frame)
+    encoder = TableEncoder({"city": "category", "age": "numeric"}, scale=1.0).fit(frame)
     assert encoder.phys_dims == (4, 2)
     other = Frame(id=[9], age=[40.0], city=["Ulm"])
     city, age = encoder.encode(other)
     assert city[0, 0, :, 0].tolist() == [1, 0, 1, 0]
     assert age[0, 0, :, 0].tolist() == [1, 0]
-    by_position = TableEncoder().fit(frame)
+    by_position = TableEncoder(scale=1.0).fit(frame)
     assert by_position.schema.names == ["age", "city", "id"]
     np.testing.assert_array_equal(by_position.encode(other)[2][0, 0, :, 0], [1, 3.0])
     with pytest.raises(ValueError, match="data has no column 'age'; it has city"):

@@ -28,6 +28,7 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ftnn
+from ftnn.encoding import TableEncoder
 from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor
 from ftnn.training import TorchModule
 
@@ -160,14 +161,17 @@ def _split(name: str, data: tuple[np.ndarray, np.ndarray], seed: int):
 
 def why(seeds: int, epochs: int = 10) -> None:
     """Train the obvious network on breast cancer: product states, one Linear, a Readout."""
+    scales = (("scale=1", 1.0), ("scale=1, no clipping", 1.0), ("default, 1/√30", None))
     rows = [
-        "| features | log norm of a state: deviation over samples | accuracy, every seed | "
+        "| TableEncoder | log norm of a state: deviation over samples | accuracy, every seed | "
         "largest loss of a step | last loss |",
         "|---|---|---|---|---|",
     ]
     X, y = datasets.load_breast_cancer(return_X_y=True)
-    for title, scale in (("z", 1.0), ("z / √30", 30**-0.5)):
-        results = [_obvious(X, y, scale, seed, epochs) for seed in range(seeds)]
+    for title, scale in scales:
+        clip = 100.0 if "no clipping" in title else 3.0
+        encoder = TableEncoder(scale=scale, clip=clip)
+        results = [_obvious(X, y, encoder, seed, epochs) for seed in range(seeds)]
         accuracy = ", ".join(f"{r['accuracy']:.2f}" for r in results)
         rows.append(
             f"| {title} | {statistics.mean(r['spread'] for r in results):.2f} | {accuracy} | "
@@ -178,11 +182,10 @@ def why(seeds: int, epochs: int = 10) -> None:
     print("\n".join(rows))
 
 
-def _obvious(X: np.ndarray, y: np.ndarray, scale: float, seed: int, epochs: int) -> dict:
+def _obvious(X: np.ndarray, y: np.ndarray, encoder: TableEncoder, seed: int, epochs: int) -> dict:
     train, test = next(iter(_split("breast cancer", (X, y), seed)))
-    z = (X - X[train].mean(axis=0)) / X[train].std(axis=0) * scale
-    sites = np.stack([np.ones_like(z), z], axis=2).astype(np.float32)  # (n, L, 2)
-    cores = tuple(torch.from_numpy(site[:, None, :, None]) for site in sites.swapaxes(0, 1))
+    sites = encoder.fit(X[train]).encode(X.astype(np.float32))
+    cores = tuple(torch.from_numpy(site) for site in sites)  # (n, 1, 2, 1)
     dims, hidden = (2,) * len(cores), (3,) * len(cores)
     layers = [ftnn.Linear(dims, hidden, 3, 4, seed=seed), ftnn.Readout(hidden, 2, 4, seed=seed)]
     model = ftnn.Sequential(*layers).to("torch", "float32")
@@ -202,7 +205,8 @@ def _obvious(X: np.ndarray, y: np.ndarray, scale: float, seed: int, epochs: int)
             losses.append(loss.item())
     with torch.no_grad():
         outputs = module.apply_cores(tuple(core[test] for core in cores)).numpy()
-    log_norms = 0.5 * np.log1p(z[train] ** 2).sum(axis=1)
+    squares = np.stack([site[train, 0, 1, 0] ** 2 for site in sites])  # (L, n)
+    log_norms = 0.5 * np.log1p(squares).sum(axis=0)
     return {
         "accuracy": float(np.mean(outputs.argmax(axis=1) == y[test])),
         "spread": float(log_norms.std()),

@@ -184,8 +184,8 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
         most the number of outputs plus 1.
     features : {"auto", "linear", "polynomial", "fourier", "spline"}
         What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
-        "linear", and takes "polynomial" where it is better on the validation share by more than
-        two standard errors.
+        "linear", and takes "polynomial" where its linear model is better on held-out samples by
+        more than two standard errors.
     degree : int, optional
         Of the features.
     clip : float
@@ -207,14 +207,17 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
     max_epochs : int
         0 keeps the linear start.
     early_stopping : bool
-        Choose the number of epochs on a validation share, then train anew on all samples for as
-        many; 0 epochs where training does not pay by more than two standard errors, and with
-        fewer than 10 validation samples. False trains ``max_epochs`` on all samples.
+        Choose the number of epochs by the pooled losses of held-out folds, then train anew on all
+        samples for as many; 0 epochs where training does not pay by more than two standard
+        errors, and with fewer than 10 samples in a fold. False trains ``max_epochs`` on all
+        samples.
     validation_fraction : float
+        Share of the samples in a fold; there are ``round(1 / validation_fraction)`` folds, at
+        least 2. Training is tried on as many as are needed to pool 500 samples.
     patience : int
         Epochs without a better validation loss after which training stops.
     random_state : int, RandomState or None
-        Of the validation share, the order of samples and the free bonds at the start.
+        Of the folds, the order of samples and the free bonds at the start.
 
     Attributes
     ----------
@@ -227,7 +230,7 @@ class TensorNetworkClassifier(ClassifierMixin, TensorNetworkEstimator):
     n_iter_ : int
         Epochs trained; 0 is the linear start.
     validation_losses_ : list of float
-        Mean loss on the validation share, at the linear start and after every epoch.
+        Mean loss of held-out samples, at the linear start and after every epoch.
     n_features_in_ : int
     feature_names_in_ : array of str
         If X has column names.
@@ -316,8 +319,8 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
         most the number of outputs plus 1.
     features : {"auto", "linear", "polynomial", "fourier", "spline"}
         What a site holds of a column; see :class:`ftnn.encoding.TableEncoder`. "auto" fits with
-        "linear", and takes "polynomial" where it is better on the validation share by more than
-        two standard errors.
+        "linear", and takes "polynomial" where its linear model is better on held-out samples by
+        more than two standard errors.
     degree : int, optional
         Of the features.
     clip : float
@@ -339,14 +342,17 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
     max_epochs : int
         0 keeps the linear start.
     early_stopping : bool
-        Choose the number of epochs on a validation share, then train anew on all samples for as
-        many; 0 epochs where training does not pay by more than two standard errors, and with
-        fewer than 10 validation samples. False trains ``max_epochs`` on all samples.
+        Choose the number of epochs by the pooled losses of held-out folds, then train anew on all
+        samples for as many; 0 epochs where training does not pay by more than two standard
+        errors, and with fewer than 10 samples in a fold. False trains ``max_epochs`` on all
+        samples.
     validation_fraction : float
+        Share of the samples in a fold; there are ``round(1 / validation_fraction)`` folds, at
+        least 2. Training is tried on as many as are needed to pool 500 samples.
     patience : int
         Epochs without a better validation loss after which training stops.
     random_state : int, RandomState or None
-        Of the validation share, the order of samples and the free bonds at the start.
+        Of the folds, the order of samples and the free bonds at the start.
 
     Attributes
     ----------
@@ -357,7 +363,7 @@ class TensorNetworkRegressor(RegressorMixin, MultiOutputMixin, TensorNetworkEsti
     n_iter_ : int
         Epochs trained; 0 is the linear start.
     validation_losses_ : list of float
-        Mean loss on the validation share, at the linear start and after every epoch.
+        Mean loss of held-out samples, at the linear start and after every epoch.
     n_features_in_ : int
     feature_names_in_ : array of str
         If X has column names.

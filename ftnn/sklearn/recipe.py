@@ -1,22 +1,22 @@
-"""The recipe of the estimators: a linear start, then training while a validation share improves."""
+"""The recipe of the estimators: a linear start, then training where held-out samples gain by it."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from ..chains.terms import Cores
-from ..layers.linear_start import linear_readout
+from ..layers.linear_fit import fit_linear
 from ..layers.readouts import Readout
 from ..training.module import TorchModule
 
 MIN_VALIDATION = 10
-"""With fewer validation samples nothing is known of a network, and the linear start is kept."""
+"""With fewer samples in a fold nothing is known of a network, and the linear start is kept."""
+MAX_POOLED = 500
+"""Training is tried on further folds until so many held-out samples are pooled."""
 SHARPNESS = tuple(float(f) for f in 2.0 ** np.arange(-2, 4.5, 0.5))
 STANDARD_ERRORS = 2.0
 """By how many standard errors what is more than linear must be better."""
@@ -27,6 +27,9 @@ AVERAGING = 0.7
 """Share of the average of the weights that an epoch keeps."""
 WARMUP_STEPS = 10
 MAX_GRADIENT = 1.0
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""Rows to train on and rows held out, of every fold."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Fit:
     epochs : int
         Epochs it was trained for; 0 means the linear start.
     history : list of float
-        Mean loss on the validation share: of the linear start, then after every epoch.
+        Mean loss of held-out samples: of the linear start, then after every epoch.
     """
 
     model: Readout
@@ -85,26 +88,19 @@ class Fit:
     history: list[float]
 
 
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """Losses (n,) on the validation share after the best number of epochs."""
-
-    losses: np.ndarray
-    epochs: int
-    history: list[float]
-
-
 def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe) -> Fit:
     """Fit a readout to product states and their targets.
 
-    1. A part of the samples is set aside. On the others a linear model of the features is fitted
-       and written into a network, exactly (:func:`ftnn.layers.linear_start.linear_readout`).
-    2. The network is trained, pulled back towards its start, while the loss on the part set
-       aside improves. The best epoch counts only if it is better than the linear start by more
-       than two standard errors of the difference. Likewise a later encoding of the same samples
-       counts only if it is better than the ones before by more than that.
-    3. Steps 1 and 2 are repeated for as many epochs on all samples. Should the training loss then
-       be larger than that of the linear start, the start is kept.
+    1. Linear models of the features of every encoding are compared by the losses of held-out
+       samples: leaving one out of a ridge regression, K folds of a logistic one. All samples
+       count. A later encoding replaces an earlier one if it is better by more than two standard
+       errors of the mean difference.
+    2. The linear model is written into a network, exactly
+       (:func:`ftnn.layers.linear_start.linear_readout`), and trained on the folds. The best
+       number of epochs counts only if the pooled losses of held-out samples are better than those
+       of the linear start by more than two standard errors.
+    3. The network is trained for as many epochs on all samples. Should the training loss then be
+       larger than that of the linear start, the start is kept.
 
     Parameters
     ----------
@@ -114,20 +110,12 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
         Standardized, if real.
     recipe : Recipe
     """
-    n, count = len(targets), math.ceil(recipe.validation_fraction * len(targets))
-    chosen, epochs, history = 0, 0, []
-    if recipe.max_epochs > 0 and not recipe.early_stopping:
-        epochs = recipe.max_epochs
-    elif recipe.early_stopping and min(count, n - count) >= MIN_VALIDATION:
-        train, val = _split(targets, count, recipe)
-        if recipe.classes is None or len(np.unique(targets[train])) == recipe.classes:
-            best: _Trial | None = None
-            for number, cores in enumerate(encodings):
-                trial = _try(cores, targets, train, val, recipe, best)
-                if best is None or _pays(best.losses, trial.losses):
-                    best, chosen = trial, number
-                    epochs, history = trial.epochs, trial.history
+    folds = _folds(targets, recipe)
+    chosen = _choose_encoding(encodings, targets, folds, recipe)
     cores = encodings[chosen]
+    epochs, history = recipe.max_epochs, []
+    if recipe.early_stopping:
+        epochs, history = _choose_epochs(cores, targets, folds, recipe)
     if epochs > 0:
         start = _linear_start(cores, targets, recipe, shrink=True)
         before = _losses(_outputs(start, cores), targets, recipe.classes).mean()
@@ -139,46 +127,92 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
     return Fit(_linear_start(cores, targets, recipe), chosen, 0, history)
 
 
-def _split(targets: np.ndarray, count: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows to train on and ``count`` rows set aside, stratified if there are enough."""
-    labels, n = None, len(targets)
-    if recipe.classes is not None and min(count, n - count) >= recipe.classes:
-        labels = targets if np.bincount(targets).min() >= 2 else None
-    rows = np.arange(n)
-    return train_test_split(rows, test_size=count, random_state=recipe.seed, stratify=labels)
+def _folds(targets: np.ndarray, recipe: Recipe) -> Folds:
+    """Draw folds, stratified if there are enough of every class; none if they say nothing."""
+    n, count = len(targets), max(2, round(1.0 / recipe.validation_fraction))
+    if n // count < MIN_VALIDATION:
+        return []
+    kind = KFold
+    if recipe.classes is not None and np.bincount(targets).min() >= count:
+        kind = StratifiedKFold
+    labels = None if recipe.classes is None else targets
+    folds = list(kind(count, shuffle=True, random_state=recipe.seed).split(np.empty(n), labels))
+    if recipe.classes is None:
+        return folds
+    return [fold for fold in folds if len(np.unique(targets[fold[0]])) == recipe.classes]
 
 
-def _try(
-    cores: Cores,
-    targets: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
-    recipe: Recipe,
-    rival: _Trial | None,
-) -> _Trial:
-    """Train on some rows while the loss on the others improves; 0 epochs if it does not pay.
+def _choose_encoding(
+    encodings: Sequence[Cores], targets: np.ndarray, folds: Folds, recipe: Recipe
+) -> int:
+    """Return the first encoding, or a later one whose linear model is clearly better."""
+    if len(encodings) == 1 or not folds:
+        return 0
+    chosen, best = 0, _held_out(encodings[0], targets, folds, recipe)
+    for number, cores in enumerate(encodings[1:], 1):
+        losses = _held_out(cores, targets, folds, recipe)
+        if _pays(best, losses):
+            chosen, best = number, losses
+    return chosen
 
-    An encoding whose linear model is worse than the rival is not trained.
+
+def _held_out(cores: Cores, targets: np.ndarray, folds: Folds, recipe: Recipe) -> np.ndarray:
+    """Losses of linear models on samples that they were not fitted to."""
+    if recipe.classes is None:
+        errors = fit_linear(cores, targets, None, recipe.alpha).squared_errors
+        assert errors is not None
+        return 0.5 * errors.sum(axis=1)
+    outputs = []
+    for train, val in folds:
+        model = fit_linear(_rows(cores, train), targets[train], recipe.classes, recipe.alpha)
+        outputs.append(model.predict(_rows(cores, val)))
+    labels = np.concatenate([targets[val] for _, val in folds])
+    return _sharpened(np.concatenate(outputs), labels, recipe.classes)
+
+
+def _choose_epochs(
+    cores: Cores, targets: np.ndarray, folds: Folds, recipe: Recipe
+) -> tuple[int, list[float]]:
+    """Return for how many epochs to train, 0 if it does not pay, and the mean losses.
+
+    The folds are tried one after another, and no more once training is not better on those tried.
+    The first stops when its loss no longer improves; the others are trained for as long.
     """
-    inputs, rest = tuple(core[train] for core in cores), tuple(core[val] for core in cores)
-    start = _linear_start(inputs, targets[train], recipe)
-    first = best = _sharpened(_outputs(start, rest), targets[val], recipe.classes)
-    history, chosen = [float(first.mean())], 0
-    if rival is not None and history[0] >= rival.losses.mean():
-        return _Trial(first, 0, history)
-    start = _linear_start(inputs, targets[train], recipe, shrink=True)
-    run = _Training(start, inputs, targets[train], recipe)
-    for epoch in range(1, recipe.max_epochs + 1):
-        run.epoch()
-        losses = _sharpened(run.outputs(rest), targets[val], recipe.classes)
-        history.append(float(losses.mean()))
-        if history[-1] < best.mean():
-            best, chosen = losses, epoch
-        elif epoch - chosen >= recipe.patience or not math.isfinite(history[-1]):
+    if not folds or recipe.max_epochs == 0:
+        return 0, []
+    epochs = recipe.max_epochs
+    pooled: list[list[np.ndarray]] = []  # outputs of every epoch, a list for every fold
+    for number, (train, val) in enumerate(folds):
+        inputs, rest = _rows(cores, train), _rows(cores, val)
+        outputs = [_outputs(_linear_start(inputs, targets[train], recipe), rest)]
+        start = _linear_start(inputs, targets[train], recipe, shrink=True)
+        run = _Training(start, inputs, targets[train], recipe)
+        best, least = 0, _sharpened(outputs[0], targets[val], recipe.classes).mean()
+        for epoch in range(1, epochs + 1):
+            run.epoch()
+            outputs.append(run.outputs(rest))
+            if number > 0:
+                continue
+            loss = _sharpened(outputs[-1], targets[val], recipe.classes).mean()
+            if loss < least:
+                best, least = epoch, loss
+            elif epoch - best >= recipe.patience or not math.isfinite(loss):
+                break
+        epochs = len(outputs) - 1
+        pooled.append(outputs)
+        labels = np.concatenate([targets[val] for _, val in folds[: number + 1]])
+        losses = np.stack(  # (epochs + 1, held out)
+            [
+                _sharpened(np.concatenate(parts), labels, recipe.classes)
+                for parts in zip(*pooled, strict=True)
+            ]
+        )
+        if losses.mean(axis=1).argmin() == 0 or len(labels) >= MAX_POOLED:
             break
-    if not _pays(first, best):
-        best, chosen = first, 0
-    return _Trial(best, chosen, history)
+    history = losses.mean(axis=1)
+    chosen = int(np.nanargmin(history))
+    pays = chosen > 0 and _pays(losses[0], losses[chosen])
+    return (chosen if pays else 0), history.tolist()
 
 
 def _pays(before: np.ndarray, after: np.ndarray) -> bool:
@@ -192,35 +226,12 @@ def _linear_start(
     cores: Cores, targets: np.ndarray, recipe: Recipe, shrink: bool = False
 ) -> Readout:
     """Fit a linear model to the features, and write it into a readout."""
-    features = np.concatenate([core[:, 0, 1:, 0] for core in cores], axis=1)
-    center, scale = features.mean(axis=0), features.std(axis=0)
-    scale[scale <= 1e-9 * recipe.feature_rms] = np.inf  # a feature that does not vary has weight 0
-    z = (features - center) / scale
-    if recipe.classes is None:
-        C, b = _ridge(z, targets, recipe.alpha)
-    else:
-        alpha = 1.0 if recipe.alpha is None else recipe.alpha
-        C, b = _logistic(z, targets, max(alpha, SHRINKAGE * len(z)) if shrink else alpha)
-    C = C / scale
+    alpha = recipe.alpha
+    if shrink and recipe.classes is not None:
+        alpha = max(1.0 if alpha is None else alpha, SHRINKAGE * len(targets))
     dims = tuple(core.shape[2] for core in cores)
-    return linear_readout(dims, C, b - C @ center, recipe.bond_dim, recipe.feature_rms, recipe.seed)
-
-
-def _ridge(z: np.ndarray, targets: np.ndarray, alpha: float | None) -> tuple:
-    """Coefficients (outputs, features) and intercept (outputs,); alpha by leaving one out."""
-    grid = np.logspace(-3, 4, 22) if alpha is None else [alpha]
-    if z.shape[1] == 0:
-        return np.zeros((targets.shape[1], 0)), targets.mean(axis=0)
-    model = RidgeCV(grid, alpha_per_target=True).fit(z, targets)
-    return np.reshape(model.coef_, (targets.shape[1], -1)), np.reshape(model.intercept_, -1)
-
-
-def _logistic(z: np.ndarray, targets: np.ndarray, alpha: float) -> tuple:
-    """Coefficients (outputs, features) and intercept; one output for two classes."""
-    with warnings.catch_warnings():  # a start may be rough
-        warnings.simplefilter("ignore")
-        model = LogisticRegression(C=1.0 / alpha, max_iter=1000).fit(z, targets)
-    return model.coef_, model.intercept_
+    model = fit_linear(cores, targets, recipe.classes, alpha)
+    return model.readout(dims, recipe.bond_dim, recipe.feature_rms, recipe.seed)
 
 
 class _Training:
@@ -315,6 +326,10 @@ def _sharpened(outputs: np.ndarray, targets: np.ndarray, classes: int | None) ->
 
 def _outputs(model: Readout, cores: Cores) -> np.ndarray:
     return np.asarray(model.apply(cores))
+
+
+def _rows(cores: Cores, rows: np.ndarray) -> Cores:
+    return tuple(core[rows] for core in cores)
 
 
 def _tensors(cores: Cores) -> tuple[torch.Tensor, ...]:

@@ -1,10 +1,10 @@
 """Options of the experiment on tables."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ...training.options import option
-from ..options import ExperimentOptions, ImageNetworkOptions
+from ..options import ExperimentOptions
 
 
 @dataclass(frozen=True)
@@ -25,4 +25,13 @@ class TableOptions(ExperimentOptions):
     limit: int | None = option(
         None, "Use at most this many training and validation samples, for a trial.", least=1
     )
-    network: ImageNetworkOptions = field(default=ImageNetworkOptions())
+    bond_dim: int | None = option(
+        None,
+        "Bond dimension of the network; by default 8 more than its linear start needs.",
+        least=1,
+    )
+    alpha: float | None = option(
+        None,
+        "Penalty of the linear start; by default 1 for classes, for numbers by leaving one out.",
+        above=0.0,
+    )
