@@ -113,7 +113,8 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
     folds = _folds(targets, recipe)
     chosen = _choose_encoding(encodings, targets, folds, recipe)
     cores = encodings[chosen]
-    epochs, history = recipe.max_epochs, []
+    epochs = recipe.max_epochs
+    history: list[float] = []
     if recipe.early_stopping:
         epochs, history = _choose_epochs(cores, targets, folds, recipe)
     if epochs > 0:
