@@ -95,10 +95,10 @@ class TableEncoder(Encoder):
     Notes
     -----
     The norm of a product state is :math:`\prod_k (1 + |\phi_k|^2)^{1/2}`. With features of norm 1
-    on 30 sites its logarithm has a standard deviation of 4 over the rows of a table (breast
+    on 30 sites its logarithm has a standard deviation of 3.7 over the rows of a table (breast
     cancer), so that the outputs of a network differ by orders of magnitude from row to row, and
-    training collapses. With features of norm :math:`1/\sqrt{30}` it has one of 0.47. Measured in
-    docs/scikit-learn.md.
+    training collapses. With features of norm :math:`1/\sqrt{30}` it has one of 0.35. The
+    measurement is in docs/scikit-learn.md.
 
     Data are arrays (n, columns) of numbers or of objects, or data frames of pandas or polars.
     Categories are compared as strings: 1, 1.0 and "1" are the same.
