@@ -225,7 +225,7 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--epoch", "3"], "No such option: --epoch"),
         (["train", "digits", "--sites", "3"], "No such option: --sites"),
         (["train", "quantics", "--phys", "3"], "No such option: --phys"),
-        (["train", "nowhere/mine.py"], "experiment file nowhere/mine.py does not exist"),
+        (["train", "nowhere/mine.py"], "nowhere/mine.py does not exist"),
         (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
         (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
         (["train", "digits", "--bond-dim", str(10**15)], "bond_dim or max_bond asks for "),

@@ -322,7 +322,7 @@ def test_wrong_options_of_tables(tmp_path):
 def test_a_run_folder_that_cannot_be_made_is_told(tmp_path):
     command = ("train", "table", "--data", write_table(tmp_path / "t.csv"), "--target", "kind")
     line = refused(*command, "--epochs", 1, "--out", "/proc/none")
-    assert "run folder /proc/none: cannot be made" in line
+    assert "run folder /proc/none: cannot be created" in line
 
 
 def test_quotes_marks_and_blank_lines_of_csv_files(tmp_path):

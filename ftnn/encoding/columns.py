@@ -179,7 +179,7 @@ def numbers(
     ----------
     column : array (n,)
     what : str
-        What errors call the column.
+        Name of the column in errors.
     lines : sequence of int, optional
         Lines of a file that the rows stand in; errors name them in place of the rows.
     """

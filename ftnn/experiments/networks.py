@@ -76,7 +76,7 @@ def patch_network(
         Of patches, fitted to the training images.
     options : PatchNetworkOptions
     images : array (batch, height, width)
-        Training images by which the initial scales are set.
+        Training images that determine the initial scales.
     num_classes : int
     blocks : int
         Number of sites after the coarsening.

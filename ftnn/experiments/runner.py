@@ -216,8 +216,8 @@ class _Job:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f"run folder {self.folder}: cannot be made ({error.strerror}); choose another with "
-                "--out DIR"
+                f"run folder {self.folder}: cannot be created ({error.strerror}); choose another "
+                "with --out DIR"
             ) from None
         self.stack.enter_context(locked_folder(self.folder))
         if not has_begun(self.folder):

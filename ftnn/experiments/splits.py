@@ -69,7 +69,7 @@ class NewSamples:
     targets : array (n,) or None
         As in :class:`Data`; None if unknown.
     class_names : tuple of str
-        Empty where the targets are no labels.
+        Empty unless the targets are labels.
     names : list of str
         Name of every sample in a table of predictions.
     """

@@ -115,7 +115,7 @@ def entanglement_report(
     Parameters
     ----------
     model : Layer
-        On any backend; it is not changed.
+        On any backend; it is not modified.
     cores : tuple of array (batch, left, phys, right)
         A few dozen samples of every class are enough.
     labels : int array (batch,)

@@ -55,7 +55,7 @@ def sketch_rows(size: int, seed: int, *dims: int) -> tuple[np.ndarray, ...]:
 def initial_weight(
     in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """MPO cores (left, out, in, right): the identity on the bond plus noise, of set norm."""
+    """Draw MPO cores (left, out, in, right): identity on the bond plus noise, at a given norm."""
     rng = seeded(seed, 1)
     L = len(in_dims)
     bonds = weight_bonds(out_dims, in_dims, bond_dim)
@@ -89,7 +89,7 @@ def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
 
 
 def initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Product state cores (1, 1, out, 1): zero, but alive, for only the last core is zero."""
+    """Return product-state cores (1, 1, out, 1) of a trainable zero: only the last is zero."""
     rng = seeded(seed, 2)
     cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
     cores[-1] = np.zeros_like(cores[-1])

@@ -104,7 +104,7 @@ def fit_linear(
 def _ridge(
     z: np.ndarray, targets: np.ndarray, alpha: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coefficients (outputs, features), intercept (outputs,), squared errors (n, outputs)."""
+    """Fit coefficients (outputs, features), intercept (outputs,), squared errors (n, outputs)."""
     from sklearn.linear_model import RidgeCV
 
     (n, outputs), alphas = targets.shape, ALPHAS if alpha is None else [alpha]
@@ -119,7 +119,7 @@ def _ridge(
 
 
 def _logistic(z: np.ndarray, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (outputs, features) and intercept; one output for two classes."""
+    """Fit coefficients (outputs, features) and intercept; one output for two classes."""
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():  # a start may be rough

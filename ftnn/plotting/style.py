@@ -51,7 +51,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def whole_ticks(count: int) -> MaxNLocator:
-    """Ticks at integers, ``count`` intervals at most: a single one where there is only one."""
+    """Return ticks at integers, at most ``count`` intervals; a single one if there is only one."""
     return MaxNLocator(nbins=count, integer=True, min_n_ticks=1)
 
 

@@ -65,9 +65,9 @@ class PendingStats:
         Loss, score and norm of the gradient.
     lr : float
     step : int
-        From 1, over all epochs.
+        Counted from 1, over all epochs.
     samples : int
-        In the batch, over all processes.
+        Size of the batch, over all processes.
     """
 
     def __init__(self, numbers: torch.Tensor, lr: float, step: int, samples: int):

@@ -61,7 +61,7 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
     data_dir : path, optional
         Folder with the four idx files, gzipped or not. By default the folder of Debian's
         package ``dataset-fashion-mnist``, else ``sklearn.datasets.fetch_openml``, whose
-        download is kept in scikit-learn's data folder. A folder may hold another data set in
+        download is cached in scikit-learn's data folder. A folder may hold another data set in
         the same format, such as MNIST: its classes are called 0 to 9, and a warning says so.
     seed : int
         Seed of the stratified split of one twelfth of the training images for validation.

@@ -129,7 +129,7 @@ def _channels(options: ImagesOptions) -> int:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of every subfolder, by its name, in the order of the alphabet."""
+    """Return the images of every subfolder, by its name, in alphabetical order."""
     _check_folder(folder)
     return {own.name: _images(own) for own in sorted(folder.iterdir()) if own.is_dir()}
 

@@ -244,7 +244,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"--data {folder}: cannot be made ({error}); choose another") from None
+        raise ValueError(f"--data {folder}: cannot be created ({error}); choose another") from None
     except OSError:
         pass
 

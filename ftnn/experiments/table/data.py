@@ -53,7 +53,7 @@ def load(options: TableOptions) -> TableData:
         )
     names = [name for name in table.names if name != target]
     if not names:
-        raise ValueError(f"{table.path}: has no column but {target!r}; expected some to go by")
+        raise ValueError(f"{table.path}: has no column but {target!r}; add at least one input")
     table.check_numbers(names)
     rows, seed = table.select(names), options.train.seed
     values = _numbers(column)
