@@ -434,7 +434,8 @@ def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path, name, dim
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
     run = tmp_path / "run"
     flags = ("--data", tmp_path, "--limit", 60, "--epochs", 1, "--augment", "--threads", 1)
-    good("train", name, *flags, "--out", run)
+    with pytest.warns(UserWarning, match="is not Fashion-MNIST"):
+        good("train", name, *flags, "--out", run)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["test_samples"] == 40
     assert summary["num_params"] <= most

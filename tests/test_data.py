@@ -1,6 +1,7 @@
 """Data sets: splits that do not leak, an idx reader that trusts nothing, one clear error each."""
 
 import gzip
+import hashlib
 import struct
 
 import numpy as np
@@ -23,6 +24,12 @@ def idx(array):
     return header + array.astype(np.uint8).tobytes()
 
 
+def publish(monkeypatch, arrays):
+    """Let these arrays be the published ones."""
+    digests = [hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest() for array in arrays]
+    monkeypatch.setattr(module, "SHA256", dict(zip(module.SHA256, digests, strict=True)))
+
+
 @pytest.fixture
 def arrays():
     rng = np.random.default_rng(0)
@@ -35,7 +42,8 @@ def arrays():
 
 
 @pytest.fixture
-def folder(tmp_path, arrays):
+def folder(tmp_path, arrays, monkeypatch):
+    publish(monkeypatch, arrays)
     for name, array in zip(DASHED, arrays, strict=True):
         (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
     return tmp_path
@@ -177,7 +185,33 @@ def test_missing_files_and_folders_are_named(folder):
         load_fashion_mnist(folder)
 
 
-def test_too_few_images_to_split(folder, arrays):
+def test_the_published_arrays_are_those_of_every_source():
+    if not (module.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    assert len(load_fashion_mnist().train_targets) == 55_000  # checked by its digests
+
+
+def test_a_damaged_array_among_published_ones_is_an_error(folder, arrays, monkeypatch):
+    wrong = arrays[2].copy()
+    wrong[7, 3, 5] ^= 1
+    path = folder / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(wrong)))
+    with pytest.raises(ValueError, match=r"test_images of Fashion-MNIST differ .* fetch them"):
+        load_fashion_mnist(folder)
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", folder)
+    with pytest.raises(ValueError, match=r"test_images of Fashion-MNIST .* apt install --rein"):
+        load_fashion_mnist()
+
+
+def test_another_data_set_is_named_by_a_warning(folder, arrays, monkeypatch):
+    publish(monkeypatch, [array[:-1] for array in arrays])
+    with pytest.warns(UserWarning, match="is not Fashion-MNIST"):
+        other = load_fashion_mnist(folder)
+    assert other.class_names == tuple("0123456789")
+
+
+def test_too_few_images_to_split(folder, arrays, monkeypatch):
+    publish(monkeypatch, [*(array[:40] for array in arrays[:2]), *arrays[2:]])
     for name, array in zip(DASHED[:2], arrays[:2], strict=True):
         (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array[:40])))
     with pytest.raises(ValueError, match="too few"):
@@ -219,6 +253,12 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
     monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    with pytest.raises(ValueError, match=r"download from OpenML: train_images .*openml, download"):
+        load_fashion_mnist()
+    assert not list(tmp_path.iterdir())
+    images, labels = Bunch.data.reshape(-1, 28, 28), Bunch.target.astype(int)
+    publish(monkeypatch, (images[:210], labels[:210], images[210:], labels[210:]))
+    calls.clear()
     assert len(load_fashion_mnist().train_targets) == 193
     (tmp_path / "ftnn-fashion-mnist.npz").write_bytes(b"PK damaged")
     first = load_fashion_mnist()
@@ -226,7 +266,30 @@ def test_openml_is_fetched_once(monkeypatch, tmp_path, arrays):
     assert len(calls) == 2  # the damaged cache was fetched anew, the good one used
     assert [len(first.split(p)[1]) for p in ("train", "val", "test")] == [193, 17, 35]
     np.testing.assert_array_equal(first.train_inputs, second.train_inputs)
+    wrong = tmp_path / "ftnn-fashion-mnist.npz"
+    np.savez(wrong, **dict.fromkeys(module.SHA256, labels))
+    third = load_fashion_mnist()
+    assert len(calls) == 3  # another array than the published one in the cache
+    np.testing.assert_array_equal(third.train_inputs, first.train_inputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ftnn-fashion-mnist.npz"]
+
+
+def test_a_download_that_cannot_be_kept_is_used(monkeypatch, tmp_path, arrays):
+    class Bunch:
+        data = np.concatenate([arrays[0], arrays[0][:40]]).reshape(-1, 784)
+        target = np.concatenate([arrays[1], arrays[1][:40]]).astype(str)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    publish(monkeypatch, (arrays[0], arrays[1], arrays[0][:40], arrays[1][:40]))
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *a, **k: Bunch)
+    monkeypatch.setattr("os.replace", full)
+    with pytest.warns(UserWarning, match="cannot be cached: .* no space left"):
+        assert len(load_fashion_mnist().test_targets) == 40
+    assert not list(tmp_path.iterdir())
 
 
 def test_half_of_the_images_are_mirrored_left_to_right():

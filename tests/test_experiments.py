@@ -129,9 +129,38 @@ def test_ground_states_are_kept(tmp_path, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
     with pytest.raises(ValueError, match=r"000.safetensors: holds the states of other points"):
         ground_states("few", 7, [(0.5, 0.0), *points[1:]], 4, tmp_path, show=False)
-    paths[1].write_bytes(paths[1].read_bytes()[:100])
+    whole = paths[1].read_bytes()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 16
+    paths[1].write_bytes(flipped)
+    with pytest.raises(ValueError, match=r"001.safetensors: damaged; remove it"):
+        ground_states("few", 7, points, 4, tmp_path, show=False)
+    paths[1].write_bytes(whole[:100])
     with pytest.raises(ValueError, match=r"001.safetensors: damaged"):
         ground_states("few", 7, points, 4, tmp_path, show=False)
+
+
+def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
+    from ftnn.experiments.quantum_phases import ground_states as module
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "PIECE", 1)
+    points = [(0.1, 0.0), (0.2, 0.0)]
+    kept, _ = ground_states("full", 5, points, 4, tmp_path / "kept", show=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.warns(UserWarning, match="not kept for the next time.* no space") as caught:
+            cores, _ = ground_states("full", 5, points, 4, tmp_path / "none", show=False)
+    assert len(caught) == 1
+    assert not list((tmp_path / "none").iterdir())
+    assert all(np.array_equal(a, b) for a, b in zip(cores, kept, strict=True))
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "inside"):
+        with pytest.raises(ValueError, match="cannot be made .*; choose another"):
+            ground_states("full", 5, points, 4, folder, show=False)
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):

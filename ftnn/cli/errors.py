@@ -1,10 +1,11 @@
-"""Errors of the command line: one line on standard error, and exit code 2.
+"""Errors and warnings of the command line: one line on standard error; errors exit with code 2.
 
 FTNN_DEBUG=1 shows the traceback instead.
 """
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 
 
 class OneLineErrors(TyperGroup):
-    """A command group that reports every error in one line, ``ftnn: error: ...``."""
+    """A command group that reports errors and warnings in one line each, ``ftnn: error: ...``."""
 
     def main(  # type: ignore[override]  # typer adds **extra, which nothing here uses
         self,
@@ -25,6 +26,7 @@ class OneLineErrors(TyperGroup):
         """Run a command; exits unless ``standalone_mode`` is false."""
         if not standalone_mode or os.environ.get("FTNN_DEBUG", "0") not in ("", "0"):
             return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args)
+        plain, warnings.formatwarning = warnings.formatwarning, _warning_line
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args)
         except (typer.Abort, KeyboardInterrupt):
@@ -36,6 +38,8 @@ class OneLineErrors(TyperGroup):
         except Exception as error:
             print(f"ftnn: error: {one_line(error)}", file=sys.stderr)
             code = 2
+        finally:
+            warnings.formatwarning = plain
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -58,6 +62,10 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {_joined(str(error))}; use smaller bonds or batches"
     return f"internal, {type(error).__name__}: {_joined(str(error))} (FTNN_DEBUG=1 shows more)"
+
+
+def _warning_line(message: Warning | str, *_: Any) -> str:
+    return f"ftnn: warning: {_joined(str(message))}\n"
 
 
 def _joined(text: str) -> str:

@@ -1,9 +1,11 @@
 """Fashion-MNIST, from local files if available."""
 
 import gzip
+import hashlib
 import math
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...layers.atomic import replacing
 from ..splits import Data, hold_out
 from .options import FashionMNISTData
 
@@ -28,6 +31,14 @@ FASHION_CLASSES = (
 )
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's and Ubuntu's package ``dataset-fashion-mnist`` puts the files."""
+
+SHA256 = {
+    "train_images": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+    "train_labels": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+    "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+}
+"""Digests of the four arrays as unsigned bytes, the same for files, gzipped or not, and OpenML."""
 
 _IDX_NAMES = {
     "train_images": "train-images{}idx3-ubyte",
@@ -50,7 +61,8 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
     data_dir : path, optional
         Folder with the four idx files, gzipped or not. By default the folder of Debian's
         package ``dataset-fashion-mnist``, else ``sklearn.datasets.fetch_openml``, whose
-        download is cached in scikit-learn's data folder.
+        download is cached in scikit-learn's data folder. A folder may hold another data set in
+        the same format, such as MNIST: its classes are called 0 to 9, and a warning says so.
     seed : int
         Seed of the stratified split of one twelfth of the training images for validation.
 
@@ -64,12 +76,19 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
     FileNotFoundError
         If the data cannot be found; the message states the remedy.
     ValueError
-        If a file is truncated or invalid; the message names it.
+        If a file is truncated or invalid, or if the SHA-256 of some of the four arrays differs
+        from that of the published ones; the message names them.
     """
+    class_names = FASHION_CLASSES
     if data_dir is not None:
         arrays = _read_folder(Path(data_dir))
+        if _is_another(arrays, Path(data_dir)):
+            class_names = tuple(map(str, range(10)))
     elif _find(DEBIAN_FOLDER, "train_images"):
         arrays = _read_folder(DEBIAN_FOLDER)
+        _check_published(
+            arrays, str(DEBIAN_FOLDER), "apt install --reinstall dataset-fashion-mnist"
+        )
     else:
         arrays = _read_openml()
     images, labels = arrays["train_images"], arrays["train_labels"]
@@ -81,7 +100,7 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
         val_labels,
         _scaled(arrays["test_images"]),
         arrays["test_labels"],
-        FASHION_CLASSES,
+        class_names,
     )
 
 
@@ -174,10 +193,13 @@ def _read_openml() -> dict[str, np.ndarray]:
     """Download from OpenML and cache as one .npz file: parsing takes about a minute."""
     from sklearn.datasets import fetch_openml, get_data_home
 
-    cache = Path(get_data_home()) / "ftnn-fashion-mnist.npz"
+    home = Path(get_data_home())
+    cache = home / "ftnn-fashion-mnist.npz"
     try:
         with np.load(cache) as stored:
-            return {key: stored[key] for key in _IDX_NAMES}
+            arrays = {key: stored[key] for key in _IDX_NAMES}
+        if not _differing(arrays):
+            return arrays
     except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
         pass  # not there yet, or damaged: fetch
     parser = "pandas" if find_spec("pandas") else "liac-arff"
@@ -198,10 +220,51 @@ def _read_openml() -> dict[str, np.ndarray]:
         "test_images": images[n:],
         "test_labels": labels[n:],
     }
-    partial = cache.with_name(f"{cache.stem}-{os.getpid()}.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.replace(cache)
+    _check_published(
+        arrays, "the download from OpenML", f"remove {home / 'openml'}, download again"
+    )
+    try:
+        with replacing(cache) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        warnings.warn(f"Fashion-MNIST cannot be cached: {error}", stacklevel=3)
     return arrays
+
+
+def _differing(arrays: dict[str, np.ndarray]) -> list[str]:
+    """Return the names of the arrays that are not the published ones."""
+    return [
+        key
+        for key, array in arrays.items()
+        if hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest() != SHA256[key]
+    ]
+
+
+def _check_published(arrays: dict[str, np.ndarray], source: str, remedy: str) -> None:
+    """Raise ``ValueError`` unless all arrays are the published ones."""
+    wrong = _differing(arrays)
+    if wrong:
+        raise ValueError(
+            f"{source}: {' and '.join(wrong)} of Fashion-MNIST differ from the published ones "
+            f"(SHA-256); they are damaged: {remedy}"
+        )
+
+
+def _is_another(arrays: dict[str, np.ndarray], folder: Path) -> bool:
+    """Return whether a folder holds another data set, with a warning.
+
+    Where some arrays are the published ones and others not, they are damaged or mixed up.
+    """
+    wrong = _differing(arrays)
+    if len(wrong) < len(arrays):
+        _check_published(arrays, f"--data {folder}", "fetch them again")
+        return False
+    warnings.warn(
+        f"--data {folder}: is not Fashion-MNIST (SHA-256 of its arrays), but another data set; "
+        "its classes are called 0 to 9",
+        stacklevel=3,
+    )
+    return True
 
 
 def _scaled(images: np.ndarray) -> np.ndarray:

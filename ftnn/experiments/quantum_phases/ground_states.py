@@ -9,6 +9,7 @@ the ground state unique and does not change the bulk.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
 from ...chains.terms import Cores
+from ...layers.files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator, MatrixProductState
@@ -132,6 +132,8 @@ def ground_states(
 ) -> tuple[Cores, np.ndarray]:
     """Return ground states at many points, from cached files or else computed and cached.
 
+    If a file cannot be written, a warning is issued and the states are returned all the same.
+
     Parameters
     ----------
     name : str
@@ -156,18 +158,15 @@ def ground_states(
     pieces = [points[start : start + PIECE] for start in range(0, len(points), PIECE)]
     stem = f"cluster-ising-{sites}-{max_bond}-{name}"
     paths = [folder / f"{stem}-{n:03d}.safetensors" for n in range(len(pieces))]
-    missing = [n for n, path in enumerate(paths) if not path.exists()]
+    kept = {n: _read(paths[n], pieces[n]) for n in range(len(pieces)) if paths[n].exists()}
+    missing = [n for n in range(len(pieces)) if n not in kept]
     if missing:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"--data {folder}: cannot be created ({error}); choose another"
-            ) from None
-        _make(sites, [(pieces[n], paths[n]) for n in missing], max_bond, name, show)
-    arrays = [_read(path, piece) for path, piece in zip(paths, pieces, strict=True)]
-    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in arrays]) for k in range(sites))
-    return cores, np.concatenate([piece["energies"] for piece in arrays])
+        _make_folder(folder)
+        jobs = [(pieces[n], paths[n]) for n in missing]
+        kept |= zip(missing, _make(sites, jobs, max_bond, name, show), strict=True)
+    states = [kept[n] for n in range(len(pieces))]
+    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in states]) for k in range(sites))
+    return cores, np.concatenate([piece["energies"] for piece in states])
 
 
 def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
@@ -202,8 +201,8 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
 
 def _make(
     sites: int, pieces: Sequence[tuple[Sequence[Point], Path]], max_bond: int, name: str, show: bool
-) -> None:
-    """Compute the states of every piece and write its file as soon as it is complete."""
+) -> list[dict[str, np.ndarray]]:
+    """Compute the states of every piece, and write its file as soon as it is complete."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -221,6 +220,7 @@ def _make(
         TimeRemainingColumn(compact=True),
     )
     console = Console(stderr=True)
+    result, can_write = [], True
     with (
         Progress(*columns, console=console, disable=not show) as bar,
         _mapped(_solved, jobs) as results,
@@ -234,9 +234,32 @@ def _make(
             tensors = {f"cores.{k}": np.stack([part[k] for part, _ in made]) for k in range(sites)}
             tensors["points"] = np.array(points)
             tensors["energies"] = np.array([energy for _, energy in made])
-            partial = path.with_suffix(f".{os.getpid()}")
-            save_file(tensors, partial)
-            partial.replace(path)
+            can_write = can_write and _keep(path, tensors)
+            result.append(tensors)
+    return result
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder; where it cannot be, writing its files warns."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"--data {folder}: cannot be created ({error}); choose another") from None
+    except OSError:
+        pass
+
+
+def _keep(path: Path, tensors: dict[str, np.ndarray]) -> bool:
+    """Write a file, or warn and return False."""
+    try:
+        write_tensors(path, tensors, {})
+    except OSError as error:
+        warnings.warn(
+            f"ground states cannot be cached, choose a folder with --data: {error}",
+            stacklevel=4,
+        )
+        return False
+    return True
 
 
 @contextmanager
@@ -262,12 +285,9 @@ def _solved(job: tuple[int, Point, int]) -> tuple[list[np.ndarray], float]:
 
 def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
     try:
-        with safe_open(path, "numpy") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: damaged ({error}); remove it to have it computed again"
-        ) from None
-    if "points" not in arrays or not np.array_equal(arrays["points"], np.array(points)):
+        tensors, _ = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged; remove it to have it computed again ({error})") from None
+    if "points" not in tensors or not np.array_equal(tensors["points"], np.array(points)):
         raise ValueError(f"{path}: holds the states of other points; remove it")
-    return arrays
+    return tensors
