@@ -159,7 +159,7 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("")
     for folder in (file, file / "inside"):
-        with pytest.raises(ValueError, match="cannot be made .*; choose another"):
+        with pytest.raises(ValueError, match=r"cannot be made .*; choose another"):
             ground_states("full", 5, points, 4, folder, show=False)
 
 
