@@ -151,7 +151,7 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     kept, _ = ground_states("full", 5, points, 4, tmp_path / "kept", show=False)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", full)
-        with pytest.warns(UserWarning, match="not kept for the next time.* no space") as caught:
+        with pytest.warns(UserWarning, match="cannot be cached.* no space") as caught:
             cores, _ = ground_states("full", 5, points, 4, tmp_path / "none", show=False)
     assert len(caught) == 1
     assert not list((tmp_path / "none").iterdir())
@@ -159,7 +159,7 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("")
     for folder in (file, file / "inside"):
-        with pytest.raises(ValueError, match=r"cannot be made .*; choose another"):
+        with pytest.raises(ValueError, match=r"cannot be created .*; choose another"):
             ground_states("full", 5, points, 4, folder, show=False)
 
 

@@ -367,3 +367,30 @@ def test_a_training_step_on_forty_sites_of_dimension_four_fits_in_two_gib():
 def test_bad_input_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+X = ftnn.MPS.from_dense(np.random.default_rng(0).standard_normal((3, 64)), (4, 4, 4))
+MAPPED = ftnn.Linear((4, 4, 4), (4, 4, 4), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: ftnn.MPS([np.ones((2, 1, 0, 1))]), ValueError, r"cores\[0\] .* dimension of 0"),
+        (lambda: X.inner(X[:2]), ValueError, "other has 2 samples, expected 3"),
+        (lambda: ftnn.MPO.random((4,), (4,), 2) @ np.ones(4), TypeError, "MPO @ ndarray: expected"),
+        (lambda: ftnn.MPO.random((4,), (4,), 2, seed=-1), ValueError, "seed is -1, expected"),
+        (lambda: ftnn.Linear((4,), (4,), 2, 3, seed=-1), ValueError, "seed is -1, expected"),
+        (lambda: ftnn.Linear((4,), (4,), 2, 3, bias="no"), TypeError, "bias is 'no', expected"),
+        (lambda: ftnn.compress(X, rtol="1"), ValueError, "rtol is '1', expected a number"),
+        (lambda: ftnn.Residual(np.tanh, 4), TypeError, "layer is a ufunc, expected a Layer"),
+        (lambda: MAPPED(X + X), TypeError, "x is a Lazy, .* evaluate it with ftnn.compress"),
+        (lambda: ftnn.calibrate(MAPPED, X), TypeError, "cores is a MPS, expected .* its .cores"),
+        (lambda: ftnn.calibrate(MAPPED, X.cores[0]), TypeError, "cores is a ndarray, expected"),
+        (lambda: MAPPED.to("torch", device="gpu"), ValueError, "device is 'gpu', which torch can"),
+        (lambda: ftnn.save(MAPPED, "."), IsADirectoryError, "is a folder; give the path of a file"),
+    ],
+)
+def test_wrong_arguments_are_named(call, kind, words):
+    with pytest.raises(kind, match=words):
+        call()

@@ -91,7 +91,16 @@ def _(x):
 def _(x, backend, dtype, device):
     if not isinstance(x, torch.Tensor):
         x = torch.from_numpy(np.array(to_numpy(x)))
-    return x.detach().to(dtype=getattr(torch, dtype), device=device)
+    try:
+        return x.detach().to(dtype=getattr(torch, dtype), device=device)
+    except (AssertionError, RuntimeError) as error:
+        if device is None or isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device is {str(device)!r}, which torch cannot use ({reason}); choose cpu, or one of "
+            "this machine"
+        ) from None
 
 
 @on_torch(backend.device_of)

@@ -10,6 +10,20 @@ from .backend import Array, as_like, real_name
 from .dispatch import dispatched, implementation
 
 
+def seeded(seed: int, stream: int | None = None) -> np.random.Generator:
+    """Return the generator of a seed, or raise ``ValueError`` unless it is an integer >= 0.
+
+    Parameters
+    ----------
+    seed : int
+    stream : int, optional
+        What is drawn, so that no two things get the same numbers.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected an integer >= 0")
+    return np.random.default_rng(seed if stream is None else (seed, stream))
+
+
 @dispatched(key=lambda draw, *arguments, like: like)
 def draw_arrays(draw: Callable[..., Any], *arguments: int, like: Array) -> tuple[Array, ...]:
     """Draw arrays, ``draw(*arguments)``, on the backend, dtype and device of ``like``.

@@ -45,7 +45,7 @@ def check_rank(max_bond: MaxBond | None, rtol: float, sites: int) -> int | tuple
 
 def check_tolerance(rtol: float) -> None:
     """Raise ``ValueError`` unless ``rtol`` is a relative error below one."""
-    if not 0.0 <= rtol < 1.0:
+    if not isinstance(rtol, (int, float, np.number)) or not 0.0 <= rtol < 1.0:
         raise ValueError(f"rtol is {rtol!r}, expected a number in [0, 1)")
 
 

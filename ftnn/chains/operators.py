@@ -8,6 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
+from ..arrays.random import seeded
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
 from .dims import check_dims
 from .display import chain_html, format_chain
@@ -163,7 +164,7 @@ class MPO(qtn.MatrixProductOperator):
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
         shapes = list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
         check_memory(shapes, "bond_dim")
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng() if seed is None else seeded(seed)
         return cls(rng.standard_normal(shape) / np.sqrt(shape[2] * shape[3]) for shape in shapes)
 
     @property
@@ -257,6 +258,11 @@ class MPO(qtn.MatrixProductOperator):
 
     def __matmul__(self, other):
         """Apply to an MPS or a lazy vector, lazily."""
+        if not isinstance(other, (qtn.Tensor, qtn.TensorNetwork)):
+            raise TypeError(
+                f"cannot form MPO @ {type(other).__name__}: expected an MPS or a lazy vector; "
+                "encode a dense one with MPS.from_dense"
+            )
         if not isinstance(other, BatchedVector):
             return super().__matmul__(other)
         if other.phys_dims != self.in_dims:

@@ -313,6 +313,10 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         check_alike((self.cores[0], other.cores[0]), "the two states")
         if other.phys_dims != self.phys_dims:
             raise ValueError(f"other has phys_dims {other.phys_dims}, expected {self.phys_dims}")
+        if other.batch_size != self.batch_size and 1 not in (other.batch_size, self.batch_size):
+            raise ValueError(
+                f"other has {other.batch_size} samples, expected {self.batch_size}, or one for all"
+            )
         value, log_scale = overlap(self.cores, other.cores)
         return value * as_dtype_of(do("exp", log_scale), value)
 
@@ -344,6 +348,10 @@ def check_cores(cores: tuple[Array, ...]) -> None:
         if core.shape[0] != cores[0].shape[0]:
             raise ValueError(
                 f"cores[{k}] has batch {core.shape[0]}, but cores[0] has {cores[0].shape[0]}"
+            )
+        if 0 in core.shape:
+            raise ValueError(
+                f"cores[{k}] has shape {tuple(core.shape)}, expected no dimension of 0"
             )
         left = cores[k - 1].shape[3] if k else 1
         if core.shape[1] != left:

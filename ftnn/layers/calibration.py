@@ -27,7 +27,13 @@ def calibrate(model: Layer, cores: Cores) -> None:
         Changed in place, by :meth:`Layer.rescale` of every layer with operators.
     cores : tuple of array (batch, left, phys, right)
         A batch of inputs on the backend of the model.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is no layer or ``cores`` no tuple of arrays, such as an MPS.
     """
+    _check(model, cores)
 
     def hook(path: str, layer: Layer, inputs: Cores) -> Any:
         if layer.operators():
@@ -51,6 +57,7 @@ def update_grids(model: Layer, cores: Cores, uniform: float = 0.1) -> None:
     uniform : float
         As in :meth:`ftnn.nonlinear.KAN.update_grid`.
     """
+    _check(model, cores)
 
     def hook(path: str, layer: Layer, inputs: Cores) -> Any:
         if layer.has_grid:
@@ -82,3 +89,13 @@ def _log_size(layer: Layer, inputs: Cores) -> float | None:
     entries = sum(math.log(core.shape[2]) for core in out)
     size = float(np.median(0.5 * (log_square - entries)))
     return size if math.isfinite(size) else None
+
+
+def _check(model: Layer, cores: Cores) -> None:
+    if not isinstance(model, Layer):
+        raise TypeError(f"model is a {type(model).__name__}, expected a Layer")
+    if not isinstance(cores, (tuple, list)):
+        raise TypeError(
+            f"cores is a {type(cores).__name__}, expected a tuple of arrays (batch, left, phys, "
+            "right); of an MPS give its .cores"
+        )

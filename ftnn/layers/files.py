@@ -84,6 +84,8 @@ def write_tensors(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {path.parent} of {path.name} does not exist; create it")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the path of a file in it")
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     content = serialize(tensors, metadata | {_DIGEST: _digest(tensors, metadata)})
     with replacing(path) as temporary:

@@ -10,6 +10,7 @@ from autoray import infer_backend
 from ..arrays.backend import Array, convert
 from ..arrays.functions import dims_product
 from ..chains.bonds import check_memory
+from ..chains.lazy import BatchedVector
 from ..chains.states import MPS
 from ..chains.terms import Cores, Term
 from .registry import check_expected, register_layer
@@ -220,7 +221,9 @@ class Layer(ABC):
         MPS, or the dense output (batch, num_outputs) of a readout
         """
         if not isinstance(x, MPS):
-            raise TypeError(f"x is a {type(x).__name__}, expected an ftnn.MPS; see ftnn.encoding")
+            lazy = isinstance(x, BatchedVector)
+            remedy = "evaluate it with ftnn.compress" if lazy else "see ftnn.encoding"
+            raise TypeError(f"x is a {type(x).__name__}, expected an ftnn.MPS; {remedy}")
         if self.in_dims is not None and x.phys_dims != self.in_dims:
             raise ValueError(
                 f"x has phys_dims {x.phys_dims}, but {type(self).__name__} takes {self.in_dims}"

@@ -87,6 +87,8 @@ class Linear(Layer):
         max_bond = check_bonds(max_bond, len(out_dims))
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias is {bias!r}, expected True or False")
         super().__init__(in_dims, out_dims)
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed

@@ -23,6 +23,8 @@ class Residual(Layer):
     recomputes_itself = True
 
     def __init__(self, layer: Layer, max_bond: MaxBond, seed: int = 0):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer is a {type(layer).__name__}, expected a Layer")
         if layer.in_dims is None:
             raise ValueError("layer has no in_dims of its own; wrap a Linear or a Sequential")
         if layer.in_dims != layer.out_dims:

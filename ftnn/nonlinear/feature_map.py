@@ -8,6 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
+from ..arrays.random import seeded
 from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
@@ -93,7 +94,7 @@ class FeatureMap(Layer):
         function = resolve_function(fn, at_zero=True)
         self.phys_dims, self.hidden, self.share, self.seed = phys_dims, hidden, share, seed
         self.fn, self.function = function.argument, function
-        rng = np.random.default_rng((seed, 4))
+        rng = seeded(seed, 4)
         n, p, q = 1 if share else len(phys_dims), phys_dims[0] - 1, out_dims[0] - 1
         shapes = {
             "inner": (n, p, hidden),
