@@ -260,6 +260,8 @@ def test_classes_of_a_table(tmp_path):
     assert "has no column 'colour'" in refused("predict", run, "--data", more)
     more.write_text("width,height,colour,kind\n1,2,red,d\n")
     assert "'kind' is 'd', expected one of a, b, c" in refused("evaluate", run, "--data", more)
+    more.write_text("width,height,colour\n1,2,red\n1,high,red\n")
+    assert "column 'height' holds 'high' in line 3" in refused("predict", run, "--data", more)
 
 
 def test_numbers_of_a_table(tmp_path):
@@ -292,6 +294,7 @@ def test_numbers_of_a_table(tmp_path):
         ("a,kind\n" + "1,x\n" * 20 + "2,y\n", "class 'y' of column 'kind' has 1 rows"),
         ("a,kind\n" + "1,3.5\n" * 20, "are all the same"),
         ("a,kind\n1,2.5\n", "too few for a split"),
+        ("a,kind\n" + "1,x\n2,y\n" * 9 + "inf,x\n", "column 'a' is infinite in line 20"),
     ],
 )
 def test_wrong_tables_are_told_in_one_line(text, words, tmp_path):
@@ -308,10 +311,18 @@ def test_wrong_options_of_tables(tmp_path):
     assert "--target is missing" in refused("train", "table", "--data", path)
     missing = refused("train", "table", "--data", tmp_path / "none.csv", "--target", "kind")
     assert "there is no such file" in missing
+    folder = refused("train", "table", "--data", tmp_path, "--target", "kind")
+    assert "is a folder, expected a CSV file" in folder
     command = ("train", "table", "--data", path, "--target", "kind")
     assert "holds text" in refused(*command, "--task", "numbers")
     path.write_bytes(b"a,kind\n\xff\xfe,1\n")
     assert "not a text file in UTF-8" in refused(*command)
+
+
+def test_a_run_folder_that_cannot_be_made_is_told(tmp_path):
+    command = ("train", "table", "--data", write_table(tmp_path / "t.csv"), "--target", "kind")
+    line = refused(*command, "--epochs", 1, "--out", "/proc/none")
+    assert "run folder /proc/none: cannot be made" in line
 
 
 def test_quotes_marks_and_blank_lines_of_csv_files(tmp_path):
@@ -357,12 +368,15 @@ def test_classes_of_a_folder_of_images(tmp_path):
     predicted = columns_of(out)["prediction"]
     assert len(predicted) == 20
     assert set(predicted) <= {"across", "along"}
+    single = folder / "across" / "1.png"
+    good("predict", run, "--data", single, "--out", tmp_path / "single.csv")
+    assert columns_of(tmp_path / "single.csv")["sample"] == (str(single),)
     (folder / "other").mkdir()
     shutil.copy(folder / "across" / "1.png", folder / "other")
     assert "there is no class 'other'" in refused("evaluate", run, "--data", folder)
     Image.new("RGB", (9, 9)).save(folder / "across" / "x.png")
     line = refused("predict", run, "--data", folder / "across", "--out", tmp_path / "more.csv")
-    assert "x.png: has 9 x 9 pixels, unlike the images of the training" in line
+    assert "x.png: has 9 x 9 pixels, unlike the images of the training; resize" in line
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -383,6 +397,8 @@ def test_wrong_folders_of_images(tmp_path):
     command = ("train", "images", "--out", tmp_path / "run")
     assert "--data is missing" in refused(*command)
     assert "no such folder" in refused(*command, "--data", tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    assert "is a file, expected a folder" in refused(*command, "--data", tmp_path / "file")
     folder = write_images(tmp_path / "pictures")
     assert "does not divide 8 x 8" in refused(*command, "--data", folder, "--patch", 3)
     (folder / "few").mkdir()

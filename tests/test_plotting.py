@@ -21,6 +21,7 @@ from ftnn.plotting import (
     plot_spectra,
 )
 from ftnn.plotting.network import _columns
+from ftnn.plotting.style import whole_ticks
 
 
 def model(L, residual=True):
@@ -259,3 +260,10 @@ def test_pyplot_is_left_alone(tmp_path):
     plot_network(model(3), tmp_path / "network.png")
     if "matplotlib.pyplot" in sys.modules:  # some other test may use it
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_ticks_at_a_single_bond_are_whole():
+    for ends in ((0.95, 1.05), (0.7, 3.2)):
+        ticks = whole_ticks(6).tick_values(*ends)
+        assert 1.0 in ticks
+        assert (ticks == ticks.round()).all()

@@ -170,7 +170,9 @@ def guess_kind(column: np.ndarray) -> str:
     return "numeric" if all(_number(v) is not None for v in column) else "category"
 
 
-def numbers(column: np.ndarray, what: str) -> np.ndarray:
+def numbers(
+    column: np.ndarray, what: str, lines: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
     """Return a column as float64 array (n,) with NaN for missing values, or raise.
 
     Parameters
@@ -178,7 +180,13 @@ def numbers(column: np.ndarray, what: str) -> np.ndarray:
     column : array (n,)
     what : str
         Name of the column in errors.
+    lines : sequence of int, optional
+        Line of a file for every row; errors name lines instead of rows.
     """
+
+    def place(row: int) -> str:
+        return f"row {row}" if lines is None else f"line {lines[row]}"
+
     if column.dtype.kind in "fiub":
         values = column.astype(np.float64)
     else:
@@ -186,14 +194,14 @@ def numbers(column: np.ndarray, what: str) -> np.ndarray:
         if None in parsed:
             row = parsed.index(None)
             raise ValueError(
-                f"{what} holds {column.tolist()[row]!r} in row {row}, expected numbers; give its "
-                "kind as 'category', or clean it"
+                f"{what} holds {column.tolist()[row]!r} in {place(row)}, expected numbers; give "
+                "its kind as 'category', or clean it"
             )
         values = np.array(parsed, dtype=np.float64)
     if np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
         raise ValueError(
-            f"{what} is infinite in row {row}; clip it, or make it NaN where it is missing"
+            f"{what} is infinite in {place(row)}; clip it, or make it NaN where it is missing"
         )
     return values
 

@@ -199,6 +199,8 @@ def read_values(source: Path | str | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(source, Mapping):
         return dict(source)
     path = Path(source)
+    if path.is_dir():
+        raise IsADirectoryError(f"--config {source}: is a folder, expected a TOML file")
     if not path.is_file():
         raise FileNotFoundError(f"--config {source}: there is no such file")
     try:

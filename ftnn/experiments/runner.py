@@ -212,7 +212,13 @@ class _Job:
         if self.begun:
             return
         self.begun = True
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"run folder {self.folder}: cannot be made ({error.strerror}); choose another with "
+                "--out DIR"
+            ) from None
         self.stack.enter_context(locked_folder(self.folder))
         if not has_begun(self.folder):
             write_config(self.folder, self.experiment, self.options)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ..interpret.report import StateRow
-from .style import MARKERS, figure, save_figure, style
+from .style import MARKERS, figure, save_figure, style, whole_ticks
 
 _FLOOR = 1e-8  # smallest singular value drawn
 
@@ -56,7 +55,7 @@ def plot_entanglement(
             below.set_xlabel("bond")
             lowest.set_xlabel(f"singular value, bond {bonds[len(bonds) // 2]}")
             for axis in (below, lowest):
-                axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+                axis.xaxis.set_major_locator(whole_ticks(6))
         bar = fig.colorbar(image, ax=axes[0], shrink=0.8)
         bar.outline.set_visible(False)
         bar.set_label("mutual information (nats)")
@@ -85,5 +84,5 @@ def _matrix(axis: Axes, row: StateRow, highest: float) -> matplotlib.image.AxesI
     axis.set_xlabel("site")
     axis.grid(visible=False)
     for ticks in (axis.xaxis, axis.yaxis):
-        ticks.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ticks.set_major_locator(whole_ticks(6))
     return image

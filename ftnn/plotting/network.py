@@ -234,7 +234,7 @@ def _head(canvas: _Canvas, layer: Head) -> None:
     canvas.axis.text(
         x,
         canvas.y - 0.1,
-        f"{layer.num_outputs} logits (dense)",
+        "1 output (dense)" if layer.num_outputs == 1 else f"{layer.num_outputs} logits (dense)",
         ha="center",
         va="top",
         fontsize=9,

@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from ..interpret.report import LayerRow
 from ..training.score import ACCURACY, Score
-from .style import COLORS, MARKERS, figure, save_figure, style
+from .style import COLORS, MARKERS, figure, save_figure, style, whole_ticks
 
 _FLOOR = 1e-8  # smallest singular value drawn
 
@@ -71,7 +71,7 @@ def plot_curves(
             axis.legend()
         for axis in axes:
             axis.set(xlabel="epoch", xlim=(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5))
-            axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            axis.xaxis.set_major_locator(whole_ticks(6))
         save_figure(fig, path)
 
 
@@ -172,16 +172,16 @@ def plot_bonds(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> None
             second.plot(bonds, row.entropies, markevery=max(1, longest // 10), **look)
             values = row.spectra[len(bonds) // 2]
             third.semilogy(np.arange(1, len(values) + 1), np.maximum(values, _FLOOR), **look)
-        second.set(xlabel="bond", ylabel="nats", ylim=(0, None))
+        second.set(xlabel="bond", ylabel="entropy (nats)", ylim=(0, None))
         second.set_title("Entanglement entropy")
-        second.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        second.xaxis.set_major_locator(whole_ticks(8))
         third.set(xlabel="index", ylabel="normalized singular value")
         which = f"bond {min(middle) + 1}" if len(middle) == 1 else "middle bonds"
         third.set_title(f"Singular values, {which}")
         lowest = min(row.spectra[len(row.bonds) // 2].min() for row in rows)
         third.set_ylim(10.0 ** np.floor(np.log10(max(lowest, _FLOOR))), 1.05)
         third.yaxis.set_minor_formatter(NullFormatter())
-        third.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        third.xaxis.set_major_locator(whole_ticks(8))
         fig.legend(*second.get_legend_handles_labels(), loc="outside right center")
         save_figure(fig, path)
 
@@ -214,12 +214,12 @@ def _bond_map(fig: Figure, axis: Axes, rows: list[LayerRow], names: list[str]) -
             text = f"{bonds[i, j]:.0f}"
             axis.text(j + 1, i, text, ha="center", va="center", color=color, fontsize=7.5)
     axis.set_yticks(range(len(rows)), names)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axis.xaxis.set_major_locator(whole_ticks(8))
     axis.grid(False)
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.set_xlabel("bond")
     axis.set_title("Bond dimension")
-    bar = fig.colorbar(image, ax=axis, ticks=MaxNLocator(nbins=5, integer=True))
+    bar = fig.colorbar(image, ax=axis, ticks=whole_ticks(5))
     bar.outline.set_visible(False)

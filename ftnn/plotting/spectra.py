@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from ..interpret.report import LayerRow
-from .style import figure, save_figure, style
+from .style import figure, save_figure, style, whole_ticks
 
 _FLOOR = 1e-8  # smallest singular value drawn
 
@@ -49,12 +48,12 @@ def plot_spectra(report: Sequence[LayerRow], path: str | os.PathLike[str]) -> No
                 index = np.arange(1, len(shown) + 1)
                 axis.semilogy(index, shown, "o-", ms=2.5, lw=1.0, color=colors[bond])
             axis.set(title=title, xlabel="index")
-            axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            axis.xaxis.set_major_locator(whole_ticks(6))
         for axis in axes[:, 0]:
             axis.set_ylabel("normalized singular value")
         top = matplotlib.colors.Normalize(1, max(bonds, 2) / 0.9)  # colors end at 0.9
         scale = matplotlib.cm.ScalarMappable(top, matplotlib.colormaps["viridis"])
-        bar = fig.colorbar(scale, ax=axes, shrink=0.8, ticks=MaxNLocator(nbins=6, integer=True))
+        bar = fig.colorbar(scale, ax=axes, shrink=0.8, ticks=whole_ticks(6))
         bar.ax.set_ylim(1, max(bonds, 2))
         bar.outline.set_visible(False)
         bar.set_label("bond")

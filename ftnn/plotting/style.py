@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can distinguish."""
@@ -47,6 +48,11 @@ def figure(width: float, height: float) -> Figure:
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig
+
+
+def whole_ticks(count: int) -> MaxNLocator:
+    """Ticks at integers, ``count`` intervals at most: a single one where there is only one."""
+    return MaxNLocator(nbins=count, integer=True, min_n_ticks=1)
 
 
 def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:

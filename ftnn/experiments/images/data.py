@@ -48,16 +48,20 @@ def load(options: ImagesOptions) -> Data:
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new images for a trained model, as large as those it was trained on.
 
-    With targets there is one folder per class, without targets a single folder.
+    With targets there is one folder per class, without targets a single folder or
+    file.
     """
     class_names = tuple(read_summary(run.path).get("class_names", ()))
+    if not class_names:
+        raise ValueError(f"{run.path} is not finished; go on with `ftnn train --resume`")
     folder = Path(path)
-    files = _classes(folder) if with_targets else {"": _images(folder)}
+    single = not with_targets and folder.is_file()
+    files = _classes(folder) if with_targets else {"": [folder] if single else _images(folder)}
     unknown = next((name for name in files if with_targets and name not in class_names), None)
     if unknown is not None:
         raise ValueError(
             f"--data {folder}: there is no class {unknown!r}; the model knows "
-            f"{', '.join(class_names) or 'none yet: its run is not finished'}"
+            f"{', '.join(class_names)}"
         )
     paths = [path for own in files.values() for path in own]
     if not paths:
@@ -96,10 +100,11 @@ def read_images(
         expected = images[0].shape if shape is None and images else shape
         if expected is not None and image.shape != tuple(expected):
             height, width = image.shape
-            first = paths[0] if shape is None else "the images of the training"
+            rest = f"{paths[0]}; give --size N to resize all"
+            if shape is not None:
+                rest = "the images of the training; resize it, or train again with --size N"
             raise ValueError(
-                f"{path}: has {height} x {width // _channels(options)} pixels, unlike {first}; "
-                f"give --size N to resize all"
+                f"{path}: has {height} x {width // _channels(options)} pixels, unlike {rest}"
             )
         images.append(image)
     return np.stack(images)
@@ -125,12 +130,17 @@ def _channels(options: ImagesOptions) -> int:
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return the images of every subfolder, by its name, in alphabetical order."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--data {folder}: there is no such folder")
+    _check_folder(folder)
     return {own.name: _images(own) for own in sorted(folder.iterdir()) if own.is_dir()}
 
 
 def _images(folder: Path) -> list[Path]:
+    _check_folder(folder)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise NotADirectoryError(f"--data {folder}: is a file, expected a folder")
     if not folder.is_dir():
         raise FileNotFoundError(f"--data {folder}: there is no such folder")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...encoding.columns import guess_kind, numbers
+
 DELIMITERS = ",;\t"
 
 
@@ -49,6 +51,16 @@ class Table:
                 )
         return self.cells[:, [self.names.index(name) for name in names]]
 
+    def check_numbers(self, names: Sequence[str], kinds: Sequence[str] | None = None) -> None:
+        """Raise ``ValueError`` for infinite numbers, and for text in a column of numbers.
+
+        ``kinds`` are those of the columns; by default they are guessed from the entries.
+        """
+        for k, name in enumerate(names):
+            column = self.cells[:, self.names.index(name)]
+            if (guess_kind(column) if kinds is None else kinds[k]) == "numeric":
+                numbers(column, f"{self.path}: column {name!r}", self.lines)
+
 
 def read_csv(path: str | Path) -> Table:
     """Read a CSV file with a header, separated by commas, semicolons or tabs.
@@ -64,6 +76,8 @@ def read_csv(path: str | Path) -> Table:
         differ in their number of entries; the message names the line.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"--data {path}: is a folder, expected a CSV file")
     if not path.is_file():
         raise FileNotFoundError(f"--data {path}: there is no such file")
     try:

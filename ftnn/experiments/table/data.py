@@ -54,6 +54,7 @@ def load(options: TableOptions) -> TableData:
     names = [name for name in table.names if name != target]
     if not names:
         raise ValueError(f"{table.path}: has no column but {target!r}; add at least one input")
+    table.check_numbers(names)
     rows, seed = table.select(names), options.train.seed
     values = _numbers(column)
     classes = _are_classes(values, options.task)
@@ -103,7 +104,9 @@ def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new rows for a trained model, from a file with the columns it was trained on."""
     table = read_csv(path)
     assert run.encoder is not None
-    inputs = table.select(run.encoder.schema.names)  # type: ignore[attr-defined]
+    schema = run.encoder.schema  # type: ignore[attr-defined]
+    inputs = table.select(schema.names)
+    table.check_numbers(schema.names, schema.kinds)
     summary = read_summary(run.path)
     class_names = tuple(summary.get("class_names", ()))
     if not class_names and "target_scale" not in summary:
