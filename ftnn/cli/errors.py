@@ -64,7 +64,13 @@ def one_line(error: Exception) -> str:
     return f"internal, {type(error).__name__}: {_joined(str(error))} (FTNN_DEBUG=1 shows more)"
 
 
-def _warning_line(message: Warning | str, *_: Any) -> str:
+def _warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
     return f"ftnn: warning: {_joined(str(message))}\n"
 
 

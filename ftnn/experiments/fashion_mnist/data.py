@@ -79,7 +79,7 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None, seed: int
         If a file is truncated or invalid, or if the SHA-256 of some of the four arrays differs
         from that of the published ones; the message names them.
     """
-    class_names = FASHION_CLASSES
+    class_names: tuple[str, ...] = FASHION_CLASSES
     if data_dir is not None:
         arrays = _read_folder(Path(data_dir))
         if _is_another(arrays, Path(data_dir)):

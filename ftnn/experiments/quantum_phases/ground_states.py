@@ -287,7 +287,9 @@ def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
     try:
         tensors, _ = read_tensors(path)
     except ValueError as error:
-        raise ValueError(f"{path}: damaged; remove it to have it computed again ({error})") from None
+        raise ValueError(
+            f"{path}: damaged; remove it to have it computed again ({error})"
+        ) from None
     if "points" not in tensors or not np.array_equal(tensors["points"], np.array(points)):
         raise ValueError(f"{path}: holds the states of other points; remove it")
     return tensors
