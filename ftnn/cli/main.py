@@ -44,8 +44,8 @@ train_app = typer.Typer(add_completion=False)
 def train() -> None:
     """Train a fully tensorized network; after Ctrl-C the run can be resumed.
 
-    For the options of an experiment: ftnn train digits --help. EXPERIMENT is a name, or the path of
-    a Python file that defines one.
+    For the options of an experiment: ftnn train digits --help.
+    EXPERIMENT is a name, or the path of a Python file that defines one.
     """
 
 

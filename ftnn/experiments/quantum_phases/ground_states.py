@@ -134,6 +134,8 @@ def ground_states(
 
     What is computed is kept; where it cannot be, a warning says so.
 
+    If a file cannot be written, a warning is issued and the states are returned all the same.
+
     Parameters
     ----------
     name : str
