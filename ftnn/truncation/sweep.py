@@ -288,6 +288,7 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
         first = total.signs()[0] @ sites[0]  # (batch, 1, out*r)
     else:
         first, _, log_first = sketch(total.edge(1), sites, 1)
+        assert log_first is not None
         log_scale = log_scale + log_first[:, 0]
     norm = replace_zeros(safe_norm(first, (1, 2)))  # (batch,)
     cores[0] = do("reshape", first / norm[:, None, None], (batch, 1, dims[0], -1))
