@@ -75,10 +75,10 @@ class Rows(NamedTuple):
     Attributes
     ----------
     envs : tuple of array (batch, s, w_t)
-                One per term.
-    logs : array (terms, batch, s) or None
+        One per term.
+    logs : array (t, batch, s) or None
         Logarithm of what was divided out of the rows; None if it is not needed.
-    dead : array (terms, batch, s) or None
+    dead : array (t, batch, s) or None
         :data:`DEAD` of rows of zeros, 0 of others; None of a single term.
     """
 
@@ -102,7 +102,7 @@ class Sum:
         Same sites and physical dimensions; batch sizes equal or 1. Their scales are ignored.
     weights : tuple of (float, complex or array (batch,))
         Factor of every term, of modulus one.
-        logs : array (t, batch)
+    logs : array (t, batch)
         Logarithm of what was divided out of every term, relative to the largest that is not zero.
     log_scale : array (batch,)
     peaks : tuple of (tuple of array (batch, 1, 1) or None)
