@@ -25,7 +25,7 @@ def matrix_transpose(x: Array) -> Array:
 
 
 def adjoint(x: Array) -> Array:
-    """Conjugate transposes of a stack of matrices."""
+    """Return the conjugate transposes of a stack of matrices."""
     x = matrix_transpose(x)
     return do("conj", x) if is_complex(x) else x
 
@@ -38,7 +38,7 @@ def stop_gradient(x: Array) -> Array:
 
 @dispatched
 def diagonal(x: Array) -> Array:
-    """Diagonals of a stack of square matrices."""
+    """Return the diagonals of a stack of square matrices."""
     return do("diagonal", x, axis1=-2, axis2=-1)
 
 
@@ -50,13 +50,13 @@ def add_diagonal(x: Array, values: Array) -> Array:
 
 @dispatched
 def tril(x: Array, k: int = 0) -> Array:
-    """Lower triangles of a stack of matrices, from the ``k``-th diagonal down."""
+    """Return the lower triangles of a stack of matrices, from the ``k``-th diagonal down."""
     return do("tril", x, k)
 
 
 @dispatched
 def largest(x: Array, axis: int | tuple[int, ...]) -> Array:
-    """Largest entry along ``axis``, or several, which stay with size 1."""
+    """Return the largest entry along ``axis``, or several, which are kept with size 1."""
     return do("max", x, axis=axis, keepdims=True)
 
 
@@ -91,7 +91,7 @@ def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def abs2(x: Array) -> Array:
-    """Squared modulus, smooth at zero."""
+    """Return the squared modulus, smooth at zero."""
     if is_complex(x):
         return do("real", x) ** 2 + do("imag", x) ** 2
     return x * x
@@ -99,7 +99,7 @@ def abs2(x: Array) -> Array:
 
 @dispatched
 def norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """Euclidean norm over ``axes``; its gradient at zero is not defined."""
+    """Return the Euclidean norm over ``axes``; its gradient at zero is not defined."""
     return do("sqrt", do("sum", do("abs", x) ** 2, axis=axes))
 
 
@@ -110,7 +110,7 @@ def peaks(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """Natural logarithm of positive numbers, in double precision where the backend has it.
+    """Return the logarithm of positive numbers, in double precision if the backend has it.
 
     Scales of a thousand sites add up to logarithms of thousands, whose rounding in single
     precision would be an error of a per cent in the norm.
@@ -120,7 +120,7 @@ def log(x: Array) -> Array:
 
 @dispatched
 def erf(x: Array) -> Array:
-    """Error function."""
+    """Compute the error function."""
     from scipy.special import erf as function
 
     return function(x)
@@ -128,10 +128,9 @@ def erf(x: Array) -> Array:
 
 @dispatched
 def cholesky(x: Array) -> Array:
-    """Lower Cholesky factor of a stack of positive definite matrices.
+    """Compute the lower Cholesky factor of a stack of positive definite matrices.
 
-    Matrices with NaN or infinite entries give NaN; nothing is raised, and nothing waits for the
-    device.
+    Matrices with NaN or infinite entries give NaN, without an error and without synchronizing.
     """
     good = do("all", do("isfinite", x), axis=(-2, -1))[..., None, None]
     eye = do("eye", x.shape[-1], like=x)
@@ -146,13 +145,13 @@ def invert_lower(x: Array) -> Array:
 
 @dispatched
 def thin_svd(x: Array) -> tuple[Array, Array, Array]:
-    """Factors u, s, vh of a stack of matrices, without the null space."""
+    """Compute the factors u, s, vh of a stack of matrices, without the null space."""
     return _converging("linalg.svd", x, full_matrices=False)
 
 
 @dispatched
 def singular_values(x: Array) -> Array:
-    """Singular values of a stack of matrices, descending."""
+    """Return the singular values of a stack of matrices, in descending order."""
     return _converging("linalg.svd", x, compute_uv=False)
 
 
@@ -168,7 +167,7 @@ def _converging(function: str, x: Array, **options: bool) -> Any:
 
 @dispatched
 def take_along(x: Array, index: Array, axis: int) -> Array:
-    """Entries of ``x`` at ``index`` along ``axis``."""
+    """Return the entries of ``x`` at ``index`` along ``axis``."""
     return do("take_along_axis", x, index, axis)
 
 
@@ -185,5 +184,5 @@ def stack(arrays: Sequence[Array], axis: int) -> Array:
 
 
 def dims_product(dims: Iterable[int]) -> int:
-    """Product of ``dims`` as an exact Python integer (4**100 does not overflow)."""
+    """Return the product of ``dims`` as an exact Python integer (4**100 does not overflow)."""
     return math.prod(int(d) for d in dims)

@@ -21,7 +21,7 @@ from .functions import (
 
 
 def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
-    """Euclidean norm over ``axis`` whose gradient at zero is zero instead of NaN."""
+    """Return the Euclidean norm over ``axis``, whose gradient at zero is zero instead of NaN."""
     if infer_backend(x) == "torch":
         return norm(x, axis)  # torch takes the gradient at zero to be zero
     square = do("sum", abs2(x), axis=axis)
@@ -32,11 +32,11 @@ def safe_norm(x: Array, axis: tuple[int, ...]) -> Array:
 
 
 DEAD = -1e9
-"""Logarithm of zero: finite, and so small that next to any other it counts as nothing."""
+"""Logarithm of zero: finite, and negligible next to any other."""
 
 
 def unit_scale(x: Array, keep: int) -> Array:
-    """Norm of ``x`` over all but its first ``keep`` axes, as a constant, kept off zero.
+    """Return the norm of ``x`` over all but its first ``keep`` axes, as a nonzero constant.
 
     Sweeps divide by it and put it back in log scale; the product is unchanged, hence its
     gradient may be dropped. It squares the entries, which should be of moderate size: arrays that

@@ -27,13 +27,13 @@ def environments(
     Parameters
     ----------
     bra : MPS
-        Is conjugated.
+        State that is conjugated.
     ket : MPS, optional
         By default the bra. Batch sizes equal or 1.
     operator : MPO, optional
-        Between the two; by default there is none.
+        Operator between the two; by default none.
     side : {"left", "right"}
-        Which sites are contracted.
+        Side of every cut that is contracted.
 
     Returns
     -------
@@ -41,8 +41,8 @@ def environments(
         ``L + 1`` of them. Number k belongs to the cut left of site k: with side "left" it is the
         contraction of sites 0 ... k - 1, with "right" that of sites k ... L - 1. Its ``array`` is
         (batch, bra bond, ket bond), with an operator (batch, bra bond, operator bond, ket bond),
-        and of largest modulus 1; its ``log_scale`` (batch,) is the natural logarithm of what was
-        divided out.
+        and of largest modulus 1; its ``log_scale`` (batch,) is the natural logarithm of the
+        divisor.
 
     Raises
     ------

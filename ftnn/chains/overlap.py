@@ -1,4 +1,4 @@
-r"""Contractions over the sites of chains, in log scale: the one sweep that everything shares.
+r"""Contractions over the sites of chains, in log scale: the sweep that all contractions share.
 
 An *environment* is the contraction of everything on one side of a cut, with the bonds at the cut
 open. A sweep absorbs site after site into it. Products over hundreds of sites leave the range of
@@ -144,7 +144,7 @@ def _no_logarithm(edge: Array) -> Array:
 
 
 def _logarithms(scales: list[Array]) -> Array:
-    """Logarithms (batch, sites) of scales (batch, 1, ...), of one site or more.
+    """Return logarithms (batch, sites) of scales (batch, 1, ...), of one site or more.
 
     All at once: an operation a site would cost more than what it computes.
     """
@@ -367,7 +367,7 @@ def overlaps_of_terms(terms: Sequence[Term]) -> Iterator[tuple[int, int, Array, 
 
 
 def _unit(node: Node) -> tuple[Node, Array]:
-    """Divide all cores by their largest modulus; the logarithm (batch or 1,) of what is taken out.
+    """Divide all cores by their largest modulus; return the logarithm (batch or 1,) of the divisor.
 
     Overlaps square what is left.
     """

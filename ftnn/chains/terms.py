@@ -104,15 +104,15 @@ class Term:
         return tuple(self.legs(k) for k in range(self.L))
 
     def legs(self, k: int) -> tuple[Leg, ...]:
-        """Tensors of site ``k``, with the roles of their axes."""
+        """Return the tensors of site ``k``, with the roles of their axes."""
         return tuple(_legs(self.node, k))
 
     def widths(self, cut: int) -> tuple[int, ...]:
-        """Bond dimension of each tensor at the cut left of site ``cut``."""
+        """Return the bond dimension of each tensor at the cut left of site ``cut``."""
         return tuple(_widths(self.node, cut))
 
     def width(self, cut: int) -> int:
-        """Joint bond dimension at the cut left of site ``cut``."""
+        """Return the joint bond dimension at the cut left of site ``cut``."""
         return prod(self.widths(cut))
 
     def extend_left(self, env: Array, k: int, omega: Array) -> Array:

@@ -30,13 +30,13 @@ from ..chains.terms import Term
 from .sweep import Blocks, Rows, Sum, output_bonds, sketch, sweep, times
 
 BLOCK = 8
-"""Test vectors by which the adaptive sketch grows."""
+"""Number of test vectors by which the adaptive sketch grows."""
 
 Omegas = tuple[Array, ...]
 
 
 def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
-    """Test matrices for these bonds, on the backend of the terms."""
+    """Draw the test matrices for these bonds, on the backend of the terms."""
     dims = terms[0].phys_dims
     return draw_arrays(gaussians, max(bonds), seed, *dims, like=terms[0].like)
 
@@ -91,7 +91,7 @@ def compress_src_adaptive(
     Returns
     -------
     tuple of array (batch, left, out, right)
-        As of :func:`compress_src`; bonds are common to the batch.
+        As in :func:`compress_src`; bonds are common to the batch.
 
     Notes
     -----
@@ -142,7 +142,7 @@ def compress_src_adaptive(
 def sketched_rows(
     total: Sum, omegas: Omegas, sizes: list[int], keep_logs: bool = True
 ) -> list[Rows]:
-    """Sketched left environments of every cut; that left of site k has ``sizes[k]`` rows.
+    """Compute sketched left environments of every cut, with ``sizes[k]`` rows left of site k.
 
     The logarithms of a single term need not be kept: the rows may be scaled freely.
     """
@@ -189,7 +189,7 @@ def _append(old: Rows | None, new: Rows) -> Rows:
 
 
 def _estimates(y: Array, magnitude: Array, log: Array) -> list[float]:
-    """Estimated relative squared error of the first 1, 2, ... rows, worst of the batch."""
+    """Estimate the relative squared error of the first 1, 2, ... rows, worst of the batch."""
     _, low, null, scale = lq_positive(stop_gradient(y), magnitude)
     live = as_dtype_of(do("logical_not", null), scale)
     eye = do("eye", low.shape[-1], like=low)

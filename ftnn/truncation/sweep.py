@@ -1,4 +1,4 @@
-r"""What the truncation methods share: a sum of terms in blocks, and the sweep that projects it.
+r"""Common parts of the truncation methods: a sum of terms in blocks, and the projecting sweep.
 
 Every method here has the same second half. From right to left, with :math:`M_k` the site k of
 the chain T times the right environment :math:`R_{k+1}`, it chooses an orthonormal basis
@@ -66,7 +66,7 @@ from ..chains.canonical import canonical_cores, site_of
 from ..chains.terms import Apply, Hadamard, Node, State, Term
 
 Blocks = tuple[Array, ...]
-"""An environment, one array a term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
+"""An environment, one array per term: left ``(batch, s, w_t)``, right ``(batch, w_t, r)``."""
 
 
 class Rows(NamedTuple):
@@ -75,10 +75,10 @@ class Rows(NamedTuple):
     Attributes
     ----------
     envs : tuple of array (batch, s, w_t)
-        One a term.
-    logs : array (terms, batch, s) or None
-        Logarithm of what was divided out of the rows; None if nobody asks for it.
-    dead : array (terms, batch, s) or None
+        One per term.
+    logs : array (t, batch, s) or None
+        Logarithm of what was divided out of the rows; None if it is not needed.
+    dead : array (t, batch, s) or None
         :data:`DEAD` of rows of zeros, 0 of others; None of a single term.
     """
 
@@ -102,11 +102,11 @@ class Sum:
         Same sites and physical dimensions; batch sizes equal or 1. Their scales are ignored.
     weights : tuple of (float, complex or array (batch,))
         Factor of every term, of modulus one.
-    logs : array (terms, batch)
+    logs : array (t, batch)
         Logarithm of what was divided out of every term, relative to the largest that is not zero.
     log_scale : array (batch,)
     peaks : tuple of (tuple of array (batch, 1, 1) or None)
-        What every core of a term is yet to be divided by, if anything.
+        Remaining divisors of the cores of every term, if any.
     """
 
     terms: tuple[Term, ...]
@@ -197,7 +197,7 @@ class Sum:
         return self.terms[0].like
 
     def signs(self) -> Blocks:
-        """Left environments of site 0, (batch, 1, 1), without the sizes of the terms."""
+        """Return the left environments of site 0, (batch, 1, 1), without the sizes of the terms."""
         ones = do("ones", (self.batch, 1, 1), like=self.like)
         return tuple(
             ones * w if isinstance(w, _NUMBERS) else ones * do("reshape", w, (-1, 1, 1))
@@ -214,33 +214,33 @@ class Sum:
         return Rows(envs, logs, None if len(envs) == 1 else do("zeros_like", logs))
 
     def left_edge(self) -> Blocks:
-        """Left environments of site 0, (batch, 1, 1): the weights of the terms."""
+        """Return the left environments of site 0, (batch, 1, 1): the weights of the terms."""
         sizes = as_dtype_of(do("exp", self.logs), self.like)[:, :, None, None]
         return tuple(sign * size for sign, size in zip(self.signs(), sizes, strict=True))
 
     def right_edge(self) -> Blocks:
-        """Right environments of the last site, (batch, 1, 1)."""
+        """Return the right environments of the last site, (batch, 1, 1)."""
         ones = do("ones", (self.batch, 1, 1), like=self.like)
         tops = self.peaks_at(self.L - 1)
         return tuple(ones if top is None else ones / top for top in tops)
 
     def peaks_at(self, k: int) -> tuple[Array | None, ...]:
-        """Return what the cores of site ``k`` are yet to be divided by, for every term."""
+        """Return the remaining divisors of the cores of site ``k``, for every term."""
         return tuple(None if tops is None else tops[k] for tops in self.peaks)
 
     def absorb_left(self, k: int, left: Blocks) -> Blocks:
-        """Blocks (batch, s, w_t) to blocks (batch, s * out, w'_t)."""
+        """Map blocks (batch, s, w_t) to blocks (batch, s * out, w'_t)."""
         found = (t.absorb_left(k, e) for t, e in zip(self.terms, left, strict=True))
         return tuple(do("reshape", a, (a.shape[0], -1, a.shape[3])) for a in found)
 
     def absorb_right(self, k: int, right: Blocks) -> Blocks:
-        """Blocks (batch, w'_t, r) to blocks (batch, w_t, out * r)."""
+        """Map blocks (batch, w'_t, r) to blocks (batch, w_t, out * r)."""
         found = (t.absorb_right(k, r) for t, r in zip(self.terms, right, strict=True))
         return tuple(do("reshape", m, (m.shape[0], m.shape[1], -1)) for m in found)
 
 
 def output_bonds(terms: tuple[Term, ...], max_bond: MaxBond | None) -> tuple[int, ...]:
-    """Bond dimension left of every site (1 at both ends), from shapes alone.
+    """Return the bond dimension left of every site (1 at both ends), from shapes alone.
 
     Each is the smallest of ``max_bond``, the exact bond of the chain, and what the sites to its
     left and to its right can carry.
@@ -270,7 +270,7 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
     cores : tuple of array (batch, left, out, right)
         Right-canonical up to a scale per sample, the same on every core.
     discarded : array (batch, L - 1) or None
-        Relative squared weight discarded at every cut, if ``basis`` tells.
+        Relative squared weight discarded at every cut, if ``basis`` returns it.
     """
     L, batch, dims = total.L, total.batch, total.dims
     cores: list[Array] = [None] * L
@@ -304,14 +304,14 @@ def sweep(total: Sum, basis: Basis) -> tuple[tuple[Array, ...], Array | None]:
 def _step(
     total: Sum, basis: Basis, k: int, rights: Blocks
 ) -> tuple[Array, Array | None, Blocks, Array]:
-    """Q_k, what it discards, and the right environments of the next site with their scale."""
+    """Return Q_k, the discarded weight, and the next right environments with their scale."""
     sites = total.absorb_right(k, rights)  # (batch, w, out*r)
     q, lost = basis(k, sites)  # (batch, s, out*r)
     return q, lost, *unit_blocks(project(sites, q), total.peaks_at(k - 1))
 
 
 def project(sites: Blocks, q: Array) -> Blocks:
-    """``M Q^H``, block by block: (batch, w_t, s)."""
+    """Return ``M Q^H``, block by block: (batch, w_t, s)."""
     back = adjoint(q)
     return tuple(m @ back for m in sites)
 
@@ -322,7 +322,7 @@ def join(left: Blocks, right: Blocks) -> Array:
 
 
 def merge(blocks: Blocks, axis: int) -> Array:
-    """Blocks as one array."""
+    """Concatenate blocks to one array."""
     return blocks[0] if len(blocks) == 1 else concat(blocks, axis)
 
 
@@ -358,7 +358,7 @@ def times(scale: Array, top: Array | None) -> Array:
 
 
 def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array | None]:
-    """Sum of E M over the terms, with rows of size one.
+    """Sum E M over the terms, with rows of size one.
 
     A row is scaled so that its largest term has size 1: with ``sum_t e^(a_t) E_t M_t`` and unit E_t
     the terms have sizes ``e^(a_t) |M_t|``. Zeros have none; but the factor of a term of zeros is
@@ -399,7 +399,7 @@ def sketch(rows: Rows, sites: Blocks, bond: int) -> tuple[Array, Array, Array | 
 _NUMBERS = (int, float, complex, np.number)
 
 Size = tuple[Any, Any]
-"""Logarithm (batch,) of what was divided out of a term, and whether none of it was zero."""
+"""Return the logarithm (batch,) of the scale of a term, and whether none of it was zero."""
 
 
 def _times(first: Size, second: Size) -> Size:
@@ -409,7 +409,7 @@ def _times(first: Size, second: Size) -> Size:
 
 
 def _capped(log: Array, like: Array) -> Array:
-    """Cut a logarithm where its exponential would soon overflow: only zeros have such a one."""
+    """Clip a logarithm whose exponential would overflow, which only zeros have."""
     return at_most(log, -0.5 * math.log(tiny(like)))
 
 
@@ -507,5 +507,5 @@ def _prepare_cores(
 
 
 def exact_bond(terms: tuple[Term, ...]) -> int:
-    """Largest bond dimension that the chain can need."""
+    """Return the largest bond dimension that the chain can need."""
     return max(output_bonds(terms, None))
