@@ -258,6 +258,9 @@ def test_classes_of_a_table(tmp_path):
     assert "exists; choose another file" in refused("predict", run, "--data", more, "--out", out)
     more.write_text("width,height\n1,2\n")
     assert "has no column 'colour'" in refused("predict", run, "--data", more)
+    line = refused("predict", run, "--data", more, "--out", tmp_path / "none" / "p.csv")
+    assert "none does not exist; create it" in line
+    assert "is a file, expected a folder" in refused("plot", run, "--out", more)
     more.write_text("width,height,colour,kind\n1,2,red,d\n")
     assert "'kind' is 'd', expected one of a, b, c" in refused("evaluate", run, "--data", more)
     more.write_text("width,height,colour\n1,2,red\n1,high,red\n")

@@ -99,6 +99,8 @@ def predict(
 
     if out.exists():
         raise ValueError(f"{out} exists; choose another file with --out FILE")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: folder {out.parent} does not exist; create it")
     loaded = _load_on(run, experiment, backend, device, threads)
     if loaded.experiment.read is None:
         raise ValueError(
@@ -177,6 +179,8 @@ def plot(
     loaded = load_run(run, experiment)
     samples = load_data(loaded, data)
     folder = run if out is None else out
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder}: is a file, expected a folder")
     with clear_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         paths = draw_figures(
