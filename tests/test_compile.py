@@ -143,7 +143,7 @@ def test_coarsening_is_one_graph(bonds):
 def test_training_compiled_is_training(tmp_path, monkeypatch):
     from test_trainer import CONFIG, make_data, make_model, make_trainer
 
-    with pytest.raises(ValueError, match="compile and recompute are both True; take one"):
+    with pytest.raises(ValueError, match="compile and recompute are both True; choose one"):
         replace(CONFIG, compile=True, recompute=True)
     calls = []
     plain = torch.compile

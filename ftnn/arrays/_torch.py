@@ -23,7 +23,7 @@ _USED = """
     abs all argmax astype broadcast_to complex128 complex64 concatenate conj copysign cumsum
     einsum exp eye flip float32 float64 get_dtype_name imag isfinite linalg.eigh
     linalg.solve linalg.svd log logical_not max maximum minimum ones ones_like real reshape
-    sin sqrt stack sum swapaxes tanh transpose where zeros_like"""
+    sin sqrt stack sum swapaxes tanh transpose where zeros zeros_like"""
 for name in _USED.split():
     get_lib_fn("torch", name)
 
