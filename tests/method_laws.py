@@ -30,9 +30,9 @@ from laws import (
 
 import ftnn
 from ftnn.arrays.backend import to_numpy
+from ftnn.chains.bonds import output_bonds
 from ftnn.chains.terms import Apply, State, Term
 from ftnn.truncation import METHODS
-from ftnn.truncation.sweep import output_bonds
 
 NETWORKS = {
     "state": (

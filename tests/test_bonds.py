@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from laws import EPS, Chain, assert_close, chains, dense, mpo, random_operator
 
 import ftnn
-from ftnn.chains.bonds import check_memory, cut_bonds
+from ftnn.chains.bonds import check_memory, cut_bonds, output_bonds
 from ftnn.nonlinear import Gated, LayerNorm, Polynomial, SketchGauge
 from ftnn.truncation import METHODS, truncate
-from ftnn.truncation.sweep import output_bonds
 
 backends = st.sampled_from(["numpy", "torch"])
 EXACT = [name for name, method in METHODS.items() if "exact" in method.claims]

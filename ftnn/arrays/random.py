@@ -10,7 +10,7 @@ from .backend import Array, as_like, real_name
 from .dispatch import dispatched, implementation
 
 
-def seeded(seed: int, stream: int | None = None) -> np.random.Generator:
+def random_generator(seed: int, stream: int | None = None) -> np.random.Generator:
     """Return the generator of a seed, or raise ``ValueError`` unless it is an integer >= 0.
 
     Parameters

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from .terms import Term
+
 MaxBond = int | Sequence[int]
 """One integer for all cuts, or one for each of the L - 1 cuts, from left to right."""
 
@@ -145,6 +147,23 @@ def _memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 2**50
+
+
+def output_bonds(terms: tuple[Term, ...], max_bond: MaxBond | None) -> tuple[int, ...]:
+    """Return the bond dimension left of every site (1 at both ends), from shapes alone.
+
+    Each is the smallest of ``max_bond``, the exact bond of the chain, and what the sites to its
+    left and to its right can carry.
+    """
+    dims = terms[0].phys_dims
+    L = len(dims)
+    bonds = [1] * (L + 1)
+    for k in range(1, L):
+        exact = sum(term.width(k) for term in terms)
+        bonds[k] = min(exact, bonds[k - 1] * dims[k - 1])
+    for k in range(L - 1, 0, -1):
+        bonds[k] = min(bonds[k], dims[k] * bonds[k + 1], bond_at(max_bond, k) or bonds[k])
+    return tuple(bonds)
 
 
 def _positive(value: object) -> bool:

@@ -8,7 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, check_alike, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
 from .dims import check_dims
 from .display import chain_html, format_chain
@@ -164,7 +164,7 @@ class MPO(qtn.MatrixProductOperator):
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
         shapes = list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
         check_memory(shapes, "bond_dim")
-        rng = np.random.default_rng() if seed is None else seeded(seed)
+        rng = np.random.default_rng() if seed is None else random_generator(seed)
         return cls(rng.standard_normal(shape) / np.sqrt(shape[2] * shape[3]) for shape in shapes)
 
     @property

@@ -28,8 +28,9 @@ from autoray import do
 
 from ..arrays.backend import Array, is_complex
 from ..arrays.functions import log, matrix_transpose, permute, stack, sum_over
-from ..arrays.scales import all_peaks, divide_by_peaks, log_peaks, log_where, peak
-from .terms import Apply, Cores, Hadamard, Node, State, Term, extend_overlap
+from ..arrays.scales import all_peaks, log_where, peak
+from .magnitude import divide_node
+from .terms import Cores, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
 """Environment (batch, ...) and the number of a site: the environment with that site absorbed."""
@@ -356,7 +357,7 @@ def overlaps_of_terms(terms: Sequence[Term]) -> Iterator[tuple[int, int, Array, 
         Numbers of the terms, ``bra <= ket``; the bra is conjugated.
     value, log_scale : array (batch,)
     """
-    units = [_unit(term.node) for term in terms]
+    units = [divide_node(term.node)[:2] for term in terms]
     for n, (second, own) in enumerate(units):
         for m, (first, other) in enumerate(units[: n + 1]):
             bra, ket = Term(first), Term(second)
@@ -364,25 +365,6 @@ def overlaps_of_terms(terms: Sequence[Term]) -> Iterator[tuple[int, int, Array, 
             step = partial(extend_overlap, bra, ket)
             env, log_scale = absorb_sites(step, edge, range(ket.L))
             yield m, n, do("reshape", env, (-1,)), log_scale + own + other
-
-
-def _unit(node: Node) -> tuple[Node, Array]:
-    """Divide all cores by their largest modulus; return the logarithm (batch or 1,) of the divisor.
-
-    Overlaps square what is left.
-    """
-    match node:
-        case State(cores):
-            tops, log, _ = log_peaks(cores, 4)
-            return State(tuple(c / top for c, top in zip(cores, tops, strict=True))), log
-        case Apply(cores, child):
-            cores, own, _ = divide_by_peaks(cores)
-            child, log = _unit(child)
-            return Apply(cores, child), own + log
-        case Hadamard(first, second):
-            first, own = _unit(first)
-            second, log = _unit(second)
-            return Hadamard(first, second), own + log
 
 
 def squared_norm(terms: tuple[Term, ...]) -> tuple[Array, Array]:

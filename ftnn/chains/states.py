@@ -1,6 +1,7 @@
 """MPS: a batch of matrix product states."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import quimb.tensor as qtn
@@ -187,17 +188,13 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
     @property
     def cores(self) -> tuple[Array, ...]:
         """Core arrays in the layout ``(batch, left, phys, right)``."""
+        sites = [self[self.site_tag(k)] for k in range(self.L)]
+        bonds = [self._shared(*pair) for pair in pairwise(sites)]
         cores = []
-        for k in range(self.L):
-            tensor = self[self.site_tag(k)]
-            inds = [self._batch_ind]
-            if k > 0:
-                inds.append(self.bond(k - 1, k))
-            inds.append(self.site_ind(k))
-            if k < self.L - 1:
-                inds.append(self.bond(k, k + 1))
+        for k, tensor in enumerate(sites):
+            inds = (self._batch_ind, *bonds[:k][-1:], self.site_ind(k), *bonds[k : k + 1])
             data = tensor.data
-            if tensor.inds != tuple(inds):
+            if tensor.inds != inds:
                 data = permute(data, *(tensor.inds.index(ind) for ind in inds))
             data = data[:, None] if k == 0 else data
             cores.append(data[..., None] if k == self.L - 1 else data)
@@ -205,10 +202,10 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
 
     def bond(self, i: int, j: int) -> str:
         """Return the name of the bond between neighbouring sites ``i`` and ``j``."""
-        first = self[self.site_tag(i)].inds
-        (ind,) = (
-            ind for ind in self[self.site_tag(j)].inds if ind in first and ind != self._batch_ind
-        )
+        return self._shared(self[self.site_tag(i)], self[self.site_tag(j)])
+
+    def _shared(self, first: Tensor, second: Tensor) -> str:
+        (ind,) = (i for i in second.inds if i in first.inds and i != self._batch_ind)
         return ind
 
     @property

@@ -9,7 +9,7 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.functions import permute, stack
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..arrays.scales import spread
 from ..chains.bonds import cut_bonds
 from ..chains.dims import check_dims, check_positive
@@ -88,7 +88,7 @@ class Coarsen(Layer):
         blocks = list(zip(self._blocks(in_dims), out_dims, strict=True))
         shapes = [shape for dims, out in blocks for shape in _weight_shapes(dims, out, bond_dim)]
         self.declare(named("weight", shapes), "bond_dim")
-        rng = seeded(seed, 6)
+        rng = random_generator(seed, 6)
         self.params |= named(
             "weight", [core for dims, out in blocks for core in _weight(rng, dims, out, bond_dim)]
         )

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..arrays.scales import spread
 from ..arrays.sketches import test_matrices
 from ..chains.bonds import MaxBond, cut_bonds
@@ -56,7 +56,7 @@ def initial_weight(
     in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim: MaxBond, seed: int
 ) -> tuple[np.ndarray, ...]:
     """Draw MPO cores (left, out, in, right): identity on the bond plus noise, at a given norm."""
-    rng = seeded(seed, 1)
+    rng = random_generator(seed, 1)
     L = len(in_dims)
     bonds = weight_bonds(out_dims, in_dims, bond_dim)
     noise = min(1.0, 2.0 / L)
@@ -90,7 +90,7 @@ def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
 
 def initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
     """Return product-state cores (1, 1, out, 1) of a trainable zero: only the last is zero."""
-    rng = seeded(seed, 2)
+    rng = random_generator(seed, 2)
     cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
     cores[-1] = np.zeros_like(cores[-1])
     return tuple(cores)

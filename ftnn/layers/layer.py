@@ -228,8 +228,9 @@ class Layer(ABC):
             raise ValueError(
                 f"x has phys_dims {x.phys_dims}, but {type(self).__name__} takes {self.in_dims}"
             )
-        self._check_placement(x)
-        out = self.apply(x.cores)
+        cores = x.cores
+        self._check_placement(cores[0])
+        out = self.apply(cores)
         return MPS(out) if isinstance(out, tuple) else out
 
     @final
@@ -319,8 +320,9 @@ class Layer(ABC):
                     store[key] = convert(array, backend, dtype, device)
         return self
 
-    def _check_placement(self, x: MPS) -> None:
-        array, core = next(iter(self.named_arrays().values()), None), x.cores[0]
+    def _check_placement(self, core: Array) -> None:
+        stores = (store for _, layer in self.walk() for store in (layer.params, layer.buffers))
+        array = next((array for store in stores for array in store.values()), None)
         if array is None:
             return
         if infer_backend(array) != infer_backend(core):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..arrays.backend import Array, to_numpy
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..chains.dims import check_dims
 from ..chains.operators import weight_bonds
 from .layer import named
@@ -100,7 +100,7 @@ def linear_readout(
         ranks = [len(_singular(half)[1]) for half in (parts[:center], parts[center + 1 :])]
         bond_dim = 1 + max(ranks) + HIDDEN
     readout = Readout(dims, len(b), bond_dim, seed)
-    rng, unit = seeded(seed, 3), CHANNEL_RMS / feature_rms
+    rng, unit = random_generator(seed, 3), CHANNEL_RMS / feature_rms
     left, to_left = _half(parts[:center], bond_dim, unit, rng)
     right, to_right = _half(parts[:center:-1], bond_dim, unit, rng)
     # (left, out, in, right)

@@ -8,7 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..arrays.scales import all_peaks
 from ..chains.dims import check_dims, check_positive
 from ..chains.operators import weight_bonds
@@ -164,7 +164,7 @@ class Expectation(Head):
 
     def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
         super().__init__(in_dims, num_outputs, bond_dim, seed)
-        rng = seeded(seed, 3)
+        rng = random_generator(seed, 3)
         bonds = weight_bonds(self.in_dims, self.in_dims, bond_dim)
         copies = [num_outputs if k == self.center else 1 for k in range(len(self.in_dims))]
         outs = [n * p for n, p in zip(copies, self.in_dims, strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays.backend import as_dtype_of
 from ..arrays.functions import concat
-from ..arrays.random import random_uniform, seeded
+from ..arrays.random import random_generator, random_uniform
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 
@@ -55,7 +55,7 @@ class Dropout(Layer):
         if not (math.isfinite(rate) and 0.0 <= rate < 1.0):
             raise ValueError(f"rate is {rate!r}, expected a number in [0, 1); 0 is off")
         self.rate, self.seed = float(rate), seed
-        self._rng = seeded(seed, 5)
+        self._rng = random_generator(seed, 5)
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..arrays.backend import as_index, to_numpy
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..chains.bonds import check_tolerance, cut_bonds
 from ..chains.dims import check_positive
 from ..chains.states import MPS
@@ -122,7 +122,7 @@ class Elementwise(Layer):
         return self._error(x.cores, self.apply(x.cores))
 
     def _error(self, cores: Cores, out: Cores) -> np.ndarray:
-        rng = seeded(self.seed, 5)
+        rng = random_generator(self.seed, 5)
         places = np.stack([rng.integers(0, c.shape[2], SAMPLES) for c in cores], axis=1)
         index = as_index(places, cores[0])
         exact = to_numpy(self.function(entries(cores, index))).astype(np.float64)

@@ -8,7 +8,7 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.functions import concat, largest, stack, stop_gradient, sum_over
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
@@ -94,7 +94,7 @@ class FeatureMap(Layer):
         function = resolve_function(fn, at_zero=True)
         self.phys_dims, self.hidden, self.share, self.seed = phys_dims, hidden, share, seed
         self.fn, self.function = function.argument, function
-        rng = seeded(seed, 4)
+        rng = random_generator(seed, 4)
         n, p, q = 1 if share else len(phys_dims), phys_dims[0] - 1, out_dims[0] - 1
         shapes = {
             "inner": (n, p, hidden),

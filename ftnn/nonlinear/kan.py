@@ -7,7 +7,7 @@ from autoray import do, infer_backend
 
 from ..arrays.backend import Array, as_like, to_numpy
 from ..arrays.functions import matrix_transpose, permute
-from ..arrays.random import seeded
+from ..arrays.random import random_generator
 from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer, named
@@ -103,7 +103,7 @@ class KAN(Layer):
         self.phys_dims = phys_dims
         self.basis, self.grid, self.odd = basis, grid, odd
         self.share, self.order, self.seed = share, order, seed
-        rng = seeded(seed, 3)
+        rng = random_generator(seed, 3)
         count = bases.size(basis, grid, odd, order or 0)
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
         shapes = named("linear", pairs) | named("curve", [(p, count, q) for p, q in pairs])

@@ -9,16 +9,15 @@ from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, eps, is_complex
 from ..arrays.functions import log, stop_gradient, sum_over
-from ..arrays.random import draw_arrays, seeded
+from ..arrays.random import draw_arrays, random_generator
 from ..arrays.scales import spread
-from ..chains.bonds import MaxBond, check_bonds
+from ..chains.bonds import MaxBond, check_bonds, output_bonds
 from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
 from ..layers.layer import Layer, collect, named
 from ..truncation.src import compress_src
-from ..truncation.sweep import output_bonds
 from .functions import scaled_entries
 
 
@@ -294,7 +293,7 @@ def _constant(dims: tuple[int, ...], bond_dim: int, value: float, seed: int) -> 
     Bond channel 0 carries the constant. The others are random, and end in zeros: no path returns
     from them to channel 0.
     """
-    rng = seeded(seed, 4)
+    rng = random_generator(seed, 4)
     cores = []
     for shape in _constant_shapes(dims, bond_dim):
         core = rng.standard_normal(shape) / max(1, bond_dim) ** 0.5

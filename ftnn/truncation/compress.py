@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays.backend import to_numpy
-from ..chains.bonds import MaxBond, check_memory, check_rank
+from ..chains.bonds import MaxBond, check_memory, check_rank, output_bonds
 from ..chains.lazy import BatchedVector
 from ..chains.states import MPS
 from ..chains.terms import Term
-from .error import estimated_weights, ranks, relative_error
+from .error import estimate_weights, ranks, relative_error
 from .methods import METHODS
-from .sweep import output_bonds
 
 
 def compress(
@@ -131,7 +130,7 @@ def truncate(
     if lazy.L == 1:
         discarded = np.zeros((cores[0].shape[0], 0))
     elif discarded is None:
-        discarded = estimated_weights(lazy.terms, cores, seed + 1)
+        discarded = estimate_weights(lazy.terms, cores, seed + 1)
     return Truncation(
         MPS(cores),
         relative_error(discarded),

@@ -9,10 +9,11 @@ bonds D and chi the cost grows as :math:`(D\chi)^3`.
 from ..arrays.backend import Array, in_single
 from ..arrays.functions import matrix_transpose
 from ..arrays.svd import discarded_weight, leading, left_singular, smallest_bond
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.canonical import isometry
 from ..chains.terms import Term
-from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_blocks
+from .sum import Blocks, Sum, join, merge, split, unit_blocks
+from .sweep import sweep
 
 
 def compress_direct(
@@ -34,7 +35,7 @@ def compress_direct(
     discarded : array (batch, L - 1)
         Relative squared weight discarded at every cut, exactly.
     """
-    total = Sum.prepared(terms)
+    total = Sum.with_unit_norms(terms)
     bonds = output_bonds(terms, max_bond)
     lefts = [total.left_edge()]
     for k in range(total.L - 1):

@@ -13,10 +13,11 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of, in_double
 from ..arrays.functions import adjoint, matrix_transpose
 from ..arrays.svd import discarded_weight, hermitian_vectors, leading, smallest_bond
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.overlap import absorb_each
 from ..chains.terms import Apply, Hadamard, Node, State, Term, extend_overlap
-from .sweep import Blocks, Sum, merge, output_bonds, sweep
+from .sum import Blocks, Sum, merge
+from .sweep import sweep
 
 
 def compress_dm(
@@ -39,7 +40,7 @@ def compress_dm(
         Relative squared weight discarded at every cut, exact to rounding of the total.
     """
     like = terms[0].like
-    total = Sum.prepared(tuple(Term(_wide(term.node), term.scale) for term in terms))
+    total = Sum.with_unit_norms(tuple(Term(_widen(term.node), term.scale) for term in terms))
     bonds = output_bonds(terms, max_bond)
     grams = _grams(total)
 
@@ -76,11 +77,11 @@ def _grams(total: Sum) -> list[Array]:
     return [env.array for env in absorb_each(step, edge, range(total.L - 1))]
 
 
-def _wide(node: Node) -> Node:
+def _widen(node: Node) -> Node:
     match node:
         case State(cores):
             return State(tuple(in_double(core) for core in cores))
         case Apply(cores, child):
-            return Apply(tuple(in_double(core) for core in cores), _wide(child))
+            return Apply(tuple(in_double(core) for core in cores), _widen(child))
         case Hadamard(first, second):
-            return Hadamard(_wide(first), _wide(second))
+            return Hadamard(_widen(first), _widen(second))

@@ -17,14 +17,16 @@ from ..arrays.backend import Array, to_numpy
 from ..arrays.functions import abs2, adjoint, stop_gradient
 from ..chains.terms import Term
 from .fit import rows
-from .src import seeded, sketched_rows
-from .sweep import Blocks, Sum, sketch, sweep
+from .sketch import sketch, sketch_rows
+from .src import draw_sketch
+from .sum import Blocks, Sum
+from .sweep import sweep
 
 ROWS = 32
 """Number of test vectors of an estimate."""
 
 
-def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: int) -> Array:
+def estimate_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: int) -> Array:
     """Estimate the relative squared weight discarded at every cut.
 
     Parameters
@@ -40,9 +42,9 @@ def estimated_weights(terms: tuple[Term, ...], cores: tuple[Array, ...], seed: i
     -------
     array (batch, L - 1)
     """
-    total = Sum.scaled(terms)
-    omegas = seeded(terms, (ROWS,), seed)
-    tests = sketched_rows(total, omegas, [ROWS] * total.L)
+    total = Sum.with_unit_peaks(terms)
+    omegas = draw_sketch(terms, (ROWS,), seed)
+    tests = sketch_rows(total, omegas, [ROWS] * total.L)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, Array]:
         q = rows(cores[k])

@@ -11,11 +11,12 @@ from ..arrays.backend import Array
 from ..arrays.functions import matrix_transpose
 from ..arrays.orthonormal import orthonormalize
 from ..arrays.scales import peak, safe_norm
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.terms import Term
 from .oversample import compress_src_oversample
-from .src import compress_src, seeded
-from .sweep import Blocks, Sum, join, output_bonds, project, sweep, unit_blocks
+from .src import compress_src, draw_sketch
+from .sum import Blocks, Sum, join, project, unit_blocks
+from .sweep import sweep
 
 SWEEPS = 4
 """Number of sweeps in both directions. On the SRC paper's synthetic problem the first brings the
@@ -47,8 +48,8 @@ def compress_fit(
         cores, _ = compress_src_oversample(terms, max_bond, rtol, seed)
     else:
         bonds = output_bonds(terms, max_bond)
-        cores = compress_src(terms, seeded(terms, bonds, seed), max_bond)
-    total = Sum.prepared(terms)
+        cores = compress_src(terms, draw_sketch(terms, bonds, seed), max_bond)
+    total = Sum.with_unit_norms(terms)
     for _ in range(SWEEPS if total.L > 1 else 0):
         cores = _to_the_left(total, _to_the_right(total, cores))
     return cores, None

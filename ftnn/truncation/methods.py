@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays.backend import Array
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.terms import Term
 from .direct import compress_direct
 from .dm import compress_dm
 from .fit import compress_fit
 from .oversample import compress_src_oversample
 from .sdc import compress_sdc
-from .src import compress_src, compress_src_adaptive, seeded
-from .sweep import output_bonds
+from .src import compress_src, compress_src_adaptive, draw_sketch
 from .zipup import compress_zipup
 
 CLAIMS = {
@@ -88,7 +87,7 @@ def _src(
     if rtol > 0.0:
         return compress_src_adaptive(terms, max_bond, rtol, seed), None
     bonds = output_bonds(terms, max_bond)
-    return compress_src(terms, seeded(terms, bonds, seed), max_bond), None
+    return compress_src(terms, draw_sketch(terms, bonds, seed), max_bond), None
 
 
 METHODS = {

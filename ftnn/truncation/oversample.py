@@ -8,14 +8,13 @@ needed to truncate it: the error is the optimum of direct compression at a fract
 from math import ceil, sqrt
 
 from ..arrays.backend import Array
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.terms import State, Term
 from .direct import compress_direct
-from .src import compress_src, compress_src_adaptive, seeded
-from .sweep import output_bonds
+from .src import compress_src, compress_src_adaptive, draw_sketch
 
 
-def oversampled(max_bond: MaxBond | None) -> MaxBond | None:
+def oversample(max_bond: MaxBond | None) -> MaxBond | None:
     """Return the number of test vectors for a bond: half as many more, at least four more."""
     if max_bond is None:
         return None
@@ -46,10 +45,10 @@ def compress_src_oversample(
     discarded : None
         The weight that the sketch discards is not known.
     """
-    more = oversampled(max_bond)
+    more = oversample(max_bond)
     if rtol > 0.0:
         cores = compress_src_adaptive(terms, more, rtol / sqrt(2), seed)
     else:
-        cores = compress_src(terms, seeded(terms, output_bonds(terms, more), seed), more)
+        cores = compress_src(terms, draw_sketch(terms, output_bonds(terms, more), seed), more)
     cores, _ = compress_direct((Term(State(cores)),), max_bond, rtol / sqrt(2))
     return cores, None

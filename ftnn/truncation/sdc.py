@@ -12,10 +12,11 @@ from autoray import do
 from ..arrays.backend import Array
 from ..arrays.functions import matrix_transpose
 from ..arrays.orthonormal import orthonormalize
-from ..chains.bonds import MaxBond, bond_at
+from ..chains.bonds import MaxBond, bond_at, output_bonds
 from ..chains.terms import Term
 from .direct import svd_basis
-from .sweep import Blocks, Sum, join, merge, output_bonds, split, sweep, unit_blocks
+from .sum import Blocks, Sum, join, merge, split, unit_blocks
+from .sweep import sweep
 
 
 def compress_sdc(
@@ -38,7 +39,7 @@ def compress_sdc(
     discarded : None
         The discarded weight is not known to the sketch.
     """
-    total = Sum.prepared(terms, canonical="right")
+    total = Sum.with_unit_norms(terms, canonical="right")
     bonds, cuts = output_bonds(terms, max_bond), total.L - 1
     widths = [sum(term.width(k) for term in total.terms) for k in range(1, cuts + 1)]
     # a cut keeps as many rows as the largest bond from there on

@@ -20,22 +20,21 @@ freely (Q does not see it).
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, as_like, tiny, to_numpy
-from ..arrays.functions import concat, invert_lower, replace_zeros, stack, stop_gradient
+from ..arrays.functions import invert_lower, stop_gradient
 from ..arrays.orthonormal import lq_positive, orthonormalize
 from ..arrays.random import draw_arrays
-from ..arrays.scales import log_dead, unit_scale, zero_bound
 from ..arrays.sketches import gaussians, test_matrices
-from ..chains.bonds import MaxBond
+from ..chains.bonds import MaxBond, output_bonds
 from ..chains.terms import Term
-from .sweep import Blocks, Rows, Sum, output_bonds, sketch, sweep, times
+from .sketch import Omegas, Rows, append_rows, edge_rows, extend_rows, sketch, sketch_rows
+from .sum import Blocks, Sum
+from .sweep import sweep
 
 BLOCK = 8
 """Number of test vectors by which the adaptive sketch grows."""
 
-Omegas = tuple[Array, ...]
 
-
-def seeded(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
+def draw_sketch(terms: tuple[Term, ...], bonds: tuple[int, ...], seed: int) -> Omegas:
     """Draw the test matrices for these bonds, on the backend of the terms."""
     dims = terms[0].phys_dims
     return draw_arrays(gaussians, max(bonds), seed, *dims, like=terms[0].like)
@@ -61,11 +60,11 @@ def compress_src(
         Right-canonical up to a scale per sample, the same on every core; directions beyond the
         rank of a sample are zero.
     """
-    total = Sum.scaled(terms)
+    total = Sum.with_unit_peaks(terms)
     bonds = output_bonds(terms, max_bond)
     # a cut needs no more rows than the largest bond from there on
     sizes = [max(bonds[k:]) for k in range(total.L)]
-    rows = sketched_rows(total, omegas, sizes, keep_logs=False)
+    rows = sketch_rows(total, omegas, sizes, keep_logs=False)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         y, magnitude, _ = sketch(rows[k], sites, bonds[k])
@@ -101,7 +100,7 @@ def compress_src_adaptive(
     :math:`1/\|(L^{-1})_{:,j}\|`. As :math:`L^{-1}` is triangular, one of them gives the estimates
     for all smaller numbers of rows, too.
     """
-    total = Sum.scaled(terms)
+    total = Sum.with_unit_peaks(terms)
     bonds = output_bonds(terms, max_bond)
     cuts = total.L - 1
     rows: list[Rows | None] = [None] * total.L
@@ -115,12 +114,12 @@ def compress_src_adaptive(
         """Add a block of rows to the environments of cuts 0 ... k."""
         have = count(0)
         more = test_matrices(total.dims, have + BLOCK, seed)
-        new = total.edge(BLOCK)
+        new = edge_rows(total, BLOCK)
         for cut in range(k + 1):
             if cut:
                 omega = as_like(more[cut - 1][have:], total.like)
-                new = _extend(total, cut - 1, new, omega)
-            rows[cut] = _append(rows[cut], new)
+                new = extend_rows(total, cut - 1, new, omega)
+            rows[cut] = append_rows(rows[cut], new)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
         while True:
@@ -137,55 +136,6 @@ def compress_src_adaptive(
             grow(k)
 
     return sweep(total, basis)[0]
-
-
-def sketched_rows(
-    total: Sum, omegas: Omegas, sizes: list[int], keep_logs: bool = True
-) -> list[Rows]:
-    """Compute sketched left environments of every cut, with ``sizes[k]`` rows left of site k.
-
-    The logarithms of a single term need not be kept: the rows may be scaled freely.
-    """
-    rows = [total.edge(sizes[0], keep_logs or len(total.terms) > 1)]
-    for k in range(total.L - 1):
-        rows.append(_extend(total, k, rows[-1], omegas[k][: sizes[k + 1]]))
-    return rows
-
-
-def _extend(total: Sum, k: int, rows: Rows, omega: Array) -> Rows:
-    """Absorb site ``k`` into the rows; those that are left have norm 1, or are zero."""
-    size, tops = omega.shape[0], total.peaks_at(k)
-    envs = [
-        term.extend_left(env[:, :size], k, omega)
-        for term, env in zip(total.terms, rows.envs, strict=True)
-    ]
-    # squares of what is as large as a core could be too large for the dtype
-    scales = [
-        unit_scale(env if top is None else stop_gradient(env) / top, 2)
-        for env, top in zip(envs, tops, strict=True)
-    ]
-    if len(envs) == 1:
-        (env,), (top,), (scale,) = envs, tops, scales
-        logs = None if rows.logs is None else rows.logs[:, :, :size] + do("log", scale)[None]
-        return Rows((env / times(scale[:, :, None], top),), logs, None)
-    assert rows.logs is not None
-    scale = stack(scales, 0)  # (terms, batch, s)
-    dead = log_dead(scale)
-    scale = replace_zeros(scale, zero_bound(scale))  # zero rows stay as they are: see sketch
-    logs = rows.logs[:, :, :size] + do("log", scale)
-    wholes = (times(x, top) for x, top in zip(tuple(scale[..., None]), tops, strict=True))
-    return Rows(tuple(e / whole for e, whole in zip(envs, wholes, strict=True)), logs, dead)
-
-
-def _append(old: Rows | None, new: Rows) -> Rows:
-    if old is None:
-        return new
-    assert old.logs is not None
-    return Rows(
-        tuple(concat(pair, 1) for pair in zip(old.envs, new.envs, strict=True)),
-        concat((old.logs, new.logs), 2),
-        None if new.dead is None else concat((old.dead, new.dead), 2),
-    )
 
 
 def _estimates(y: Array, magnitude: Array, log: Array) -> list[float]:

@@ -9,11 +9,12 @@ only if ``max_bond`` is at least the joint bond of the operands.
 from math import sqrt
 
 from ..arrays.backend import Array
-from ..chains.bonds import MaxBond, bond_at
+from ..chains.bonds import MaxBond, bond_at, output_bonds
 from ..chains.terms import State, Term
 from .direct import compress_direct, svd_basis
-from .error import estimated_weights, relative_error
-from .sweep import Blocks, Sum, merge, output_bonds, sweep
+from .error import estimate_weights, relative_error
+from .sum import Blocks, Sum, merge
+from .sweep import sweep
 
 TRIES = 4
 """Number of times the tolerance of the local SVDs is lowered before they keep everything."""
@@ -40,33 +41,33 @@ def compress_zipup(
     discarded : None
         The local singular values are not those of the vector.
     """
-    total = Sum.prepared(terms, canonical="left")
+    total = Sum.with_unit_norms(terms, canonical="left")
     if rtol > 0.0:
         share = rtol / sqrt(2)
-        cores = _within(terms, total, share)
+        cores = _sweep_within(terms, total, share)
         cores, _ = compress_direct((Term(State(cores)),), max_bond, share)
         return cores, None
     bonds = _local_bonds(total, max_bond)
-    cores = _swept(total, bonds, 0.0)
+    cores = _sweep(total, bonds, 0.0)
     if any(a > b for a, b in zip(bonds, output_bonds(terms, max_bond), strict=True)):
         # local SVDs do not see how little the sites to the left can carry; nothing is lost
         cores, _ = compress_direct((Term(State(cores)),), max_bond)
     return cores, None
 
 
-def _within(terms: tuple[Term, ...], total: Sum, rtol: float) -> tuple[Array, ...]:
+def _sweep_within(terms: tuple[Term, ...], total: Sum, rtol: float) -> tuple[Array, ...]:
     """Compress by local SVDs to an estimated relative error of at most ``rtol``."""
     bonds, local = _local_bonds(total, None), rtol
     for _ in range(TRIES if total.L > 1 else 0):
-        cores = _swept(total, bonds, local)
-        error = relative_error(estimated_weights(terms, cores, seed=0)).max()
+        cores = _sweep(total, bonds, local)
+        error = relative_error(estimate_weights(terms, cores, seed=0)).max()
         if error <= rtol:
             return cores
         local *= min(0.5, 0.5 * rtol / error)
-    return _swept(total, bonds, 0.0)
+    return _sweep(total, bonds, 0.0)
 
 
-def _swept(total: Sum, bonds: tuple[int, ...], rtol: float) -> tuple[Array, ...]:
+def _sweep(total: Sum, bonds: tuple[int, ...], rtol: float) -> tuple[Array, ...]:
     weights = total.left_edge()  # (batch, 1, 1)
 
     def basis(k: int, sites: Blocks) -> tuple[Array, None]:
