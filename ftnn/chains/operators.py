@@ -198,21 +198,17 @@ class MPO(qtn.MatrixProductOperator):
         return do("reshape", data, (dims_product(self.out_dims), dims_product(self.in_dims)))
 
     def to(self, backend: str, dtype: str | None = None, device: str | None = None) -> "MPO":
-        """Return the operator on a backend, dtype and device.
+        """Return the operator on a backend, dtype and device, as :meth:`ftnn.MPS.to` does.
 
         Parameters
         ----------
-        backend : {"numpy", "torch", "cupy", "jax"}
-        dtype : str, optional
-            "float32", "float64", "complex64" or "complex128".
-        device : str, optional
-            Device string of the backend, e.g. "cuda".
+        backend, dtype, device
+            As in :meth:`ftnn.MPS.to`.
 
         Returns
         -------
         MPO
-            A new operator with the same index names and tags. Gradients flow through unless the
-            backend changes.
+            A new operator with the same index names and tags.
         """
         new = self.copy()
         new.apply_to_arrays(lambda array: move(array, backend, dtype, device))
