@@ -1,6 +1,6 @@
 """Every nonlinear layer and normalization, in the way it is to be used."""
 
-import numpy as np
+from catalogue import ENOUGH, trained
 
 import ftnn
 from ftnn.nonlinear import (
@@ -15,17 +15,6 @@ from ftnn.nonlinear import (
     SketchGauge,
     SVDGauge,
 )
-
-
-def trained(layer, seed=3):
-    """Parameters that start at ones and zeros hide mistakes in them."""
-    rng = np.random.default_rng(seed)
-    for name, array in layer.params.items():
-        layer.params[name] = array + 0.3 * rng.standard_normal(array.shape)
-    return layer
-
-
-ENOUGH = 64
 
 
 def behind_gauge(dims, layer):

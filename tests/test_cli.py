@@ -22,7 +22,7 @@ from ftnn.experiments import ExperimentOptions, get_experiment, resolve
 from ftnn.experiments.folder import load_run, new_run_dir
 from ftnn.experiments.registry import SHIPPED
 from ftnn.training.evaluation import evaluate
-from ftnn.training.options import changed, declared, flat, option
+from ftnn.training.options import flat, option, replace_values, specs_of
 
 torch = pytest.importorskip("torch")
 ROOT = Path(ftnn.__file__).parents[1]
@@ -81,7 +81,7 @@ def test_train_leaves_a_complete_run_folder(finished):
     config = json.loads((folder / "config.json").read_text())
     assert config.pop("experiment") == "digits"
     config = config.pop("options")
-    assert list(config) == list(declared(get_experiment("digits").options))
+    assert list(config) == list(specs_of(get_experiment("digits").options))
     assert (config["limit"], config["epochs"], config["max_bond"]) == (100, 1, 3)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["num_params"] == ftnn.load(folder / "model.safetensors").num_params()
@@ -343,14 +343,14 @@ def test_errors_of_ours_are_told_as_such(run_dir, monkeypatch):
 def test_flags_override_the_file_which_overrides_defaults(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text("epochs = 7\nlr = 1\nmax_bond = 5\naugment = true\n[quick]\nepochs = 2")
-    options = changed(get_experiment("fashion-mnist").options(), {"batch_size": 17})
+    options = replace_values(get_experiment("fashion-mnist").options(), {"batch_size": 17})
     flags = {"max_bond": 6, "augment": False, "seed": None}
     new = resolve(options, file, flags)
     assert (new.train.batch_size, new.train.epochs, new.network.max_bond) == (17, 7, 6)
     assert not new.augment
     assert new.train.lr == 1.0
     assert isinstance(new.train.lr, float)
-    assert changed(type(new)(), flat(new)) == new
+    assert replace_values(type(new)(), flat(new)) == new
     assert resolve(options, file, flags, quick=True).train.epochs == 2
     assert resolve(options, file, {"epochs": 3}, quick=True).train.epochs == 3
 
@@ -368,7 +368,7 @@ def test_every_experiment_is_complete(name):
 def test_the_help_of_an_experiment_has_its_options_and_no_others(name):
     printed = good("train", name, "--help")
     shown = set(re.findall(r"--(?!no-)([a-z-]+)", printed))
-    own = {option.replace("_", "-") for option in declared(get_experiment(name).options)}
+    own = {option.replace("_", "-") for option in specs_of(get_experiment(name).options)}
     assert shown == own | {"config", "out", "resume", "quiet", "quick", "tensorboard", "help"}
 
 
@@ -378,7 +378,7 @@ def test_options_of_the_same_name_are_refused():
         epochs: int = option(3, "Once more.")
 
     with pytest.raises(TypeError, match="two options 'epochs', one of them in train"):
-        declared(Twice)
+        specs_of(Twice)
 
 
 @pytest.mark.parametrize("command", ["", "train", "evaluate", "inspect", "plot"])

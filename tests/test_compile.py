@@ -141,6 +141,7 @@ def test_coarsening_is_one_graph(bonds):
 
 
 def test_training_compiled_is_training(tmp_path, monkeypatch):
+    from test_callbacks import Grow
     from test_trainer import CONFIG, make_data, make_model, make_trainer
 
     with pytest.raises(ValueError, match="compile and recompute are both True; choose one"):
@@ -156,10 +157,12 @@ def test_training_compiled_is_training(tmp_path, monkeypatch):
     torch._dynamo.reset()
     histories = []
     for compile in (False, True):
-        config = replace(CONFIG, epochs=2, dtype="float64", compile=compile)
-        trainer = make_trainer(tmp_path / str(compile), config, make_model())
+        config = replace(CONFIG, epochs=2, dtype="float64", ema_decay=0.5, compile=compile)
+        trainer = make_trainer(tmp_path / str(compile), config, make_model(), callbacks=[Grow(1)])
         histories.append(trainer.fit(make_data()).history)
-    assert calls == [{"fullgraph": True, "dynamic": False}]
+        assert trainer.model.layers[0].bond_dim == 5
+    # the model that replaces the first one is compiled, too
+    assert calls == [{"fullgraph": True, "dynamic": False}] * 2
     for one, other in zip(*histories, strict=True):
         for name in ("train_loss", "val_loss", "grad_norm"):
             assert one[name] == pytest.approx(other[name], rel=1e-9)

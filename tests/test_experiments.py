@@ -29,10 +29,10 @@ from ftnn.experiments.quantum_phases.ground_states import (
 )
 from ftnn.experiments.registry import SHIPPED
 from ftnn.layers.surgery import prolong
-from ftnn.training.options import changed, flat
+from ftnn.training.options import flat, replace_values
 
 torch = pytest.importorskip("torch")
-from ftnn.training import StateRegression, Trainer  # noqa: E402
+from ftnn.training import StateRegression, trainer  # noqa: E402
 from ftnn.training.score import ACCURACY, ERROR  # noqa: E402
 
 X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
@@ -82,7 +82,7 @@ def test_tuned_values_are_files(name):
 def test_options_without_use_are_refused(name, change, words):
     experiment = get_experiment(name)
     with pytest.raises(ValueError, match=words):
-        experiment.check(changed(experiment.tuned_options(), change))
+        experiment.check(replace_values(experiment.tuned_options(), change))
 
 
 # ---- ground states ------------------------------------------------------------------------------
@@ -454,21 +454,21 @@ def test_two_stages_are_two_runs(staged, tmp_path):
 def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatch):
     cut = tmp_path / "run"
     begun = {"first": cut / "coarse" / "checkpoint.json", "second": cut / "checkpoint.json"}
-    measure, begin = StateRegression.measure, Trainer._begin
+    measure, begin = StateRegression.measure, trainer.begin
 
     def strike(*args):
         if where in begun and begun[where].is_file():
             os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)
 
-    def strike_at_begin(self, *args):
-        if where == "between" and self.run_dir == cut:
+    def strike_at_begin(fit, overwrite):
+        if where == "between" and fit.folder == cut:
             raise KeyboardInterrupt
-        begin(self, *args)
+        begin(fit, overwrite)
 
     with monkeypatch.context() as patch:
         patch.setattr(StateRegression, "measure", strike)
-        patch.setattr(Trainer, "_begin", strike_at_begin)
+        patch.setattr(trainer, "begin", strike_at_begin)
         result = CliRunner().invoke(app, [*map(str, ("train", *STAGED, *FINE, "--out", cut))])
     assert result.exit_code == 130
     assert f"resume with `ftnn train --resume {cut}`" in result.stderr

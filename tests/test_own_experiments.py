@@ -19,7 +19,7 @@ from ftnn.experiments import Experiment, ExperimentOptions, get_experiment, opti
 from ftnn.experiments.images.data import read_images
 from ftnn.experiments.images.options import ImagesOptions
 from ftnn.experiments.table.csv_file import read_csv
-from ftnn.training.options import changed, flat
+from ftnn.training.options import flat, replace_values
 
 torch = pytest.importorskip("torch")
 
@@ -170,7 +170,7 @@ SMALL = {"limit": 40, "epochs": 2, "depth": 0, "phys": 2, "readout_bond": 2, "no
 
 def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
     digits = get_experiment("digits")
-    options = changed(digits.tuned_options(quick=True), SMALL)
+    options = replace_values(digits.tuned_options(quick=True), SMALL)
     result = experiments.run(digits, options, tmp_path / "one", quiet=True)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     flags += ["--quick", "--quiet"]
@@ -189,7 +189,11 @@ def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
     assert again.summary["test_loss"] == result.summary["test_loss"]
     with pytest.raises(ValueError, match=r"trained with epochs 2 \(now 3\)"):
         experiments.run(
-            digits, changed(options, {"epochs": 3}), tmp_path / "one", resume=True, quiet=True
+            digits,
+            replace_values(options, {"epochs": 3}),
+            tmp_path / "one",
+            resume=True,
+            quiet=True,
         )
     with pytest.raises(ValueError, match="is a run of digits, not of quantics"):
         experiments.run("quantics", None, tmp_path / "one", resume=True, quiet=True)
@@ -207,7 +211,7 @@ def test_nothing_is_read_back_in_the_same_run(tmp_path, monkeypatch):
         "ftnn.training.metrics.read_metrics",
     ):
         monkeypatch.setattr(name, lambda *_: pytest.fail("read back"))
-    options = changed(get_experiment("digits").tuned_options(), SMALL)
+    options = replace_values(get_experiment("digits").tuned_options(), SMALL)
     experiments.run("digits", options, tmp_path / "run", quiet=True)
 
 
@@ -422,4 +426,4 @@ def test_wrong_folders_of_images(tmp_path):
 def test_options_are_flat_outside_of_python():
     options = get_experiment("images").options(data="x")
     assert flat(options)["epochs"] == options.train.epochs
-    assert changed(options, {"phys": 7}).network.phys == 7
+    assert replace_values(options, {"phys": 7}).network.phys == 7

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from catalogue import trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import Chain, assert_close, chains, dense, dense_operator
-from nonlinear_layers import LAYERS, trained
+from nonlinear_layers import LAYERS
 
 import ftnn
 from ftnn.layers.calibration import update_grids

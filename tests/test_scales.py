@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import (
     EPS,
@@ -106,6 +106,38 @@ def test_sums_of_terms_of_different_scales_equal_the_dense_sum(method, chain, ba
     scale = max([np.linalg.norm(part) for part in parts])
     found = dense_over(ftnn.compress(lazy, method=method), top)
     assert_close(found, expected, dtype, 1e4 * lost_digits(method, dtype), scale)
+
+
+@METHOD
+@settings(max_examples=8)
+@given(
+    chains(max_sites=4, max_bond=3, max_batch=3),
+    BACKENDS,
+    DTYPES,
+    st.integers(-30, 30),
+    st.booleans(),
+)
+def test_factors_of_any_scale_overflow_only_with_the_result(
+    method, chain, backend, dtype, power, per_sample
+):
+    # times the first core the factor is not representable; the result is
+    powers = [power, -power, *[0] * (chain.L - 2)] if chain.L > 1 else [0]
+    x = mps(scaled(chain.cores(dtype), powers), backend)
+    plain = chain.mps(dtype, backend)
+    w = random_operator(chain.dims, chain.dims, 2, 0, dtype)
+    factor = np.full(chain.batch, 10.0**power) if per_sample else 10.0**power
+    vector = dense([c.astype("complex128") for c in chain.cores(dtype)])
+    image = vector @ dense_operator(w).T
+    for lazy, expected in (
+        (factor * x, vector),
+        (factor * (mpo(w, backend) @ x) - x * factor, image - vector),
+        ((factor * plain) * (plain / factor) * factor, vector * vector),
+    ):
+        size = np.linalg.norm(vector) + np.linalg.norm(image) + np.linalg.norm(vector) ** 2
+        out = to_numpy(lazy.to_dense()).astype("complex128") * 10.0**-power
+        assert_close(out, expected, dtype, 1e4, size)
+        out = dense_over(ftnn.compress(lazy, method=method), power)
+        assert_close(out, expected, dtype, 1e4 * lost_digits(method, dtype), size)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -102,7 +102,7 @@ def test_quimb_contracts_and_draws_networks(dtype):
     w = ftnn.MPO(random_operator((2, 2, 2), chain.dims, 2, 0, dtype))
     lazy = w @ x + 2.0 * (w @ (x * x))
     assert isinstance(lazy, qtn.TensorNetwork)
-    assert lazy.num_tensors == 2 * 3 + 3 * 3
+    assert lazy.num_tensors == 2 * 3 + 3 * 3 + 1  # and the factors
     expected = (dense(x) + 2 * dense(x) ** 2) @ dense_operator(w.cores).T
     tensor = lazy.contract()
     assert tensor.inds == ("batch", "k0", "k1", "k2")

@@ -38,7 +38,7 @@ from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
-from ftnn.training.options import changed
+from ftnn.training.options import replace_values
 
 HOME = RUNS / "images"
 SEEDS = (0, 1, 2)
@@ -265,7 +265,7 @@ def _step(name: str, data) -> tuple[Callable[[], None], list[nn.Parameter], int]
         forward = lambda images: model(torch.from_numpy(images))  # noqa: E731
     else:
         experiment = get_experiment(row.experiment)
-        options = changed(experiment.tuned_options(), row.changes)
+        options = replace_values(experiment.tuned_options(), row.changes)
         encoder, network = experiment.build(options, data)
         model = TorchModule(network, "float32")
 

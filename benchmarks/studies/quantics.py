@@ -28,7 +28,7 @@ from ftnn.measure.memory import keep_freed_memory
 from ftnn.measure.timing import Timer, by_turns, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
-from ftnn.training.options import changed
+from ftnn.training.options import replace_values
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"
@@ -40,7 +40,7 @@ SECOND = {"fine_epochs": 0, "epochs": 15, "lr": 1e-3}  # stage of `ftnn train bu
 def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
     """Mean relative error on the test functions."""
     chosen = get_experiment(experiment)
-    data = chosen.load(changed(chosen.tuned_options(), {"sites": sites}))
+    data = chosen.load(replace_values(chosen.tuned_options(), {"sites": sites}))
     found = model.to("torch", "float64").apply(_tensors(data.test_inputs))
     return float(relative_squares(found, _tensors(data.test_targets)).clamp(min=0).sqrt().mean())
 
@@ -84,7 +84,7 @@ def readme_line() -> str:
 def step_of(sites: int) -> Callable[[], None]:
     """Training step for the heat equation: forward, backward, update."""
     experiment = get_experiment("quantics")
-    options = changed(experiment.tuned_options(), {"sites": sites, "limit": BATCH})
+    options = replace_values(experiment.tuned_options(), {"sites": sites, "limit": BATCH})
     data = experiment.load(options)
     _, model = experiment.build(options, data)
     module = TorchModule(model, "float64")

@@ -22,7 +22,7 @@ from benchmarks.studies.runs import trained
 from ftnn.experiments import get_experiment
 from ftnn.experiments.quantum_phases.data import counted, grid_points, phases
 from ftnn.experiments.quantum_phases.dressing import dress
-from ftnn.training.options import changed
+from ftnn.training.options import replace_values
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "quantum-phases"
@@ -44,7 +44,7 @@ def linear_readout(folder: Path, seed: int) -> dict:
     if result.is_file():
         return json.loads(result.read_text())
     experiment = get_experiment("quantum-phases")
-    options = changed(experiment.tuned_options(), {"seed": seed})
+    options = replace_values(experiment.tuned_options(), {"seed": seed})
     data = experiment.load(options)
     readout = ftnn.Readout((2,) * len(data.train_inputs), 2, bond_dim=16, seed=seed)
     model = ftnn.Sequential(ftnn.nonlinear.RMSNorm(), readout)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ftnn.experiments import get_experiment, run
 from ftnn.experiments.folder import has_begun, read_summary
-from ftnn.training.options import changed
+from ftnn.training.options import replace_values
 
 
 def trained(folder: Path, experiment: str, **changes: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def trained(folder: Path, experiment: str, **changes: Any) -> dict[str, Any]:
         return summary
     resume = has_begun(folder)
     tuned = get_experiment(experiment).tuned_options()
-    options = None if resume else changed(tuned, changes)
+    options = None if resume else replace_values(tuned, changes)
     result = run(experiment, options, folder, resume)
     if result.outcome == "stopped":
         raise KeyboardInterrupt

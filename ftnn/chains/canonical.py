@@ -18,9 +18,10 @@ from ..arrays.functions import adjoint, log, matrix_transpose, permute, stop_gra
 from ..arrays.orthonormal import orthonormalize
 from ..arrays.random import draw_arrays
 from ..arrays.scales import peak, safe_norm, unit_scale
+from .absorption import absorb_state
 from .overlap import absorb_each, absorb_sites
 from .states import MPS
-from .terms import Cores, absorb_state
+from .terms import Cores
 
 FORMS = ("left", "right")
 

@@ -4,22 +4,18 @@
 several tensors per site. :func:`ftnn.compress` turns it back into an :class:`ftnn.MPS`.
 """
 
-from collections.abc import Iterable
 from html import escape
 
-import numpy as np
 from autoray import do
-from quimb.tensor import MatrixProductOperator, Tensor, TensorNetwork
+from quimb.tensor import MatrixProductOperator, TensorNetwork
 from quimb.tensor.tn1d.core import TensorNetwork1DVector
-from quimb.utils import oset
 
-from ..arrays.backend import Array, as_like, check_alike
-from ..arrays.functions import concat, dims_product
+from ..arrays.backend import Array, check_alike
+from ..arrays.functions import dims_product
 from .display import format_chain, format_terms
+from .network import BATCH_IND, FACTORS_TAG, TERM_IND, term_tensors
 from .placement import Factor, as_factor
 from .terms import Hadamard, Term
-
-BATCH_IND = "batch"
 
 
 class BatchedVector(TensorNetwork1DVector):
@@ -89,8 +85,11 @@ class BatchedVector(TensorNetwork1DVector):
                 f"to_dense would form {size:.3g} entries per sample (limit 2**26); "
                 "work with cores, inner() and norm() instead"
             )
-        data = self.contract(all, preserve_tensor=True).data
-        return do("reshape", data, (self.batch_size, size))
+        return do("reshape", self._contracted(), (self.batch_size, size))
+
+    def _contracted(self) -> Array:
+        """Return the array (batch, phys, phys, ...)."""
+        return self.contract(all, preserve_tensor=True).data
 
     def __add__(self, other):
         if not isinstance(other, BatchedVector):
@@ -179,7 +178,8 @@ class Lazy(BatchedVector):
 
     As a quimb network it can be drawn, selected and contracted. A sum appears as one more
     hyper-index, ``term``, which selects the active term: at value t the tensors of term t are
-    themselves and those of the other terms multiply to one.
+    themselves and those of the other terms multiply to one. Factors are a tensor of their own,
+    (term, batch).
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class Lazy(BatchedVector):
     >>> x = ftnn.MPS.from_dense(np.eye(3, 8), (2, 2, 2))
     >>> lazy = ftnn.MPO.random((2, 2, 2), (2, 2, 2), bond_dim=3, seed=0) @ x + 2.0 * x
     >>> lazy.num_tensors, lazy.to_dense().shape
-    (9, (3, 8))
+    (10, (3, 8))
     """
 
     _EXTRA_PROPS = (*BatchedVector._EXTRA_PROPS, "_terms")
@@ -207,7 +207,7 @@ class Lazy(BatchedVector):
         self._site_ind_id = "k{}"
         self._site_tag_id = "I{}"
         self._batch_ind = BATCH_IND
-        super().__init__(list(_tensors(terms)), virtual=True)
+        super().__init__(list(term_tensors(terms)), virtual=True)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -218,6 +218,16 @@ class Lazy(BatchedVector):
     def bond_dims(self) -> tuple[int, ...]:
         """Bond dimension of the exact sum between neighbouring sites, ``L - 1`` numbers."""
         return tuple(sum(t.width(k) for t in self._terms) for k in range(1, self.L))
+
+    def _contracted(self) -> Array:
+        if FACTORS_TAG not in self.tag_map:
+            return super()._contracted()
+        terms, (factors,) = self.partition(FACTORS_TAG)
+        # last: times a core, or times another factor's term, one alone might overflow
+        inds = (*factors.inds, *map(self.site_ind, range(self.L)))
+        data = terms.contract(all, output_inds=inds, preserve_tensor=True).data
+        data = data * do("reshape", factors.data, (*factors.shape, *[1] * self.L))
+        return do("sum", data, axis=0) if TERM_IND in factors.inds else data
 
     def __repr__(self):
         sizes = {
@@ -268,48 +278,3 @@ def _check_tree(term: Term) -> None:
                         f"{what} {known} and {size} do not match in an elementwise product or "
                         "operator application; both factors need the same sites"
                     )
-
-
-def _tensors(terms: tuple[Term, ...]) -> Iterable[Tensor]:
-    batch = max(term.batch_size for term in terms)
-    L = terms[0].L
-    for t, term in enumerate(terms):
-        for k, legs in enumerate(term.sites):
-            for n, leg in enumerate(legs):
-                array, inds = leg.array, []
-                if leg.roles[0] == "batch" and array.shape[0] != batch:
-                    array = concat([array] * batch, 0)
-                if k == n == 0:  # the first leg is that of a state, with the batch
-                    array = _multiply(array, term.scale)
-                if len(terms) > 1:
-                    array = _take_turns(array, leg.roles, t, len(terms))
-                    inds.append("term")
-                names = {"batch": BATCH_IND, "out": f"k{k}"}
-                keep: list = [slice(None)] * len(inds)
-                for role in leg.roles:
-                    edge = (role.startswith("left") and k == 0) or (
-                        role.startswith("right") and k == L - 1
-                    )
-                    keep.append(0 if edge else slice(None))
-                    if not edge:
-                        bond = {"l": f"bond{t},{n},{k}", "r": f"bond{t},{n},{k + 1}"}
-                        inds.append(
-                            names.get(role)
-                            or (bond[role[0]] if role[0] in "lr" else f"{role},{t},{k}")
-                        )
-                yield Tensor(array[tuple(keep)], inds, oset([f"I{k}", f"TERM{t}", f"LAYER{n}"]))
-
-
-def _multiply(array: Array, factor: Factor) -> Array:
-    if isinstance(factor, (int, float, complex)):
-        return array if factor == 1.0 else array * factor
-    return array * do("reshape", factor, (-1, 1, 1, 1))
-
-
-def _take_turns(array: Array, roles: tuple[str, ...], t: int, count: int) -> Array:
-    # The neutral tensor of a state has entry 1 on bond (0, 0) for every batch and out; that of
-    # an operator maps the all-ones vector to itself, by reading its inner index at 0 only.
-    mask = np.zeros(array.shape)
-    mask[tuple(slice(1) if role[0] in "lri" else slice(None) for role in roles)] = 1.0
-    blank = as_like(mask, array)
-    return do("stack", [array if i == t else blank for i in range(count)])

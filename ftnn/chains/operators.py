@@ -6,11 +6,12 @@ import numpy as np
 import quimb.tensor as qtn
 from autoray import do
 
-from ..arrays.backend import Array, check_alike, check_finite, check_floating
+from ..arrays.backend import Array, check_finite, check_floating
 from ..arrays.functions import dims_product, permute
 from ..arrays.random import random_generator
 from .bonds import MaxBond, check_bonds, check_memory, check_rank, cut_bonds
-from .dims import check_dims
+from .cores import check_operator_cores, operator_cores
+from .dims import check_both_dims
 from .display import chain_html, format_chain
 from .lazy import BatchedVector, Lazy
 from .placement import as_factor, move
@@ -50,7 +51,7 @@ class MPO(qtn.MatrixProductOperator):
             super().__init__(cores, virtual=virtual)
             return
         cores = tuple(cores)
-        _check_cores(cores)
+        check_operator_cores(cores)
         arrays = list(cores)
         arrays[-1] = arrays[-1][..., 0]
         arrays[0] = arrays[0][0]
@@ -83,7 +84,7 @@ class MPO(qtn.MatrixProductOperator):
         MPO
         """
         check_floating(matrix, "matrix")
-        out_dims, in_dims = _check_pair(out_dims, in_dims)
+        in_dims, out_dims = check_both_dims(in_dims, out_dims)
         max_bond = check_rank(max_bond, rtol, len(out_dims))
         expected = (dims_product(out_dims), dims_product(in_dims))
         if tuple(matrix.shape) != expected:
@@ -130,7 +131,7 @@ class MPO(qtn.MatrixProductOperator):
             )
         if operator.cyclic:
             raise ValueError("operator is cyclic; only open boundaries are supported")
-        return cls(_layout(operator))
+        return cls(operator_cores(operator))
 
     @classmethod
     def random(
@@ -159,7 +160,7 @@ class MPO(qtn.MatrixProductOperator):
         ValueError
             If dims and bonds do not fit together, or the cores would not fit into memory.
         """
-        out_dims, in_dims = _check_pair(out_dims, in_dims)
+        in_dims, out_dims = check_both_dims(in_dims, out_dims)
         bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
         bonds = weight_bonds(out_dims, in_dims, bond_dim)
         shapes = list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
@@ -170,7 +171,7 @@ class MPO(qtn.MatrixProductOperator):
     @property
     def cores(self) -> tuple[Array, ...]:
         """Core arrays in the layout ``(left, out, in, right)``."""
-        return _layout(self)
+        return operator_cores(self)
 
     @property
     def out_dims(self) -> tuple[int, ...]:
@@ -197,21 +198,17 @@ class MPO(qtn.MatrixProductOperator):
         return do("reshape", data, (dims_product(self.out_dims), dims_product(self.in_dims)))
 
     def to(self, backend: str, dtype: str | None = None, device: str | None = None) -> "MPO":
-        """Return the operator on a backend, dtype and device.
+        """Return the operator on a backend, dtype and device, as :meth:`ftnn.MPS.to` does.
 
         Parameters
         ----------
-        backend : {"numpy", "torch", "cupy", "jax"}
-        dtype : str, optional
-            "float32", "float64", "complex64" or "complex128".
-        device : str, optional
-            Device string of the backend, e.g. "cuda".
+        backend, dtype, device
+            As in :meth:`ftnn.MPS.to`.
 
         Returns
         -------
         MPO
-            A new operator with the same index names and tags. Gradients flow through unless the
-            backend changes.
+            A new operator with the same index names and tags.
         """
         new = self.copy()
         new.apply_to_arrays(lambda array: move(array, backend, dtype, device))
@@ -274,51 +271,9 @@ class MPO(qtn.MatrixProductOperator):
         return Lazy(tuple(Term(Apply(cores, t.node), t.scale) for t in other.terms))
 
 
-def _layout(operator: qtn.MatrixProductOperator) -> tuple[Array, ...]:
-    L, cores = operator.L, []
-    for k in range(L):
-        inds = [operator.upper_ind(k), operator.lower_ind(k)]
-        if k > 0:
-            inds.insert(0, operator.bond(k - 1, k))
-        if k < L - 1:
-            inds.append(operator.bond(k, k + 1))
-        data = operator[k].transpose(*inds).data
-        data = data[None] if k == 0 else data
-        cores.append(data[..., None] if k == L - 1 else data)
-    return tuple(cores)
-
-
 def weight_bonds(
     out_dims: tuple[int, ...], in_dims: tuple[int, ...], bond_dim: MaxBond | None
 ) -> tuple[int, ...]:
     """Return the bond left of every site and right of the last, cut to the exact rank."""
     sizes = [o * i for o, i in zip(out_dims, in_dims, strict=True)]
     return cut_bonds(sizes, bond_dim)
-
-
-def _check_pair(
-    out_dims: Sequence[int], in_dims: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    out_dims, in_dims = check_dims(out_dims, "out_dims"), check_dims(in_dims, "in_dims")
-    if len(out_dims) != len(in_dims):
-        raise ValueError(
-            f"out_dims has {len(out_dims)} sites and in_dims {len(in_dims)}; both need the same"
-        )
-    return out_dims, in_dims
-
-
-def _check_cores(cores: tuple[Array, ...]) -> None:
-    if not cores:
-        raise ValueError("cores is empty; an MPO needs at least one site")
-    for k, core in enumerate(cores):
-        check_floating(core, f"cores[{k}]")
-        if core.ndim != 4:
-            raise ValueError(
-                f"cores[{k}] has shape {tuple(core.shape)}, expected (left, out, in, right)"
-            )
-        left = cores[k - 1].shape[3] if k else 1
-        if core.shape[0] != left:
-            raise ValueError(f"cores[{k}] has left bond {core.shape[0]}, expected {left}")
-    check_alike(cores, "cores")
-    if cores[-1].shape[3] != 1:
-        raise ValueError(f"the last core has right bond {cores[-1].shape[3]}, expected 1")

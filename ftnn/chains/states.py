@@ -20,6 +20,7 @@ from ..arrays.backend import (
 )
 from ..arrays.functions import dims_product, log, permute
 from .bonds import MaxBond, check_memory, check_rank, cut_bonds
+from .cores import check_cores, stack_states
 from .dims import check_dims
 from .display import chain_html, format_chain
 from .lazy import BATCH_IND, BatchedVector
@@ -151,39 +152,7 @@ class MPS(BatchedVector, TensorNetwork1DFlat):
         -------
         MPS
         """
-        if isinstance(states, qtn.MatrixProductState):
-            states = [states]
-        states = list(states)
-        if not states:
-            raise ValueError("states is empty; give at least one MatrixProductState")
-        for n, state in enumerate(states):
-            if not isinstance(state, qtn.MatrixProductState):
-                raise TypeError(
-                    f"states[{n}] is a {type(state).__name__}, expected a MatrixProductState"
-                )
-            if state.cyclic:
-                raise ValueError(f"states[{n}] is cyclic; only open boundaries are supported")
-        dims = tuple(states[0].phys_dim(k) for k in range(states[0].L))
-        chains = []
-        for n, state in enumerate(states):
-            own = tuple(state.phys_dim(k) for k in range(state.L))
-            if own != dims:
-                raise ValueError(f"states[{n}] has phys_dims {own}, but states[0] has {dims}")
-            chains.append(_quimb_cores(state))
-        cores = []
-        for k in range(len(dims)):
-            left = max(chain[k].shape[0] for chain in chains)
-            right = max(chain[k].shape[2] for chain in chains)
-            padded = [
-                do(
-                    "pad",
-                    c[k],
-                    ((0, left - c[k].shape[0]), (0, 0), (0, right - c[k].shape[2])),
-                )
-                for c in chains
-            ]
-            cores.append(do("stack", padded))
-        return cls(cores)
+        return cls(stack_states(states))
 
     @property
     def cores(self) -> tuple[Array, ...]:
@@ -340,50 +309,3 @@ def _log_norm(cores: tuple[Array, ...]) -> Array:
     value = do("real", value) if is_complex(value) else value
     with np.errstate(divide="ignore"):
         return 0.5 * (log(value) + log_scale)
-
-
-def check_cores(cores: tuple[Array, ...]) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``cores`` are a batched open chain."""
-    if not cores:
-        raise ValueError("cores is empty; an MPS needs at least one site")
-    for k, core in enumerate(cores):
-        check_floating(core, f"cores[{k}]")
-        if core.ndim != 4:
-            raise ValueError(
-                f"cores[{k}] has shape {tuple(core.shape)}, expected (batch, left, phys, right)"
-            )
-        if core.shape[0] == 0:
-            raise ValueError("the batch is empty; an MPS needs at least one sample")
-        if core.shape[0] != cores[0].shape[0]:
-            raise ValueError(
-                f"cores[{k}] has batch {core.shape[0]}, but cores[0] has {cores[0].shape[0]}"
-            )
-        if 0 in core.shape:
-            raise ValueError(
-                f"cores[{k}] has shape {tuple(core.shape)}, expected no dimension of 0"
-            )
-        left = cores[k - 1].shape[3] if k else 1
-        if core.shape[1] != left:
-            raise ValueError(
-                f"cores[{k}] has left bond {core.shape[1]}, expected {left}"
-                + (f", the right bond of cores[{k - 1}]" if k else " at the left end")
-            )
-    check_alike(cores, "cores")
-    if cores[-1].shape[3] != 1:
-        raise ValueError(
-            f"cores[{len(cores) - 1}] has right bond {cores[-1].shape[3]}, expected 1 at the end"
-        )
-
-
-def _quimb_cores(state: qtn.MatrixProductState) -> list[Array]:
-    cores = []
-    for k in range(state.L):
-        inds = [state.site_ind(k)]
-        if k > 0:
-            inds.insert(0, state.bond(k - 1, k))
-        if k < state.L - 1:
-            inds.append(state.bond(k, k + 1))
-        data = state[k].transpose(*inds).data
-        data = data[None] if k == 0 else data
-        cores.append(data[..., None] if k == state.L - 1 else data)
-    return cores

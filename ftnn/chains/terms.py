@@ -23,6 +23,7 @@ from autoray import do
 
 from ..arrays.backend import Array
 from ..arrays.contraction import contract
+from .absorption import absorb_state, absorb_state_right, extend_state
 from .product import absorb, extend_product, open_product
 
 Cores = tuple[Array, ...]
@@ -129,7 +130,7 @@ class Term:
         """
         match self.node:
             case State(cores):
-                return _extend_state(env, cores[k], omega)
+                return extend_state(env, cores[k], omega)
             case Apply(weights, State(cores)):
                 return extend_product(env, weights[k], cores[k], omega)
         batch, s = env.shape[:2]
@@ -189,42 +190,6 @@ class Term:
         output = ("batch", *(f"left{n}" for n in range(len(legs))), "out", "r")
         new = _contract([env], inputs, legs, output, batch)
         return do("reshape", new, (batch, self.width(k), self.phys_dims[k], r))
-
-
-# ---- a state alone, as a handful of batched matmuls ----------------------------------------------
-
-
-def _extend_state(env: Array, core: Array, omega: Array) -> Array:
-    batch, s, left = env.shape
-    _, _, out, right = core.shape
-    new = env @ do("reshape", core, (-1, left, out * right))  # (batch, s, out*right)
-    new = do("reshape", new, (batch, s, out, right))
-    return do("reshape", omega[None, :, None, :] @ new, (batch, s, right))
-
-
-def absorb_state(env: Array, core: Array) -> Array:
-    """Contract (batch, s, left) with a core (batch or 1, left, phys, right) of a state.
-
-    Returns
-    -------
-    array (batch, s * phys, right)
-    """
-    batch = env.shape[0]
-    _, left, phys, right = core.shape
-    new = env @ do("reshape", core, (-1, left, phys * right))
-    return do("reshape", new, (batch, -1, right))
-
-
-def absorb_state_right(env: Array, core: Array) -> Array:
-    """Contract (batch, right, r) with a core (batch or 1, left, phys, right) of a state.
-
-    Returns
-    -------
-    array (batch, left, phys * r)
-    """
-    _, left, phys, right = core.shape
-    new = do("reshape", core, (-1, left * phys, right)) @ env
-    return do("reshape", new, (env.shape[0], left, -1))
 
 
 def extend_overlap(bra: Term, ket: Term, env: Array, k: int) -> Array:

@@ -11,7 +11,7 @@ import typer
 
 from ..experiments.experiment import resolve
 from ..training.config import TrainConfig
-from ..training.options import changed, declared
+from ..training.options import replace_values, specs_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ Threads = Annotated[
     Any,
     typer.Option(
         metavar="INTEGER",
-        parser=declared(TrainConfig)["threads"].parse,
+        parser=specs_of(TrainConfig)["threads"].parse,
         help="CPU threads of torch; default as in training.",
     ),
 ]
@@ -239,15 +239,15 @@ def _load_on(
 
 def load_data(run: "Run", place: str | None) -> "Data":
     """Load all data of a run, from another location if one is given."""
-    if place is not None and "data" not in declared(type(run.options)):
+    if place is not None and "data" not in specs_of(type(run.options)):
         raise ValueError(
             f"--data is {place!r}, but experiment {run.experiment.name} does not use it; leave "
             "it out"
         )
     options = resolve(run.options, None, {"data": place})
     run.experiment.check(options)
-    whole = {"limit": None} if "limit" in declared(type(options)) else {}
-    return run.experiment.load(changed(options, whole))
+    whole = {"limit": None} if "limit" in specs_of(type(options)) else {}
+    return run.experiment.load(replace_values(options, whole))
 
 
 def _speed_text(run: "Run", data: "Data", device: str | None, threads: Any) -> str:

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from ..experiments.experiment import Experiment, resolve
 from ..experiments.folder import has_begun, load_options, new_run_dir
 from ..experiments.registry import experiment_names, find_experiment
-from ..training.options import Spec, declared, flat, written
+from ..training.options import Spec, flat, format_value, specs_of
 
 EXAMPLES = "ftnn train digits --epochs 10 --max-bond 12 | ftnn train --resume RUN"
 
@@ -59,7 +59,7 @@ class TrainGroup(TyperGroup):
 
 def command_of(experiment: Experiment) -> TyperCommand:
     """Make the command that trains an experiment."""
-    specs, tuned = declared(experiment.options), flat(experiment.tuned_options())
+    specs, tuned = specs_of(experiment.options), flat(experiment.tuned_options())
     clash = specs.keys() & RUN_FLAGS.keys()
     if clash:
         raise ValueError(
@@ -180,7 +180,7 @@ def _flag(spec: Spec, tuned: Any) -> Any:
         option = typer.Option(help=text, rich_help_panel=spec.group, show_default=False)
         return Annotated[bool | None, option]
     option = typer.Option(
-        help=text if tuned is None else f"{text} (default {written(tuned)})",
+        help=text if tuned is None else f"{text} (default {format_value(tuned)})",
         rich_help_panel=spec.group,
         metavar={int: "INTEGER", float: "NUMBER", str: "TEXT"}[spec.kind],
         parser=spec.parse,

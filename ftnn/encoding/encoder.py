@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from ..arrays.backend import to_numpy
-from ..chains.states import MPS, check_cores
+from ..chains.cores import check_cores
+from ..chains.states import MPS
 from ..chains.terms import Cores
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..training.options import changed, declared, flat, idle
+from ..training.options import flat, idle, replace_values, specs_of
 from .options import ExperimentOptions
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Experiment:
                 f"options of experiment {self.name} is {self.options!r}, expected a subclass of "
                 "ftnn.experiments.ExperimentOptions, a frozen dataclass"
             )
-        declared(self.options)
+        specs_of(self.options)
 
     def tuned_options(self, quick: bool = False) -> Any:
         """Return the tuned options, or those of a quick trial."""
@@ -214,6 +214,6 @@ def read_values(source: Path | str | Mapping[str, Any]) -> dict[str, Any]:
 def with_values(options: T, values: Mapping[str, Any], where: str) -> T:
     """Return options with some values replaced; ``where`` names their source in errors."""
     try:
-        return changed(options, values)
+        return replace_values(options, values)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}{error}") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..training.options import declared, flat
+from ..training.options import flat, specs_of
 from .experiment import Experiment, with_values
 from .registry import experiment_of_file, get_experiment
 
@@ -77,7 +77,7 @@ def check_same_options(run_dir: Path, saved: Any, options: Any) -> None:
     """Raise ``ValueError`` if a run is resumed with options that change its result."""
     from ..training import same_run
 
-    free = [spec.name for spec in declared(type(options)).values() if spec.free]
+    free = [spec.name for spec in specs_of(type(options)).values() if spec.free]
     try:
         same_run.check_same(flat(saved), flat(options), free)
     except ValueError as error:

@@ -12,7 +12,7 @@ from ..encoding import Encoder
 from ..interpret.report import LayerRow, layer_report, log10_compression
 from ..layers.files import save
 from ..layers.layer import Layer
-from ..training.options import changed
+from ..training.options import replace_values
 from .experiment import Experiment
 from .folder import (
     FIRST,
@@ -116,9 +116,9 @@ def run(
     --------
     >>> import tempfile
     >>> from ftnn.experiments import get_experiment, run
-    >>> from ftnn.training.options import changed
+    >>> from ftnn.training.options import replace_values
     >>> digits = get_experiment("digits")
-    >>> options = changed(digits.tuned_options(quick=True), {"limit": 100, "epochs": 1})
+    >>> options = replace_values(digits.tuned_options(quick=True), {"limit": 100, "epochs": 1})
     >>> result = run(digits, options, tempfile.mkdtemp(), quiet=True)
     >>> result.outcome, result.summary["test_samples"]
     ('completed', 450)
@@ -182,7 +182,7 @@ class _Job:
                 setups = [prepare(experiment, stage) for stage in stages]
             self.from_leader(lambda: self.begin())
         if self.from_leader(lambda: can_resume(folder)):
-            setup = self.prepared(changed(stages[1], {"start": str(before)}), folder)
+            setup = self.prepared(replace_values(stages[1], {"start": str(before)}), folder)
         else:
             setup = setups[0] if setups else self.prepared(stages[0], before)
             trainer, first = self.fit(setup, before)

@@ -16,7 +16,7 @@ from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
 from ..chains.terms import Cores
 from .initialization import semi_orthogonal
-from .layer import Layer, collect, named, scale_evenly
+from .layer import Layer, collect, scale_evenly, site_entries
 
 
 class Coarsen(Layer):
@@ -87,9 +87,9 @@ class Coarsen(Layer):
         self.bond_dim, self.seed = bond_dim, seed
         blocks = list(zip(self._blocks(in_dims), out_dims, strict=True))
         shapes = [shape for dims, out in blocks for shape in _weight_shapes(dims, out, bond_dim)]
-        self.declare(named("weight", shapes), "bond_dim")
+        self.declare(site_entries("weight", shapes), "bond_dim")
         rng = random_generator(seed, 6)
-        self.params |= named(
+        self.params |= site_entries(
             "weight", [core for dims, out in blocks for core in _weight(rng, dims, out, bond_dim)]
         )
 

@@ -303,11 +303,8 @@ class Layer(ABC):
 
         Parameters
         ----------
-        backend : {"numpy", "torch", "cupy", "jax"}
-        dtype : str, optional
-            "float32", "float64", "complex64" or "complex128".
-        device : str, optional
-            Device string of the backend, e.g. "cuda".
+        backend, dtype, device
+            As in :meth:`ftnn.MPS.to`.
 
         Returns
         -------
@@ -337,13 +334,13 @@ class Layer(ABC):
             )
 
 
-def named(prefix: str, arrays: Sequence[Any]) -> dict[str, Any]:
+def site_entries(prefix: str, arrays: Sequence[Any]) -> dict[str, Any]:
     """Return the entries of ``params`` or ``buffers`` for one array per site, or their shapes."""
     return {f"{prefix}.{k}": array for k, array in enumerate(arrays)}
 
 
 def collect(store: dict[str, Array], prefix: str) -> Cores:
-    """Return the arrays stored by :func:`named`, in the order of the sites."""
+    """Return the arrays stored by :func:`site_entries`, in the order of the sites."""
     return tuple(array for name, array in store.items() if name.startswith(prefix + "."))
 
 

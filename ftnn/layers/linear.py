@@ -19,7 +19,7 @@ from .initialization import (
     sketch_shapes,
     weight_shapes,
 )
-from .layer import Layer, collect, named, scale_evenly
+from .layer import Layer, collect, scale_evenly, site_entries
 
 
 class Linear(Layer):
@@ -93,15 +93,15 @@ class Linear(Layer):
         self.bond_dim, self.max_bond, self.bias = bond_dim, max_bond, bias
         self.method, self.seed = method, seed
         self.declare(
-            named("weight", weight_shapes(in_dims, out_dims, bond_dim))
-            | (named("bias", bias_shapes(out_dims)) if bias else {})
-            | named("omega", sketch_shapes(out_dims, max_bond)),
+            site_entries("weight", weight_shapes(in_dims, out_dims, bond_dim))
+            | (site_entries("bias", bias_shapes(out_dims)) if bias else {})
+            | site_entries("omega", sketch_shapes(out_dims, max_bond)),
             "bond_dim or max_bond",
         )
-        self.params |= named("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
+        self.params |= site_entries("weight", initial_weight(in_dims, out_dims, bond_dim, seed))
         if bias:
-            self.params |= named("bias", initial_bias(out_dims, seed))
-        self.buffers |= named("omega", sketch_of_layer(out_dims, seed, max_bond))
+            self.params |= site_entries("bias", initial_bias(out_dims, seed))
+        self.buffers |= site_entries("omega", sketch_of_layer(out_dims, seed, max_bond))
 
     def operators(self) -> dict[str, Cores]:
         """Return the weight."""

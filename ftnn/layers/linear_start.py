@@ -9,7 +9,7 @@ from ..arrays.backend import Array, to_numpy
 from ..arrays.random import random_generator
 from ..chains.dims import check_dims
 from ..chains.operators import weight_bonds
-from .layer import named
+from .layer import site_entries
 from .readouts import Readout
 
 HIDDEN = 8
@@ -112,7 +112,7 @@ def linear_readout(
     cores = [core[:, None] for core in left] + [middle]
     cores += [core.transpose(2, 1, 0)[:, None] for core in reversed(right)]
     outs = tuple(core.shape[1] for core in cores)
-    readout.params |= named("weight", _cut(cores, weight_bonds(outs, dims, bond_dim)))
+    readout.params |= site_entries("weight", _cut(cores, weight_bonds(outs, dims, bond_dim)))
     return readout
 
 

@@ -23,7 +23,7 @@ from ..chains.overlap import (
 )
 from ..chains.terms import Cores
 from .initialization import initial_weight, weight_shapes
-from .layer import Layer, collect, named, scale_evenly
+from .layer import Layer, collect, scale_evenly, site_entries
 
 
 class Head(Layer):
@@ -98,10 +98,10 @@ class Readout(Head):
         outs = [1] * len(self.in_dims)
         outs[self.center] = num_outputs
         shapes = weight_shapes(self.in_dims, tuple(outs), bond_dim)
-        self.declare(named("weight", shapes), "bond_dim")
+        self.declare(site_entries("weight", shapes), "bond_dim")
         # (left, out, in, right); out is 1 but on the middle site
         cores = initial_weight(self.in_dims, tuple(outs), bond_dim, seed)
-        self.params |= named("weight", cores)
+        self.params |= site_entries("weight", cores)
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
@@ -169,7 +169,7 @@ class Expectation(Head):
         copies = [num_outputs if k == self.center else 1 for k in range(len(self.in_dims))]
         outs = [n * p for n, p in zip(copies, self.in_dims, strict=True)]
         shapes = list(zip(bonds[:-1], outs, self.in_dims, bonds[1:], strict=True))
-        self.declare(named("weight", shapes), "bond_dim")
+        self.declare(site_entries("weight", shapes), "bond_dim")
         noise = min(1.0, 2.0 / len(self.in_dims))
         cores = []
         for k, (p, left, right) in enumerate(zip(self.in_dims, bonds[:-1], bonds[1:], strict=True)):
@@ -177,7 +177,7 @@ class Expectation(Head):
             core += np.eye(left, right)[:, None, None, None, :] * np.eye(p)[:, :, None]
             # (left, copies * out, in, right): the output index goes with the physical one
             cores.append(core.reshape(shapes[k]))
-        self.params |= named("weight", cores)
+        self.params |= site_entries("weight", cores)
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""

@@ -4,7 +4,7 @@ from ..chains.bonds import MaxBond, check_bonds
 from ..chains.terms import Cores, State, Term
 from ..truncation.src import compress_src
 from .initialization import sketch_of_layer, sketch_shapes
-from .layer import Layer, collect, named
+from .layer import Layer, collect, site_entries
 
 
 class Residual(Layer):
@@ -35,8 +35,8 @@ class Residual(Layer):
         super().__init__(layer.in_dims, layer.in_dims)
         self.max_bond, self.seed = max_bond, seed
         self.children["layer"] = layer
-        self.declare(named("omega", sketch_shapes(layer.in_dims, max_bond)), "max_bond")
-        self.buffers |= named("omega", sketch_of_layer(layer.in_dims, seed, max_bond))
+        self.declare(site_entries("omega", sketch_shapes(layer.in_dims, max_bond)), "max_bond")
+        self.buffers |= site_entries("omega", sketch_of_layer(layer.in_dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the sum of the input and the output of the inner layer, before truncation."""

@@ -64,12 +64,12 @@ class Sequential(Layer):
             return cores
         with recomputing():
             for layer in self.layers:
-                again = None if layer.recomputes_itself else _repeatable(layer)
+                again = None if layer.recomputes_itself else _make_repeatable(layer)
                 cores = recompute(again, cores) if again else layer.apply(cores)
         return cores
 
 
-def _repeatable(layer: Layer) -> Callable[[Cores], Any]:
+def _make_repeatable(layer: Layer) -> Callable[[Cores], Any]:
     """Return ``layer.apply`` with repeatable calls that update running statistics only once."""
     stores = [part.buffers for _, part in layer.walk()]
     first = [dict(store) for store in stores]

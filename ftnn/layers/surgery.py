@@ -145,7 +145,7 @@ def parameter_map(
     before, names = old.named_params(), paths or {}
     blocks = {}
     for name, array in new.named_params().items():
-        origin = _renamed(name, names)
+        origin = _old_name(name, names)
         if origin not in before or len(before[origin].shape) != len(array.shape):
             continue
         common = tuple(
@@ -272,7 +272,7 @@ def _exchange(model: Layer, path: list[str], new: Layer) -> Layer:
     return twin
 
 
-def _renamed(name: str, paths: Mapping[str, str]) -> str:
+def _old_name(name: str, paths: Mapping[str, str]) -> str:
     """Return the old name of a parameter, by its longest matching path prefix."""
     for path in sorted(paths, key=len, reverse=True):
         if name == path:

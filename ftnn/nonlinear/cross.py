@@ -26,8 +26,9 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of, as_index, eps, tiny
 from ..arrays.functions import matrix_transpose, stop_gradient, take_along
 from ..arrays.random import draw_arrays
+from ..chains.absorption import absorb_state, absorb_state_right
 from ..chains.overlap import Environment, absorb_each, absorb_sites, rescale
-from ..chains.terms import Cores, absorb_state, absorb_state_right
+from ..chains.terms import Cores
 
 PIVOT_FACTOR = 100.0
 """A pivot is null below this multiple of the rounding error of the first one."""

@@ -15,7 +15,7 @@ from ..layers.initialization import (
     sketch_shapes,
     weight_shapes,
 )
-from ..layers.layer import Layer, collect, named, scale_evenly
+from ..layers.layer import Layer, collect, scale_evenly, site_entries
 from ..truncation.src import compress_src
 
 
@@ -82,16 +82,16 @@ class Gated(Layer):
         self.offset, self.seed = offset, seed
         shapes = weight_shapes(in_dims, out_dims, bond_dim)
         self.declare(
-            named("A", shapes)
-            | named("B", shapes)
-            | named("omega", sketch_shapes(out_dims, max_bond, inner_bond)),
+            site_entries("A", shapes)
+            | site_entries("B", shapes)
+            | site_entries("omega", sketch_shapes(out_dims, max_bond, inner_bond)),
             "bond_dim, max_bond or inner_bond",
         )
         for n, name in enumerate("AB"):
             weight = initial_weight(in_dims, out_dims, bond_dim, 2 * seed + n)
             shrink = 0.1 ** (1 / len(weight)) if offset and name == "A" else 1.0
-            self.params |= named(name, [core * shrink for core in weight])
-        self.buffers |= named("omega", sketch_of_layer(out_dims, seed, max_bond, inner_bond))
+            self.params |= site_entries(name, [core * shrink for core in weight])
+        self.buffers |= site_entries("omega", sketch_of_layer(out_dims, seed, max_bond, inner_bond))
 
     def operators(self) -> dict[str, Cores]:
         """Return the weights "A" and "B"."""
@@ -165,8 +165,8 @@ class Polynomial(Layer):
         self.phys_dims = dims
         self.coefficients = [float(value) for value in values]
         self.max_bond, self.seed = max_bond, seed
-        self.declare(named("omega", sketch_shapes(dims, max_bond)), "max_bond")
-        self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
+        self.declare(site_entries("omega", sketch_shapes(dims, max_bond)), "max_bond")
+        self.buffers |= site_entries("omega", sketch_of_layer(dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output, one term per power, without truncation."""

@@ -13,7 +13,7 @@ from ..chains.canonical import canonical_cores
 from ..chains.dims import check_dims
 from ..chains.terms import Cores, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_shapes
-from ..layers.layer import Layer, collect, named
+from ..layers.layer import Layer, collect, site_entries
 from ..truncation.src import compress_src
 
 
@@ -39,8 +39,8 @@ class SketchGauge(Layer):
         max_bond = check_bonds(max_bond, len(dims))
         super().__init__(dims, dims)
         self.phys_dims, self.max_bond, self.seed = dims, max_bond, seed
-        self.declare(named("omega", sketch_shapes(dims, max_bond)), "max_bond")
-        self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
+        self.declare(site_entries("omega", sketch_shapes(dims, max_bond)), "max_bond")
+        self.buffers |= site_entries("omega", sketch_of_layer(dims, seed, max_bond))
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the input: the exact output is the same vector."""

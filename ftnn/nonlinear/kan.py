@@ -10,7 +10,7 @@ from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import random_generator
 from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
-from ..layers.layer import Layer, named
+from ..layers.layer import Layer, site_entries
 from . import bases
 from .functions import check_real, scaled_entries
 
@@ -106,10 +106,11 @@ class KAN(Layer):
         rng = random_generator(seed, 3)
         count = bases.size(basis, grid, odd, order or 0)
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
-        shapes = named("linear", pairs) | named("curve", [(p, count, q) for p, q in pairs])
+        curves = [(p, count, q) for p, q in pairs]
+        shapes = site_entries("linear", pairs) | site_entries("curve", curves)
         if order is not None:
             knots = grid * (2 if odd else 1) + 1 + 2 * order
-            shapes |= named("knots", [(knots,)] * len(pairs))
+            shapes |= site_entries("knots", [(knots,)] * len(pairs))
         self.declare(shapes, "grid")
         for k, (p, q) in enumerate(pairs):
             self.params[f"linear.{k}"] = np.eye(p, q)  # (p, q)

@@ -16,7 +16,7 @@ from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
-from ..layers.layer import Layer, collect, named
+from ..layers.layer import Layer, collect, site_entries
 from ..truncation.src import compress_src
 from .functions import scaled_entries
 
@@ -51,8 +51,8 @@ class RMSNorm(Layer):
         dims = None if phys_dims is None else check_dims(phys_dims, "phys_dims")
         super().__init__(dims, dims)
         self.eps, self.phys_dims = eps, dims
-        self.declare(named("gain", [(1, 1, p, 1) for p in dims or ()]), "phys_dims")
-        self.params |= named("gain", [np.ones((1, 1, p, 1)) for p in dims or ()])
+        self.declare(site_entries("gain", [(1, 1, p, 1) for p in dims or ()]), "phys_dims")
+        self.params |= site_entries("gain", [np.ones((1, 1, p, 1)) for p in dims or ()])
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
@@ -126,16 +126,16 @@ class LayerNorm(Layer):
         self.eps, self.affine, self.seed = eps, affine, seed
         shapes = _constant_shapes(dims, bond_dim)
         self.declare(
-            (named("gain", shapes) | named("shift", shapes) if affine else {})
-            | ({} if max_bond is None else named("omega", sketch_shapes(dims, max_bond))),
+            (site_entries("gain", shapes) | site_entries("shift", shapes) if affine else {})
+            | ({} if max_bond is None else site_entries("omega", sketch_shapes(dims, max_bond))),
             "bond_dim or max_bond",
         )
         if affine:
             for name, first in (("gain", 1.0), ("shift", 0.0)):
                 cores = _constant(dims, bond_dim, first, seed + (name == "shift"))
-                self.params |= named(name, cores)
+                self.params |= site_entries(name, cores)
         if max_bond is not None:
-            self.buffers |= named("omega", sketch_of_layer(dims, seed, max_bond))
+            self.buffers |= site_entries("omega", sketch_of_layer(dims, seed, max_bond))
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same physical dimensions."""

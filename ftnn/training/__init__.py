@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .module import TorchModule, cores_to_torch
     from .objective import Classification, Objective, Regression, StateRegression
     from .progress import FitResult
+    from .step_stats import DivergenceError
     from .tensorboard import TensorBoard
     from .trainer import Trainer
-    from .update import DivergenceError
 
 __all__ = [
     "Callback",
@@ -43,7 +43,7 @@ __all__ = [
 _HOMES = {
     "Callback": "callbacks",
     "Classification": "objective",
-    "DivergenceError": "update",
+    "DivergenceError": "step_stats",
     "Evaluation": "evaluation",
     "Fit": "fit",
     "FitResult": "progress",

@@ -9,7 +9,7 @@ from .probe import probe
 if TYPE_CHECKING:
     from .fit import Fit
     from .progress import FitResult
-    from .update import StepStats
+    from .step_stats import StepStats
 
 
 class Callback:

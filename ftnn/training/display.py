@@ -16,7 +16,7 @@ from .score import Score
 
 if TYPE_CHECKING:
     from .fit import Fit
-    from .update import StepStats
+    from .step_stats import StepStats
 
 INTERVAL = 10.0
 """Seconds between plain lines within an epoch."""

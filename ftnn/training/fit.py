@@ -14,16 +14,19 @@ from ..layers.files import save
 from ..layers.layer import Layer
 from ..layers.surgery import Block
 from .callbacks import Callback, states_of
-from .checkpoint import JSON_NAME, save_checkpoint
+from .checkpoint import save_checkpoint
 from .config import TrainConfig
-from .data import Augment, AugmentStates, Samples, encode, fingerprint, take_rows
+from .data import Augment, AugmentStates, Samples, fingerprint
 from .evaluation import Evaluation, evaluate_batches
+from .feed import epoch_samples, seed_step, share_of_batch
 from .files import json_safe
 from .inputs import batches
 from .module import TorchModule
 from .objective import Objective
 from .progress import Progress, Sums
-from .update import DivergenceError, PendingStats, StepStats, Updater
+from .record import describe_divergence, epoch_record
+from .step_stats import DivergenceError, PendingStats
+from .update import Updater
 from .weights import Kept
 from .world import World
 
@@ -153,37 +156,10 @@ class Fit:
                 self.message("stopped" + ("" if self.folder is None else hint))
                 return "stopped"
 
-    def checkpoint(self) -> None:
-        """Save everything that the rest of the fit depends on."""
-        if self.world.leads and self.folder is not None:
-            save_checkpoint(self.folder, self.state(), self.updater.steps)
-        self._saved_at = time.perf_counter()
-
-    def state(self) -> dict[str, Any]:
-        """Return the contents of a checkpoint: a tree of tensors, numbers and strings."""
-        return {
-            "training": asdict(self.progress),
-            "metrics_lines": len(self.history),
-            "config": asdict(self.config),
-            "data": self.describe_data(),
-            "update": self.updater.state(),
-            "callbacks": states_of(self.callbacks),
-        }
-
-    def describe_data(self) -> dict[str, Any]:
-        """Describe the samples, so that a resumed run detects different ones."""
-        return {
-            "train": len(self.train),
-            "val": 0 if self.val is None else len(self.val),
-            "targets": [fingerprint(x) for x in self.train.targets],
-            "augment": self.augment is not None,
-            "augment_states": self.augment_states is not None,
-        }
-
     def _epoch(self) -> bool:
         """Train for an epoch, or the rest of it; return False if stopped within."""
         epoch = self.progress.epochs_done  # from 0
-        train = self._training_samples(epoch)
+        train = epoch_samples(self)
         order = np.random.default_rng((self.config.seed, epoch)).permutation(len(train))
         todo = batches(len(train), self.config.batch_size, order)
         for number, rows in list(enumerate(todo))[self.progress.sums.steps :]:
@@ -191,8 +167,8 @@ class Fit:
                 self._read_pending()
                 return False
             begun = time.perf_counter()
-            cores, targets = self._batch(train, rows, (self.config.seed, epoch, 2, number))
-            self._seed(epoch, number)
+            cores, targets = share_of_batch(self, train, rows, number)
+            seed_step(self, number)
             pending = self.updater.step(cores, targets, len(rows))
             self._read_pending()  # of the step before, while this one is under way
             self._pending = pending
@@ -216,41 +192,10 @@ class Fit:
             return
         stats, self._pending = self._pending.read(), None
         if not stats.finite:
-            raise DivergenceError(self._divergence(stats))
+            raise DivergenceError(describe_divergence(self, stats))
         self.progress.sums.add(stats)
         for callback in self.callbacks:
             callback.step_measured(self, stats)
-
-    def _seed(self, epoch: int, number: int) -> None:
-        """Seed the random draws of a step, identically in a resumed run and in every process."""
-        seed = (self.config.seed, epoch, 3, number, 0)
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
-    def _batch(
-        self, train: Samples, rows: np.ndarray, seed: tuple[int, ...]
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Select this process's share of a batch; augmentation is drawn for the whole batch."""
-        if self.augment_states is None:
-            return train.take(self.world.share(rows), self.device)
-        cores, targets = train.take(rows, self.device)
-        cores = self.augment_states(cores, np.random.default_rng(seed))
-        own = self.world.share(np.arange(len(rows)))
-        return take_rows(cores, own, self.device), take_rows(targets, own, self.device)
-
-    def _training_samples(self, epoch: int) -> Samples:
-        """Return the training samples; with augmentation, those of the epoch."""
-        if self.augment is None:
-            return self.train
-        cores = encode(
-            self.inputs,
-            self.encoder,
-            "train_inputs",
-            self.config.dtype,
-            self.device,
-            self.augment,
-            np.random.default_rng((self.config.seed, epoch, 1)),
-        )
-        return Samples(cores, tuple(x.to(cores[0].device) for x in self.train.targets))
 
     # ---- the end of an epoch -----------------------------------------------------------------
 
@@ -269,7 +214,7 @@ class Fit:
         measured = self.world.from_leader(self._measure)
         self.seen = None
         self._tick()
-        record = json_safe(self._record(result, keep) | measured)
+        record = json_safe(epoch_record(self, result, keep) | measured)
         progress.seconds += progress.sums.seconds
         progress.sums = Sums()
         self.history.append(record)
@@ -302,35 +247,37 @@ class Fit:
             measured |= callback.measure(self)
         return measured
 
-    def _record(self, result: Evaluation | None, keep: bool) -> dict[str, Any]:
-        progress, score = self.progress, self.objective.score
-        return {
-            "epoch": progress.epochs_done,
-            "step": self.updater.steps,
-            **progress.sums.means(score),
-            "val_loss": None if result is None else result.loss,
-            f"val_{score.name}": None if result is None else result.score,
-            "lr": progress.sums.lr,
-            "grad_norm": progress.sums.grad_norm / progress.sums.steps,
-            "seconds": progress.sums.seconds,
-            "weights": "average" if self.updater.average is not None else "current",
-            "kept": keep,
-        }
-
     def _tick(self) -> None:
         """Add the time since the last tick to that of the current epoch."""
         now = time.perf_counter()
         self.progress.sums.seconds += now - self._ticked_at
         self._ticked_at = now
 
-    def _divergence(self, stats: StepStats) -> str:
-        what = "loss" if not np.isfinite(stats.loss) else "gradient"
-        clip = "" if self.config.clip_norm else ", or set clip_norm=1.0"
-        where = "."
-        if self.folder is not None:
-            where = f". The last good checkpoint stays in {self.folder / JSON_NAME}"
-        epoch = self.progress.epochs_done + 1
-        return (
-            f"the {what} is not finite in epoch {epoch}, step {stats.step}: training has diverged; "
-            f"use a lower lr than {self.config.lr:g}{clip}{where}"
-        )
+    # ---- checkpoints -------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Save everything that the rest of the fit depends on."""
+        if self.world.leads and self.folder is not None:
+            save_checkpoint(self.folder, self.state(), self.updater.steps)
+        self._saved_at = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """Return the contents of a checkpoint: a tree of tensors, numbers and strings."""
+        return {
+            "training": asdict(self.progress),
+            "metrics_lines": len(self.history),
+            "config": asdict(self.config),
+            "data": self.describe_data(),
+            "update": self.updater.state(),
+            "callbacks": states_of(self.callbacks),
+        }
+
+    def describe_data(self) -> dict[str, Any]:
+        """Describe the samples, so that a resumed run detects different ones."""
+        return {
+            "train": len(self.train),
+            "val": 0 if self.val is None else len(self.val),
+            "targets": [fingerprint(x) for x in self.train.targets],
+            "augment": self.augment is not None,
+            "augment_states": self.augment_states is not None,
+        }

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import check_finite
-from ..chains.states import MPS, check_cores
+from ..chains.cores import check_cores
+from ..chains.states import MPS
 from ..chains.terms import Cores
 
 

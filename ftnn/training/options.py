@@ -159,7 +159,7 @@ class Options:
         return {}
 
 
-def declared(options: type) -> dict[str, Spec]:
+def specs_of(options: type) -> dict[str, Spec]:
     """Return the declarations of all options of a dataclass, nested ones included, by name.
 
     Raises
@@ -169,7 +169,7 @@ def declared(options: type) -> dict[str, Spec]:
     """
     specs = dict(_own(options))
     for name, nested in _nested(options).items():
-        for spec in declared(nested).values():
+        for spec in specs_of(nested).values():
             if spec.name in specs:
                 raise TypeError(
                     f"{options.__name__} has two options {spec.name!r}, one of them in {name}; "
@@ -188,10 +188,10 @@ def flat(options: Any) -> dict[str, Any]:
     >>> flat(TrainConfig(epochs=3))["epochs"]
     3
     """
-    return {name: _value(options, spec) for name, spec in declared(type(options)).items()}
+    return {name: _value(options, spec) for name, spec in specs_of(type(options)).items()}
 
 
-def changed(options: T, values: Mapping[str, Any]) -> T:
+def replace_values(options: T, values: Mapping[str, Any]) -> T:
     """Return options with some values replaced, by name at any level of nesting.
 
     Raises
@@ -202,14 +202,14 @@ def changed(options: T, values: Mapping[str, Any]) -> T:
     Examples
     --------
     >>> from ftnn.training import TrainConfig
-    >>> changed(TrainConfig(), {"epochs": 3}).epochs
+    >>> replace_values(TrainConfig(), {"epochs": 3}).epochs
     3
     """
-    specs = declared(type(options))
+    specs = specs_of(type(options))
     for name in values:
         if name not in specs:
             raise ValueError(f"unknown key {name!r}, expected one of {', '.join(specs)}")
-    return _changed(options, {specs[name]: value for name, value in values.items()}, 0)
+    return _replace(options, {specs[name]: value for name, value in values.items()}, 0)
 
 
 def idle(options: Any) -> dict[str, str]:
@@ -220,12 +220,12 @@ def idle(options: Any) -> dict[str, str]:
     return result
 
 
-def _changed(options: Any, values: Mapping[Spec, Any], depth: int) -> Any:
+def _replace(options: Any, values: Mapping[Spec, Any], depth: int) -> Any:
     new = {spec.name: spec.check(v) for spec, v in values.items() if len(spec.path) == depth}
     for name in _nested(type(options)):
         inner = {s: v for s, v in values.items() if s.path[depth : depth + 1] == (name,)}
         if inner:
-            new[name] = _changed(getattr(options, name), inner, depth + 1)
+            new[name] = _replace(getattr(options, name), inner, depth + 1)
     return replace(options, **new)
 
 
@@ -262,17 +262,17 @@ def _spec(declared: Any, hint: Any, group: str) -> Spec:
             "Literal of texts, each with | None or without"
         )
     if not given.get("remedy") and isinstance(declared.default, (int, float, str)):
-        given["remedy"] = f"the default is {written(declared.default)}"
+        given["remedy"] = f"the default is {format_value(declared.default)}"
     return Spec(declared.name, kind=kinds[0], optional=NoneType in parts, choices=choices,
                 group=group, **given)  # fmt: skip
 
 
-def written(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value as it is typed.
 
     Examples
     --------
-    >>> written(1e-3), written(True)
+    >>> format_value(1e-3), format_value(True)
     ('0.001', 'true')
     """
     if isinstance(value, bool):

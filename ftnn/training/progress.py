@@ -8,7 +8,7 @@ import numpy as np
 
 from .evaluation import Evaluation
 from .score import Score
-from .update import StepStats
+from .step_stats import StepStats
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .config import TrainConfig
-from .options import declared
+from .options import specs_of
 
-FREE_TO_CHANGE = tuple(spec.name for spec in declared(TrainConfig).values() if spec.free)
+FREE_TO_CHANGE = tuple(spec.name for spec in specs_of(TrainConfig).values() if spec.free)
 """Fields of the configuration that may differ when a run is resumed."""
 
 

@@ -10,7 +10,7 @@ from .callbacks import Callback
 if TYPE_CHECKING:
     from .fit import Fit
     from .progress import FitResult
-    from .update import StepStats
+    from .step_stats import StepStats
 
 FOLDER_NAME = "tensorboard"
 

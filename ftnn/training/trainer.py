@@ -10,29 +10,25 @@ import numpy as np
 import torch
 
 from ..encoding import Encoder
-from ..layers.atomic import clear_write_errors
 from ..layers.layer import Layer
 from .callbacks import Callback, LayerProbe, MetricsFile, check_callbacks
-from .checkpoint import has_checkpoint, remove_checkpoint
 from .config import TrainConfig
-from .data import Augment, AugmentStates, Samples, encode
+from .data import Augment, AugmentStates
 from .display import ShowProgress, make_display
 from .evaluation import Evaluation, evaluate_batches
 from .files import json_safe, write_json
 from .fit import EVALUATED_AT_ONCE, MODEL_NAME, Fit
-from .inputs import batches, check_inputs
+from .inputs import batches
 from .interrupt import graceful_stop
-from .lock import locked_folder
-from .metrics import METRICS_NAME, rewrite_metrics
 from .module import TorchModule
 from .objective import Classification, Objective
 from .optimizer import resolve_device
+from .preparation import Preparation
 from .progress import FitResult
 from .resume import restore
+from .run_folder import SUMMARY_NAME, begin, locked_run
 from .update import Updater
 from .world import current_world
-
-SUMMARY_NAME = "summary.json"
 
 
 class Trainer:
@@ -169,13 +165,13 @@ class Trainer:
         if resume and overwrite:
             raise ValueError("resume and overwrite are both true; choose one")
         with _threads(self.config.threads):
-            fit = self._fit = self._prepare(data, augment, augment_states)
+            fit = self._fit = self._assemble(data, augment, augment_states)
             try:
-                with self._locked(resume):
+                with locked_run(self.run_dir, self.world, resume):
                     if resume:
                         restore(fit)
                     else:
-                        self.world.from_leader(lambda: self._begin(fit, overwrite))
+                        self.world.from_leader(lambda: begin(fit, overwrite))
                     return self._run(fit)
             finally:
                 self._fit = None
@@ -198,47 +194,22 @@ class Trainer:
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}, expected an integer >= 1; try 512")
         with _threads(self.config.threads), torch.no_grad(), self.module.evaluating():
-            samples = self._samples(inputs, targets, "inputs", "targets").on(self.device)
-            return evaluate_batches(self.module.apply_cores, samples, self.objective, batch_size)
+            samples = self._preparation().samples(inputs, targets, "inputs", "targets")
+            return evaluate_batches(
+                self.module.apply_cores, samples.on(self.device), self.objective, batch_size
+            )
 
-    # ---- before ------------------------------------------------------------------------------
+    def _preparation(self) -> Preparation:
+        return Preparation(
+            self.module, self.encoder, self.config, self.device, self.objective, self.world
+        )
 
-    def _prepare(
+    def _assemble(
         self, data: Any, augment: Augment | None, augment_states: AugmentStates | None
     ) -> Fit:
         """Check and encode the data, and assemble the fit."""
-        val_inputs = getattr(data, "val_inputs", None)
-        val_targets = getattr(data, "val_targets", None)
-        if (val_inputs is None) != (val_targets is None):
-            raise ValueError("give both val_inputs and val_targets, or neither")
-        if self.config.patience and val_inputs is None:
-            raise ValueError(
-                "patience needs val_inputs and val_targets to see improvement; "
-                "give them or set patience=0"
-            )
-        if augment is not None and not isinstance(data.train_inputs, np.ndarray):
-            raise ValueError(
-                "augment transforms images, but train_inputs are states; drop augment, or give "
-                "images and an encoder"
-            )
-        train = self._samples(
-            data.train_inputs,
-            data.train_targets,
-            "train_inputs",
-            "train_targets",
-            first_only=augment is not None,
-        )
-        val = None
-        if val_inputs is not None:
-            val = self._samples(val_inputs, val_targets, "val_inputs", "val_targets")
-        todo = batches(len(train), self.config.batch_size)
-        if self.world.size > len(todo[-1]):
-            raise ValueError(
-                f"batch_size is {self.config.batch_size}, and the smallest of the batches has "
-                f"{len(todo[-1])} samples, for {self.world.size} processes; use larger batches or "
-                "fewer processes"
-            )
-        steps = len(todo) * self.config.epochs
+        train, val = self._preparation().training(data, augment is not None)
+        steps = len(batches(len(train), self.config.batch_size)) * self.config.epochs
         display = make_display(self.objective.score, self.quiet or not self.world.leads)
         return Fit(
             config=self.config,
@@ -254,70 +225,6 @@ class Trainer:
             updater=Updater(self.module, self.config, steps, self.world, self.objective),
             callbacks=(LayerProbe(), *self.callbacks, MetricsFile(), ShowProgress(display)),
         )
-
-    def _samples(
-        self,
-        inputs: Any,
-        targets: Any,
-        inputs_name: str,
-        targets_name: str,
-        first_only: bool = False,
-    ) -> Samples:
-        """Check and encode; with ``first_only`` encode only one image."""
-        num_samples = None
-        if first_only:
-            check_inputs(inputs, self.encoder, inputs_name)
-            inputs, num_samples = inputs[:1], len(inputs)
-        cores = encode(inputs, self.encoder, inputs_name, self.config.dtype, self.device)
-        dims = tuple(core.shape[2] for core in cores)
-        if self.model.in_dims is not None and dims != self.model.in_dims:
-            raise ValueError(
-                f"{inputs_name} are states of phys_dims {dims}, but the model takes "
-                f"{self.model.in_dims}; use the encoder the model was built for"
-            )
-        with torch.no_grad(), self.module.evaluating():
-            output = self.module.apply_cores(tuple(core[:1].to(self.device) for core in cores))
-        count = num_samples or len(cores[0])
-        checked = self.objective.targets(targets, count, output, targets_name)
-        return Samples(cores, tuple(torch.from_numpy(x).to(cores[0].device) for x in checked))
-
-    @contextmanager
-    def _locked(self, resume: bool) -> Iterator[None]:
-        """Lock the run folder, which is created for a new run."""
-        folder = self.run_dir
-
-        def acquire(stack: ExitStack) -> None:
-            if folder is None:
-                return
-            if not resume:
-                with clear_write_errors(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
-            if folder.is_dir():
-                stack.enter_context(locked_folder(folder))
-
-        with ExitStack() as stack:
-            self.world.from_leader(lambda: acquire(stack))
-            yield
-
-    def _begin(self, fit: Fit, overwrite: bool) -> None:
-        """Start a new run in a folder without one, or discard an earlier run."""
-        if self.run_dir is None:
-            return
-        model_path = self.run_dir / MODEL_NAME
-        metrics_path = self.run_dir / METRICS_NAME
-        used = has_checkpoint(self.run_dir) or model_path.exists() or metrics_path.exists()
-        if used and not overwrite:
-            raise ValueError(
-                f"run_dir {self.run_dir} holds an earlier run; resume it (resume=True), choose "
-                "another folder, or discard it (overwrite=True)"
-            )
-        remove_checkpoint(self.run_dir)
-        rewrite_metrics(self.run_dir, [])
-        model_path.unlink(missing_ok=True)
-        (self.run_dir / SUMMARY_NAME).unlink(missing_ok=True)
-        fit.checkpoint()
-
-    # ---- during and after --------------------------------------------------------------------
 
     def _run(self, fit: Fit) -> FitResult:
         with ExitStack() as stack:

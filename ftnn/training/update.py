@@ -1,11 +1,9 @@
 """Updates: optimizer steps, also across a change of the model."""
 
-import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,72 +16,10 @@ from .config import TrainConfig
 from .module import TorchModule
 from .objective import Objective
 from .optimizer import make_optimizer, make_scheduler
+from .step_stats import PendingStats
+from .transfer import check_blocks, transfer_arrays, transfer_optimizer
 from .weights import arrays_of, check_arrays, parameters_of, set_arrays
 from .world import World
-
-
-class DivergenceError(RuntimeError):
-    """Raised when the loss or its gradient is no longer finite."""
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """Statistics of one step, before its update.
-
-    Attributes
-    ----------
-    loss, score : float
-        Means over the batch.
-    grad_norm : float
-        Before clipping.
-    lr : float
-    step : int
-        Counted from 1, over all epochs.
-    samples : int
-        Size of the batch, over all processes.
-    """
-
-    loss: float
-    score: float
-    grad_norm: float
-    lr: float
-    step: int
-    samples: int
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and gradient are finite; if not, this and all later updates are skipped."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
-
-
-class PendingStats:
-    """Statistics of a step on the device, so that the host does not wait for the step.
-
-    Parameters
-    ----------
-    numbers : float64 tensor (3,)
-        Loss, score and norm of the gradient.
-    lr : float
-    step : int
-        Counted from 1, over all epochs.
-    samples : int
-        Size of the batch, over all processes.
-    """
-
-    def __init__(self, numbers: torch.Tensor, lr: float, step: int, samples: int):
-        self.lr, self.step, self.samples = lr, step, samples
-        self._numbers = numbers.to("cpu", non_blocking=True)
-        self._sent: torch.cuda.Event | None = None
-        if numbers.is_cuda:
-            self._sent = torch.cuda.Event()
-            self._sent.record()
-
-    def read(self) -> StepStats:
-        """Read the statistics; waits for this step only."""
-        if self._sent is not None:
-            self._sent.synchronize()
-        loss, score, norm = self._numbers.tolist()
-        return StepStats(loss, score, norm, self.lr, self.step, self.samples)
 
 
 class Updater:
@@ -238,33 +174,22 @@ class Updater:
             case.
         """
         old, new = parameters_of(self.module), parameters_of(module)
-        for name, block in blocks.items():
-            _check_block(name, block, old, new)
+        check_blocks(blocks, old, new)
         optimizer, scheduler, average = self.optimizer, self.scheduler, self.average
-        before = {} if average is None else arrays_of(self.evaluated)
-        failed, groups = self.failed, optimizer.param_groups
-        if len(make_optimizer(self.config, module).param_groups) != len(groups):
+        averaged = None if average is None else arrays_of(self.evaluated)
+        failed = self.failed
+        if len(make_optimizer(self.config, module).param_groups) != len(optimizer.param_groups):
             raise ValueError(
                 "the models differ in whether they have Linear layers, which learn at a rate of "
                 "their own; set linear_lr=1"
             )
         self._take(module)
         self.failed = failed
-        for group, own in zip(groups, self.optimizer.param_groups, strict=True):
-            own.update({key: value for key, value in group.items() if key != "params"})
+        transfer_optimizer(blocks, old, new, optimizer, self.optimizer)
         self.scheduler.load_state_dict(scheduler.state_dict())
-        for name, block in blocks.items():
-            source, target = old[block.name], new[name]
-            state = optimizer.state.get(source, {})
-            if state:
-                self.optimizer.state[target] = {
-                    key: _carry(value, source, target, block) for key, value in state.items()
-                }
-        if average is not None and self.average is not None:
-            averaged = arrays_of(self.evaluated)
-            for name, block in blocks.items():
-                averaged[name][block.target].copy_(before[block.name][block.source])
-            self.average.n_averaged.copy_(average.n_averaged)
+        if averaged is not None:
+            transfer_arrays(blocks, averaged, arrays_of(self.evaluated))
+            self.average.n_averaged.copy_(average.n_averaged)  # type: ignore[union-attr]
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next steps depend on, as a tree of tensors and numbers."""
@@ -315,33 +240,6 @@ class Updater:
                     )
         if state["scheduler"].keys() != self.scheduler.state_dict().keys():
             raise ValueError("its learning rate schedule is another one")
-
-
-def _check_block(
-    name: str, block: Block, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]
-) -> None:
-    """Raise ``ValueError`` unless a block is part of an old parameter and of a new one."""
-    if name not in new:
-        raise ValueError(f"the new model has no parameter {name!r}")
-    if block.name not in old:
-        raise ValueError(f"the old model has no parameter {block.name!r}, named for {name!r}")
-    shape = tuple(new[name][block.target].shape)
-    expected = tuple(old[block.name][block.source].shape)
-    if shape != expected:
-        raise ValueError(
-            f"the block of {name!r} for {block.name!r} has shape {shape}, expected {expected}"
-        )
-
-
-def _carry(value: Any, source: torch.Tensor, target: torch.Tensor, block: Block) -> Any:
-    """Copy the optimizer state of an old parameter to a new one: zero around the block."""
-    if not isinstance(value, torch.Tensor):
-        return copy.copy(value)
-    if value.shape != source.shape:  # a count of steps
-        return value.clone()
-    out = torch.zeros_like(target, dtype=value.dtype, requires_grad=False)
-    out[block.target].copy_(value[block.source])
-    return out
 
 
 class _Forward(torch.nn.Module):

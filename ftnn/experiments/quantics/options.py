@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...training.options import changed, option
+from ...training.options import option, replace_values
 from ..options import ExperimentOptions
 
 COARSE = 10
@@ -45,6 +45,6 @@ def stages(options: QuanticsOptions) -> tuple[QuanticsOptions, QuanticsOptions] 
     """Split training with ``fine_epochs`` in two: on the coarse grid, and on the full one."""
     if options.fine_epochs == 0 or options.sites <= COARSE:
         return None
-    one = changed(options, {"fine_epochs": 0, "fine_lr": QuanticsOptions.fine_lr})
+    one = replace_values(options, {"fine_epochs": 0, "fine_lr": QuanticsOptions.fine_lr})
     fine = {"epochs": options.fine_epochs, "lr": options.fine_lr, "start": None}
-    return changed(one, {"sites": COARSE}), changed(one, fine)
+    return replace_values(one, {"sites": COARSE}), replace_values(one, fine)
