@@ -109,7 +109,7 @@ def test_evaluate_finds_the_same_on_numpy_and_torch(finished):
 def test_threads_are_a_number_of_them(finished, command, threads):
     printed = refused(command[0], finished[0], *command[1:], "--threads", threads)
     assert "threads is " in printed
-    assert "expected an integer >= 0" in printed
+    assert "expected an integer >= 0; 0 leaves the setting of torch unchanged" in printed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
@@ -237,6 +237,14 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--device", "tpu"], "device is 'tpu'"),
         (["train", "digits", "--device", "cuda:99"], "cuda:99"),
         (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["train", "digits", "--out", ""], "--out': it is empty, expected a path; '.' is the"),
+        (["train", "digits", "--out="], "--out': it is empty"),
+        (["train", "digits", "--config", ""], "--config': it is empty"),
+        (["train", "digits", "--resume", ""], "--resume': it is empty"),
+        (["train", "--resume", ""], "it is empty, expected a path"),
+        (["evaluate", ""], "RUN': it is empty"),
+        (["plot", "nowhere", "--out", ""], "--out': it is empty"),
+        (["predict", "nowhere", "--data", "x", "--out", ""], "--out': it is empty"),
         (["train", "--resume", "nowhere"], "run folder nowhere does not exist"),
         (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
         (["evaluate"], "RUN"),

@@ -12,18 +12,24 @@ from ..experiments.experiment import Experiment, resolve
 from ..experiments.folder import has_begun, load_options, new_run_dir
 from ..experiments.registry import experiment_names, find_experiment
 from ..training.options import Spec, declared, flat, written
+from .paths import typed_path
 
 EXAMPLES = "ftnn train digits --epochs 10 --max-bond 12 | ftnn train --resume RUN"
 
 RUN_FLAGS: dict[str, Any] = {
     "config": Annotated[
-        str | None, typer.Option(metavar="FILE", help="TOML file with any of the options below.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=typed_path, help="TOML file with any of the options below."
+        ),
     ],
     "out": Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder; default runs/NAME-TIME.")
+        Path | None,
+        typer.Option(metavar="DIR", parser=typed_path, help="Run folder; default runs/NAME-TIME."),
     ],
     "resume": Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")
+        Path | None,
+        typer.Option(metavar="RUN", parser=typed_path, help="Resume an interrupted run."),
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", help="Print the result only.")],
     "quick": Annotated[
@@ -96,7 +102,7 @@ def command_of(experiment: Experiment) -> TyperCommand:
 def train_experiment(
     experiment: Experiment,
     flags: dict[str, Any],
-    config: str | None,
+    config: Path | None,
     out: Path | None,
     resume: Path | None,
     quiet: bool,
@@ -151,7 +157,7 @@ def _named(args: list[str]) -> str:
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         name, _, joined = flag.partition("=")
         if name == "--resume":
-            run_dir = Path(joined or value)
+            run_dir = typed_path(joined or value)
             experiment = load_options(run_dir)[0]
             return experiment.name if experiment.file is None else str(experiment.file)
     for word in args:
