@@ -213,6 +213,18 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
     assert first["confusion"] == second["confusion"]
 
 
+def test_a_bond_larger_than_any_product_is_the_exact_one(tmp_path):
+    """Two layers of bond dimension 2 on product states: no state needs more than 4."""
+    for bond in (4, 10**9):
+        options = (*TINY, "--max-bond", bond, "--bond-dim", 2, "--depth", 2)
+        good("train", "digits", "--quiet", "--out", tmp_path / str(bond), *options)
+    first, second = (ftnn.load(tmp_path / n / "model.safetensors") for n in ("4", str(10**9)))
+    arrays = second.named_arrays()
+    assert max(array.size for array in arrays.values()) < 10_000
+    for name, array in first.named_arrays().items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
 # ---- wrong inputs -------------------------------------------------------------------------------
 
 
@@ -228,7 +240,13 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "nowhere/mine.py"], "nowhere/mine.py does not exist"),
         (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
         (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
-        (["train", "digits", "--bond-dim", str(10**15)], "bond_dim or max_bond asks for "),
+        (["train", "digits", "--bond-dim", str(10**15)], "error: bond_dim asks for "),
+        (["train", "digits", "--phys", str(10**6)], "error: phys asks for "),
+        (["train", "digits", "--phys", str(10**6), "--depth", "0"], "error: phys asks for "),
+        (
+            ["train", "digits", *("--max-bond", str(10**9), "--bond-dim", "4", "--depth", "14")],
+            "error: max_bond asks for ",
+        ),
         (["train", "digits", "--readout-bond", str(10**15)], "bond_dim asks for "),
         (["train", "digits", "--epochs", "0"], "epochs is 0, expected an integer >= 1"),
         (["train", "digits", "--lr", "nan"], "lr is nan, expected a number > 0"),
