@@ -350,8 +350,8 @@ def write_images(folder, count=12, size=8, colour=True, seed=0):
             pixels[(slice(None, None, 2), slice(None))[:: 1 if name == "across" else -1]] += 150
             image = Image.fromarray(pixels if colour else pixels[..., 0])
             image.save(folder / name / f"{n}.{'png' if n % 2 else 'jpg'}")
-    (folder / "notes").mkdir()
-    (folder / "notes" / "read me.txt").write_text("no image")
+    (folder / ".notes").mkdir()
+    (folder / ".notes" / "read me.txt").write_text("no image")
     return folder
 
 
@@ -364,7 +364,6 @@ def test_classes_of_a_folder_of_images(tmp_path):
     assert summary["test_samples"] == 8
     assert summary["test_accuracy"] > 0.7
     assert ftnn.load(run / "model.safetensors").in_dims == (13,) * 16  # 12 numbers, and 1
-    shutil.rmtree(folder / "notes")
     assert "40 images of" in good("evaluate", run, "--data", folder)
     out = tmp_path / "predictions.csv"
     good("predict", run, "--data", folder / "across", "--out", out)
@@ -375,6 +374,7 @@ def test_classes_of_a_folder_of_images(tmp_path):
     good("predict", run, "--data", single, "--out", tmp_path / "single.csv")
     assert columns_of(tmp_path / "single.csv")["sample"] == (str(single),)
     (folder / "other").mkdir()
+    assert "'other' has no PNG or JPEG" in refused("evaluate", run, "--data", folder)
     shutil.copy(folder / "across" / "1.png", folder / "other")
     assert "there is no class 'other'" in refused("evaluate", run, "--data", folder)
     Image.new("RGB", (9, 9)).save(folder / "across" / "x.png")
@@ -408,6 +408,13 @@ def test_wrong_folders_of_images(tmp_path):
     shutil.copy(folder / "along" / "1.png", folder / "few" / "1.png")
     assert "class 'few' has 1 images" in refused(*command, "--data", folder)
     shutil.rmtree(folder / "few")
+    (folder / "blank").mkdir()
+    assert "but 'blank' has no PNG or JPEG files; add images" in refused(*command, "--data", folder)
+    (folder / "texts").mkdir()
+    (folder / "texts" / "1.txt").write_text("no image")
+    assert "'blank', 'texts' have no PNG or JPEG" in refused(*command, "--data", folder)
+    shutil.rmtree(folder / "blank")
+    shutil.rmtree(folder / "texts")
     (folder / "along" / "1.png").write_bytes(b"no picture")
     assert "1.png: not a readable PNG or JPEG file" in refused(*command, "--data", folder)
     Image.new("L", (8, 12)).save(folder / "along" / "1.png")
