@@ -188,7 +188,8 @@ def test_quiet_prints_the_result_only(tmp_path):
     assert "val loss" not in printed
 
 
-def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatch, number):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     strike = []
 
@@ -201,9 +202,10 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
     monkeypatch.setattr("ftnn.experiments.digits.EXPERIMENT", experiment)
     options = ("--quiet", *TINY, "--epochs", "2")
     good("train", "digits", "--out", whole, *options)
-    strike.append(signal.SIGINT)
+    strike.append(number)
     result = invoke("train", "digits", "--out", cut, *options)
-    assert result.exit_code == 130
+    assert result.exit_code == 128 + number
+    assert not (cut / "summary.json").exists()  # it is that of a finished run
     assert result.stderr == (
         f"ftnn: interrupted: checkpoint in {cut}; resume with `ftnn train --resume {cut}`\n"
     )

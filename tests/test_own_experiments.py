@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ftnn
-from ftnn import experiments
+from ftnn import experiments, training
 from ftnn.cli import app
 from ftnn.experiments import Experiment, ExperimentOptions, get_experiment, option
 from ftnn.experiments.images.data import read_images
@@ -197,6 +197,20 @@ def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
         experiments.run(digits, get_experiment("quantics").options(), tmp_path / "three")
     with pytest.raises(ValueError, match="folder is None"):
         experiments.run(digits, options)
+
+
+def test_the_summary_is_written_once(tmp_path):
+    class Watch(training.Callback):
+        def fit_end(self, fit, result):
+            seen.append((tmp_path / "run" / "summary.json").exists())
+
+    seen = []
+    options = changed(get_experiment("digits").tuned_options(), {"limit": 60, "epochs": 1})
+    result = experiments.run("digits", options, tmp_path / "run", quiet=True, callbacks=[Watch()])
+    assert seen == [False]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary
+    assert "test_accuracy" in result.summary
+    assert "signal" not in result.summary
 
 
 def test_nothing_is_read_back_in_the_same_run(tmp_path, monkeypatch):

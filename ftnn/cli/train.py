@@ -1,5 +1,6 @@
 """``ftnn train EXPERIMENT``: one command per experiment, made from its dataclass of options."""
 
+import signal
 import sys
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -128,14 +129,15 @@ def train_experiment(
     from ..training import TensorBoard
 
     callbacks = [TensorBoard()] if tensorboard else []
+    result, received = None, None
     try:
         result = run(experiment, options, folder, resume is not None, quiet, callbacks)
-        stopped = result.outcome == "stopped"
+        received = result.signal
     except KeyboardInterrupt:
-        stopped = True
-    if stopped:
+        received = signal.SIGINT
+    if result is None or result.outcome == "stopped":
         _tell_how_to_resume(folder)
-        raise typer.Exit(130)
+        raise typer.Exit(128 + (received or signal.SIGINT))
     if result.summary:
         from ..experiments.display import console, summary_table
 
