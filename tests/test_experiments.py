@@ -35,7 +35,7 @@ from ftnn.layers.surgery import prolong
 from ftnn.training.options import changed, flat
 
 torch = pytest.importorskip("torch")
-from ftnn.training import StateRegression, Trainer  # noqa: E402
+from ftnn.training import StateRegression, TorchModule, Trainer  # noqa: E402
 from ftnn.training.score import ACCURACY, ERROR  # noqa: E402
 
 X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
@@ -118,6 +118,17 @@ def test_without_a_limit_bonds_are_those_of_the_products(name, change):
     assert len(linear) == getattr(options, "network", LayerOptions(depth=1)).depth
     assert all(error.max() < 1e-6 for error in errors.values())
     assert all(len(layer.buffers["omega.0"]) <= layer.max_bond <= 100 for layer in linear)
+
+
+@pytest.mark.parametrize("name", ["digits", "quantics", "burgers"])
+def test_options_of_the_training_are_shown_where_they_are_used(name):
+    experiment = get_experiment(name)
+    options = changed(experiment.tuned_options(quick=True), {"limit": 40})
+    data = experiment.load(options)
+    module = TorchModule(experiment.build(options, data)[1])
+    shown = good("train", name, "--help")
+    assert ("--linear-lr" in shown) == bool(module.parameters_of(ftnn.Linear))
+    assert ("--label-smoothing" in shown) == (data.score == ACCURACY)
 
 
 # ---- ground states ------------------------------------------------------------------------------
@@ -547,7 +558,11 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("digits", "--sites", 3), "No such option: --sites"),
         (("digits", "--data", "x"), "No such option: --data"),
         (("quantum-phases", "--limit", 9), "No such option: --limit"),
-        (("quantics", "--label-smoothing", 0.1), "but the targets are not labels"),
+        (
+            ("quantics", "--label-smoothing", 0.1),
+            "but experiment quantics does not use it as its targets are functions; leave it out",
+        ),
+        (("burgers", "--linear-lr", 0.1), "as its network has no Linear layer; leave it out"),
         (("quantics", "--depth", 3), "No such option: --depth"),
         (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],

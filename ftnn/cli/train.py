@@ -82,8 +82,14 @@ def command_of(experiment: Experiment) -> TyperCommand:
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=flag, default=_default(flag))
         for name, flag in RUN_FLAGS.items()
     ]
+    unused = experiment.options.unused
     parameters += [
-        Parameter(name, Parameter.KEYWORD_ONLY, annotation=_flag(spec, tuned[name]), default=None)
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            annotation=_flag(spec, tuned[name], name in unused),
+            default=None,
+        )
         for name, spec in sorted(specs.items(), key=lambda item: item[1].path[:1] == ("train",))
     ]
     train.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
@@ -179,15 +185,21 @@ def _default(flag: Any) -> Any:
     return False if flag.__origin__ is bool else None
 
 
-def _flag(spec: Spec, tuned: Any) -> Any:
-    """Annotate the flag of an option; None means that it was not given."""
+def _flag(spec: Spec, tuned: Any, hidden: bool) -> Any:
+    """Annotate the flag of an option; None means that it was not given.
+
+    A hidden one, without use, is refused with the reason when it is given.
+    """
     text = spec.help.removesuffix(".")
     text += f": {', '.join(spec.choices)}." if spec.choices else "."
     if spec.kind is bool:
         text += f" (default --{'' if tuned else 'no-'}{spec.name.replace('_', '-')})"
-        option = typer.Option(help=text, rich_help_panel=spec.group, show_default=False)
+        option = typer.Option(
+            hidden=hidden, help=text, rich_help_panel=spec.group, show_default=False
+        )
         return Annotated[bool | None, option]
     option = typer.Option(
+        hidden=hidden,
         help=text if tuned is None else f"{text} (default {written(tuned)})",
         rich_help_panel=spec.group,
         metavar={int: "INTEGER", float: "NUMBER", str: "TEXT"}[spec.kind],
