@@ -29,7 +29,7 @@ from benchmarks.training import Work, dense
 from benchmarks.workloads import LONG, QUIMB_QR, WIDE, forward, forward_backward
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory
-from ftnn.measure.timing import Timer, by_turns
+from ftnn.measure.timing import Timer, compare
 
 SAMPLES = 4
 """Samples that quimb compresses in a round."""
@@ -131,7 +131,7 @@ class Bench:
                 calls[f"compiled {p}"] = Call(workloads.compiled(problem, p, bond), p, batch)
         shapes = products(forward(problem, "torch-cpu", bond))
         floors = {f"floor {p}": Floor(shapes, p) for p in self.places}
-        found = self.by_turns(work, calls, self.rounds, floors)
+        found = self.compare(work, calls, self.rounds, floors)
 
         rows = []
         # how ours runs, and where
@@ -160,7 +160,7 @@ class Bench:
         rounds = min(self.rounds, HEAVY_ROUNDS)
         calls = {p: Call(forward(problem, p, bond), p) for p in self.places}
         calls["quimb src (QR)"] = _quimb([problem.quimb(0)], bond, QUIMB_QR)
-        found = self.by_turns(work, calls, rounds)
+        found = self.compare(work, calls, rounds)
         best = min(self.places, key=found.__getitem__)
         rows = []
         for p in self.places:
@@ -172,7 +172,7 @@ class Bench:
                 continue
             forward(problem.short(4), best, bond, method)()  # a few sites to warm up
             calls = {m: Call(forward(problem, best, bond, m), best) for m in ("src", method)}
-            found = self.by_turns(work, calls, 1 if heavy else rounds, warm=False)
+            found = self.compare(work, calls, 1 if heavy else rounds, warm=False)
             peer = f"our {method}; bar: the paper's ratio"
             rows.append(Row(work, best, peer, found["src"], found[method], bar))
         self.show(rows)
@@ -188,7 +188,7 @@ class Bench:
             self.console.print(f"compiling {work} ...")
             calls["compiled"] = replace(size, compile=True).step()
         runs = {name: Call(step, "torch-cpu", size.batch) for name, step in calls.items()}
-        found = self.by_turns(work, runs, self.rounds, floors)
+        found = self.compare(work, runs, self.rounds, floors)
         bound = found["floor"] / size.batch
         ways = [name for name in ("plain", "compiled") if name in found]
         best = min(ways, key=found.__getitem__)
@@ -203,7 +203,7 @@ class Bench:
         rows.append(Row(work, best, "dense 784-512-256-10", found[best], found["dense"]))
         self.show(rows)
 
-    def by_turns(
+    def compare(
         self,
         work: str,
         calls: dict[str, Call],
@@ -237,7 +237,7 @@ class Bench:
                 if warm:
                     watch(f"{name}, warm-up")
                 timed[name] = Timer(call.run, call.place, SECONDS, warm)
-            times = by_turns(timed, rounds, watch)
+            times = compare(timed, rounds, watch)
         samples = {name: call.samples for name, call in calls.items()}
         return {name: seconds / samples.get(name, 1) for name, seconds in times.items()}
 

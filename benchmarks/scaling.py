@@ -29,7 +29,7 @@ from benchmarks.pages import DOCS, RUNS, write_table
 from benchmarks.training import Work, edges, step_of
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory, peak_bytes
-from ftnn.measure.timing import Timer, by_turns
+from ftnn.measure.timing import Timer, compare
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
@@ -60,7 +60,7 @@ def sweep(name: str, threads: int) -> list[dict]:
         step = work.step()
         row = {
             "value": value,
-            "seconds": by_turns({"step": Timer(step)}, ROUNDS)["step"],
+            "seconds": compare({"step": Timer(step)}, ROUNDS)["step"],
             "bytes": peak_bytes(step),
         }
         print(name, threads, row, flush=True)
@@ -132,7 +132,7 @@ def crossover() -> dict[str, list[dict]]:
             torch.manual_seed(0)
             batch = BATCH if build is layer_of_states else SMALLER.get(bits, BATCH)
             step = build(bits, batch)
-            seconds = by_turns({"step": Timer(step)}, ROUNDS)["step"] * BATCH / batch
+            seconds = compare({"step": Timer(step)}, ROUNDS)["step"] * BATCH / batch
             row = {"bits": bits, "seconds": seconds, "bytes": peak_bytes(step), "batch": batch}
             print(name, row, flush=True)
             found[name].append(row)
@@ -176,8 +176,8 @@ def sites() -> None:
     torch.set_num_threads(1)
     steps = {str(L): replace(BASE, L=L).step() for L in (5, 10, 20, 40)}
     floors = {name: Floor(products(step), "torch-cpu") for name, step in steps.items()}
-    times = by_turns({name: Timer(step) for name, step in steps.items()}, rounds=9)
-    least = by_turns(floors)
+    times = compare({name: Timer(step) for name, step in steps.items()}, rounds=9)
+    least = compare(floors)
     rows = {}
     for name, step in steps.items():
         with _Operators() as operators:

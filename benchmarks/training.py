@@ -22,7 +22,7 @@ if not __package__:  # run as a script
 import ftnn
 from ftnn.measure.floor import Floor, flops, products
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
-from ftnn.measure.timing import Timer, by_turns, training_step
+from ftnn.measure.timing import Timer, compare, training_step
 from ftnn.training import TorchModule
 
 Step = Callable[[], None]
@@ -182,7 +182,7 @@ def speed(work: Work, compiled: bool) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         timers = {name: Timer(step) for name, step in steps.items()}
-        times = by_turns(timers | {"floor": floor})
+        times = compare(timers | {"floor": floor})
         least = times.pop("floor")
         print(f"{threads} threads: floor {1e3 * least:.1f} ms, {flops(floor.counts):.2e} FLOPs")
         for name, seconds in times.items():

@@ -109,6 +109,7 @@ W = ftnn.MPO.random((3, 2), (2, 3), 2, seed=0)
     [
         (lambda: X @ W, TypeError, "cannot form MPS @ MPO: operators act from the left, as in W"),
         (lambda: (W @ X) @ W, TypeError, "cannot form Lazy @ MPO: operators act from the left"),
+        (lambda: W @ W, TypeError, r"cannot form MPO @ MPO: .* as in V @ \(W @ x\), or .*V.apply"),
         (lambda: X @ X, TypeError, r"use x.inner\(y\) for the inner product of every sample"),
         (lambda: X * np.ones(4), ValueError, r"3 vectors by an array of shape \(4,\)"),
         (lambda: X / np.ones((3, 1)), ValueError, r"one for each vector: \(3,\)"),
@@ -140,6 +141,15 @@ W = ftnn.MPO.random((3, 2), (2, 3), 2, seed=0)
 def test_what_cannot_be_combined_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_operators_are_multiplied_as_the_error_says():
+    V = ftnn.MPO.random((2, 2), (3, 2), 3, seed=1)
+    product = V.apply(W)
+    assert isinstance(product, ftnn.MPO)
+    assert_close(product.to_dense(), V.to_dense() @ W.to_dense(), condition=1e4)
+    applied = ftnn.compress(V @ (W @ X))
+    assert_close(ftnn.compress(product @ X).to_dense(), applied.to_dense(), condition=1e4)
 
 
 # ---- places --------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def test_evaluate_finds_the_same_on_numpy_and_torch(finished):
 def test_threads_are_a_number_of_them(finished, command, threads):
     printed = refused(command[0], finished[0], *command[1:], "--threads", threads)
     assert "threads is " in printed
-    assert "expected an integer >= 0" in printed
+    assert "expected an integer >= 0; 0 leaves the setting of torch unchanged" in printed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
@@ -188,7 +188,8 @@ def test_quiet_prints_the_result_only(tmp_path):
     assert "val loss" not in printed
 
 
-def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatch, number):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     strike = []
 
@@ -201,9 +202,10 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
     monkeypatch.setattr("ftnn.experiments.digits.EXPERIMENT", experiment)
     options = ("--quiet", *TINY, "--epochs", "2")
     good("train", "digits", "--out", whole, *options)
-    strike.append(signal.SIGINT)
+    strike.append(number)
     result = invoke("train", "digits", "--out", cut, *options)
-    assert result.exit_code == 130
+    assert result.exit_code == 128 + number
+    assert not (cut / "summary.json").exists()  # it is that of a finished run
     assert result.stderr == (
         f"ftnn: interrupted: checkpoint in {cut}; resume with `ftnn train --resume {cut}`\n"
     )
@@ -211,6 +213,18 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
     first, second = (json.loads((path / "summary.json").read_text()) for path in (whole, cut))
     assert first["test_loss"] == second["test_loss"]
     assert first["confusion"] == second["confusion"]
+
+
+def test_a_bond_larger_than_any_product_is_the_exact_one(tmp_path):
+    """Two layers of bond dimension 2 on product states: no state needs more than 4."""
+    for bond in (4, 10**9):
+        options = (*TINY, "--max-bond", bond, "--bond-dim", 2, "--depth", 2)
+        good("train", "digits", "--quiet", "--out", tmp_path / str(bond), *options)
+    first, second = (ftnn.load(tmp_path / n / "model.safetensors") for n in ("4", str(10**9)))
+    arrays = second.named_arrays()
+    assert max(array.size for array in arrays.values()) < 10_000
+    for name, array in first.named_arrays().items():
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 # ---- wrong inputs -------------------------------------------------------------------------------
@@ -228,7 +242,13 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "nowhere/mine.py"], "nowhere/mine.py does not exist"),
         (["train", "digits", "--epochs", "many"], "epochs is 'many', expected an integer >= 1"),
         (["train", "digits", "--lr", "0,1"], "lr is '0,1', expected a number > 0"),
-        (["train", "digits", "--bond-dim", str(10**15)], "bond_dim or max_bond asks for "),
+        (["train", "digits", "--bond-dim", str(10**15)], "error: bond_dim asks for "),
+        (["train", "digits", "--phys", str(10**6)], "error: phys asks for "),
+        (["train", "digits", "--phys", str(10**6), "--depth", "0"], "error: phys asks for "),
+        (
+            ["train", "digits", *("--max-bond", str(10**9), "--bond-dim", "4", "--depth", "14")],
+            "error: max_bond asks for ",
+        ),
         (["train", "digits", "--readout-bond", str(10**15)], "bond_dim asks for "),
         (["train", "digits", "--epochs", "0"], "epochs is 0, expected an integer >= 1"),
         (["train", "digits", "--lr", "nan"], "lr is nan, expected a number > 0"),
@@ -237,6 +257,14 @@ def test_ctrl_c_tells_how_to_resume_and_resuming_ends_alike(tmp_path, monkeypatc
         (["train", "digits", "--device", "tpu"], "device is 'tpu'"),
         (["train", "digits", "--device", "cuda:99"], "cuda:99"),
         (["train", "digits", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["train", "digits", "--out", ""], "--out': it is empty, expected a path; '.' is the"),
+        (["train", "digits", "--out="], "--out': it is empty"),
+        (["train", "digits", "--config", ""], "--config': it is empty"),
+        (["train", "digits", "--resume", ""], "--resume': it is empty"),
+        (["train", "--resume", ""], "it is empty, expected a path"),
+        (["evaluate", ""], "RUN': it is empty"),
+        (["plot", "nowhere", "--out", ""], "--out': it is empty"),
+        (["predict", "nowhere", "--data", "x", "--out", ""], "--out': it is empty"),
         (["train", "--resume", "nowhere"], "run folder nowhere does not exist"),
         (["train", "fashion-mnist", "--data", "nowhere"], "--data nowhere: there is no such"),
         (["evaluate"], "RUN"),
@@ -368,7 +396,8 @@ def test_every_experiment_is_complete(name):
 def test_the_help_of_an_experiment_has_its_options_and_no_others(name):
     printed = good("train", name, "--help")
     shown = set(re.findall(r"--(?!no-)([a-z-]+)", printed))
-    own = {option.replace("_", "-") for option in specs_of(get_experiment(name).options)}
+    options = get_experiment(name).options
+    own = {option.replace("_", "-") for option in specs_of(options).keys() - options.unused.keys()}
     assert shown == own | {"config", "out", "resume", "quiet", "quick", "tensorboard", "help"}
 
 

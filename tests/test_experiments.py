@@ -16,6 +16,7 @@ from ftnn.cli import app
 from ftnn.encoding.functions import from_function
 from ftnn.experiments import get_experiment
 from ftnn.experiments.burgers.data import burgers
+from ftnn.experiments.options import LayerOptions
 from ftnn.experiments.quantics.data import VISCOSITY, Waves, heat, random_waves
 from ftnn.experiments.quantics.model import start_near_identity
 from ftnn.experiments.quantum_phases import data as phases_module
@@ -28,11 +29,13 @@ from ftnn.experiments.quantum_phases.ground_states import (
     string_order,
 )
 from ftnn.experiments.registry import SHIPPED
+from ftnn.experiments.splits import Data
+from ftnn.interpret import truncation_errors
 from ftnn.layers.surgery import prolong
 from ftnn.training.options import flat, replace_values
 
 torch = pytest.importorskip("torch")
-from ftnn.training import StateRegression, trainer  # noqa: E402
+from ftnn.training import StateRegression, TorchModule, trainer  # noqa: E402
 from ftnn.training.score import ACCURACY, ERROR  # noqa: E402
 
 X, Z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
@@ -83,6 +86,49 @@ def test_options_without_use_are_refused(name, change, words):
     experiment = get_experiment(name)
     with pytest.raises(ValueError, match=words):
         experiment.check(replace_values(experiment.tuned_options(), change))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("quantics", {"sites": 9, "limit": 40}),
+        ("quantics", {"sites": 12, "limit": 40, "bond_dim": 1}),
+        ("fashion-mnist-quantics", {"phys": 2, "bond_dim": 2}),
+        ("images", {"phys": 3, "bond_dim": 2, "depth": 2}),
+        ("quantum-phases", {"sites": 9, "phys": 2, "depth": 2}),
+    ],
+)
+def test_without_a_limit_bonds_are_those_of_the_products(name, change):
+    """Nothing is truncated, and nothing is as large as the limit."""
+    experiment = get_experiment(name)
+    rng = np.random.default_rng(0)
+    options = replace_values(experiment.tuned_options(), change | {"max_bond": 10**9})
+    if name in ("images", "fashion-mnist-quantics"):
+        images, labels = rng.random((20, 28, 28)), np.arange(20) % 10
+        data = Data(images, labels, images, labels, images, labels, tuple("0123456789"))
+    elif name == "quantum-phases":
+        states = ftnn.MPS.from_dense(rng.standard_normal((20, 2**9)), (2,) * 9, max_bond=3).cores
+        data = Data(states, np.arange(20) % 2, *2 * (states, np.arange(20) % 2))
+    else:
+        data = experiment.load(options)
+    encoder, model = experiment.build(options, data)
+    inputs = data.test_inputs if encoder is None else encoder.encode(data.test_inputs)
+    errors = truncation_errors(model, inputs)
+    linear = [layer for layer in model.layers if isinstance(layer, ftnn.Linear)]
+    assert len(linear) == getattr(options, "network", LayerOptions(depth=1)).depth
+    assert all(error.max() < 1e-6 for error in errors.values())
+    assert all(len(layer.buffers["omega.0"]) <= layer.max_bond <= 100 for layer in linear)
+
+
+@pytest.mark.parametrize("name", ["digits", "quantics", "burgers"])
+def test_options_of_the_training_are_shown_where_they_are_used(name):
+    experiment = get_experiment(name)
+    options = replace_values(experiment.tuned_options(quick=True), {"limit": 40})
+    data = experiment.load(options)
+    module = TorchModule(experiment.build(options, data)[1])
+    shown = good("train", name, "--help")
+    assert ("--linear-lr" in shown) == bool(module.parameters_of(ftnn.Linear))
+    assert ("--label-smoothing" in shown) == (data.score == ACCURACY)
 
 
 # ---- ground states ------------------------------------------------------------------------------
@@ -512,7 +558,11 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("digits", "--sites", 3), "No such option: --sites"),
         (("digits", "--data", "x"), "No such option: --data"),
         (("quantum-phases", "--limit", 9), "No such option: --limit"),
-        (("quantics", "--label-smoothing", 0.1), "but the targets are not labels"),
+        (
+            ("quantics", "--label-smoothing", 0.1),
+            "but experiment quantics does not use it as its targets are functions; leave it out",
+        ),
+        (("burgers", "--linear-lr", 0.1), "as its network has no Linear layer; leave it out"),
         (("quantics", "--depth", 3), "No such option: --depth"),
         (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],

@@ -1,9 +1,11 @@
 """The floor of a run: which matrix products are counted, and how often."""
 
+import cupy_standin
 import numpy as np
 import pytest
 
 import ftnn
+from ftnn.arrays.backend import synchronize
 from ftnn.measure.floor import Floor, Product, flops, products
 from ftnn.measure.speed import training_speed
 
@@ -48,3 +50,27 @@ def test_a_step_counts_forward_and_backward():
     assert found.samples_per_s == 6 / found.seconds
     assert found.multiple == found.seconds / found.floor_seconds > 1.0
     assert not np.array_equal(layer.params["weight.1"].detach().numpy(), before)
+
+
+DEVICES = [("cpu", []), ("cuda", [0]), ("cuda:1", [1])]
+
+
+@pytest.mark.parametrize(("device", "expected"), DEVICES)
+def test_the_device_of_the_place_is_waited_for(device, expected, monkeypatch):
+    waited = []
+    monkeypatch.setattr(
+        torch.cuda, "synchronize", lambda where: waited.append(torch.device(where).index or 0)
+    )
+    synchronize(f"torch-{device}")
+    assert waited == expected
+
+
+@pytest.mark.parametrize(("device", "expected"), DEVICES)
+def test_the_device_of_the_place_is_waited_for_on_cupy(device, expected, monkeypatch):
+    waited = []
+    monkeypatch.setattr(
+        cupy_standin.Device, "synchronize", lambda self: waited.append(self.id), raising=False
+    )
+    with cupy_standin.installed():
+        synchronize(f"cupy-{device}")
+    assert waited == expected

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ftnn
-from ftnn import experiments
+from ftnn import experiments, training
 from ftnn.cli import app
 from ftnn.experiments import Experiment, ExperimentOptions, get_experiment, option
 from ftnn.experiments.images.data import read_images
@@ -203,6 +203,20 @@ def test_run_is_what_the_command_line_does(tmp_path, monkeypatch):
         experiments.run(digits, options)
 
 
+def test_the_summary_is_written_once(tmp_path):
+    class Watch(training.Callback):
+        def fit_end(self, fit, result):
+            seen.append((tmp_path / "run" / "summary.json").exists())
+
+    seen = []
+    options = replace_values(get_experiment("digits").tuned_options(), {"limit": 60, "epochs": 1})
+    result = experiments.run("digits", options, tmp_path / "run", quiet=True, callbacks=[Watch()])
+    assert seen == [False]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary
+    assert "test_accuracy" in result.summary
+    assert "signal" not in result.summary
+
+
 def test_nothing_is_read_back_in_the_same_run(tmp_path, monkeypatch):
     """The model that was kept, and the metrics, are at hand."""
     for name in (
@@ -354,8 +368,8 @@ def write_images(folder, count=12, size=8, colour=True, seed=0):
             pixels[(slice(None, None, 2), slice(None))[:: 1 if name == "across" else -1]] += 150
             image = Image.fromarray(pixels if colour else pixels[..., 0])
             image.save(folder / name / f"{n}.{'png' if n % 2 else 'jpg'}")
-    (folder / "notes").mkdir()
-    (folder / "notes" / "read me.txt").write_text("no image")
+    (folder / ".notes").mkdir()
+    (folder / ".notes" / "read me.txt").write_text("no image")
     return folder
 
 
@@ -368,7 +382,6 @@ def test_classes_of_a_folder_of_images(tmp_path):
     assert summary["test_samples"] == 8
     assert summary["test_accuracy"] > 0.7
     assert ftnn.load(run / "model.safetensors").in_dims == (13,) * 16  # 12 numbers, and 1
-    shutil.rmtree(folder / "notes")
     assert "40 images of" in good("evaluate", run, "--data", folder)
     out = tmp_path / "predictions.csv"
     good("predict", run, "--data", folder / "across", "--out", out)
@@ -379,6 +392,7 @@ def test_classes_of_a_folder_of_images(tmp_path):
     good("predict", run, "--data", single, "--out", tmp_path / "single.csv")
     assert columns_of(tmp_path / "single.csv")["sample"] == (str(single),)
     (folder / "other").mkdir()
+    assert "'other' has no PNG or JPEG" in refused("evaluate", run, "--data", folder)
     shutil.copy(folder / "across" / "1.png", folder / "other")
     assert "there is no class 'other'" in refused("evaluate", run, "--data", folder)
     Image.new("RGB", (9, 9)).save(folder / "across" / "x.png")
@@ -412,6 +426,13 @@ def test_wrong_folders_of_images(tmp_path):
     shutil.copy(folder / "along" / "1.png", folder / "few" / "1.png")
     assert "class 'few' has 1 images" in refused(*command, "--data", folder)
     shutil.rmtree(folder / "few")
+    (folder / "blank").mkdir()
+    assert "but 'blank' has no PNG or JPEG files; add images" in refused(*command, "--data", folder)
+    (folder / "texts").mkdir()
+    (folder / "texts" / "1.txt").write_text("no image")
+    assert "'blank', 'texts' have no PNG or JPEG" in refused(*command, "--data", folder)
+    shutil.rmtree(folder / "blank")
+    shutil.rmtree(folder / "texts")
     (folder / "along" / "1.png").write_bytes(b"no picture")
     assert "1.png: not a readable PNG or JPEG file" in refused(*command, "--data", folder)
     Image.new("L", (8, 12)).save(folder / "along" / "1.png")

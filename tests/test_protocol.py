@@ -230,7 +230,7 @@ MANY = (4,) * 40
         (lambda: ftnn.nonlinear.Polynomial(MANY, [1, 1], 10**10), "max_bond asks for"),
         (lambda: ftnn.Residual(ftnn.Linear(MANY, MANY, 1, 1), 10**10), "max_bond asks for"),
         (lambda: LayerNorm(MANY, bond_dim=10**7), "bond_dim or max_bond asks for"),
-        (lambda: KAN((2, 2), grid=10**12), "grid asks for"),
+        (lambda: KAN((2, 2), grid=10**12), "phys_dims or grid asks for"),
         (lambda: FeatureMap((2, 2), (2, 2), 10**12), "hidden asks for"),
         (lambda: ftnn.nonlinear.Elementwise("tanh", 4, sweeps=10**9), "expected at most 1000"),
     ],

@@ -34,7 +34,7 @@ from ftnn.experiments import get_experiment
 from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
 from ftnn.experiments.fashion_mnist.model import mirror_images
 from ftnn.measure.memory import keep_freed_memory, kept_bytes, peak_bytes
-from ftnn.measure.timing import Timer, by_turns, training_step
+from ftnn.measure.timing import Timer, compare, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.files import write_json
@@ -244,7 +244,7 @@ def times(names: list[str], rounds: int = 5) -> None:
     found: dict[str, dict[str, float]] = {name: {} for name in names}
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        seconds = by_turns({name: Timer(work[0]) for name, work in works.items()}, rounds)
+        seconds = compare({name: Timer(work[0]) for name, work in works.items()}, rounds)
         for name, one in seconds.items():
             found[name][str(threads)] = works[name][2] / one
     for name in names:

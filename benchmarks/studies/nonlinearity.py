@@ -32,7 +32,7 @@ from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
 from ftnn.layers.calibration import update_grids
 from ftnn.layers.layer import Layer
 from ftnn.measure.memory import keep_freed_memory
-from ftnn.measure.timing import Timer, by_turns, training_step
+from ftnn.measure.timing import Timer, compare, training_step
 from ftnn.nonlinear import (
     KAN,
     CoreNorm,
@@ -366,7 +366,7 @@ def times(names: list[str], rounds: int = 7) -> None:
         loss = lambda: loss_of(task, module.apply_cores(batch), labels)  # noqa: E731
         return training_step(module.parameters(), loss)
 
-    seconds = by_turns({name: Timer(step(name)) for name in names}, rounds)
+    seconds = compare({name: Timer(step(name)) for name in names}, rounds)
     medians = {name: 1e6 * one / task.batch_size for name, one in seconds.items()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "times.json").write_text(json.dumps(medians, indent=2) + "\n")
@@ -406,7 +406,7 @@ def costs(rounds: int = 7) -> None:
         layer.to("torch", "float32")
     with torch.no_grad():
         timers = {name: Timer(partial(layer.apply, x)) for name, (layer, x) in works.items()}
-        medians = by_turns(timers, rounds)
+        medians = compare(timers, rounds)
     for name, one in medians.items():
         print(f"{name}: {1e3 * one:.1f} ms, {one / medians['Linear']:.2f} of the Linear")
 

@@ -25,7 +25,7 @@ from ftnn.experiments.burgers import data as burgers
 from ftnn.experiments.quantics import data as quantics
 from ftnn.layers.surgery import prolong
 from ftnn.measure.memory import keep_freed_memory
-from ftnn.measure.timing import Timer, by_turns, training_step
+from ftnn.measure.timing import Timer, compare, training_step
 from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training import TorchModule
 from ftnn.training.options import replace_values
@@ -157,7 +157,7 @@ def main() -> None:
         copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
         copy_picture(HOME / f"{stem}-0" / "network.png", f"{stem}-network.png")
     timers = {str(sites): Timer(step_of(sites)) for sites in SITES}
-    seconds = list(by_turns(timers, ROUNDS).values())
+    seconds = list(compare(timers, ROUNDS).values())
     draw_cost(seconds)
     write_table(
         "quantics-cost",

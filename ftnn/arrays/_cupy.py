@@ -32,8 +32,9 @@ def _(x):
 
 @on_cupy(backend.synchronize)
 def _(place):
-    if place == "cupy-cuda":
-        cupy.cuda.Device().synchronize()
+    device, _, number = place.partition("-")[2].partition(":")
+    if device == "cuda":
+        (cupy.cuda.Device(int(number)) if number else cupy.cuda.Device()).synchronize()
 
 
 @on_cupy(functions.erf)

@@ -115,8 +115,9 @@ def _(x, like):
 
 @on_torch(backend.synchronize)
 def _(place):
-    if place == "torch-cuda":
-        torch.cuda.synchronize()
+    device = place.partition("-")[2]
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 # ---- functions -----------------------------------------------------------------------------------

@@ -165,4 +165,4 @@ def as_index(x: np.ndarray, like: Array) -> Array:
 
 @dispatched(key=lambda place: place.partition("-")[0])
 def synchronize(place: str) -> None:
-    """Wait until the device of a place, such as "torch-cuda", has finished all queued work."""
+    """Wait until the device of a place, such as "torch-cuda:1", has finished all queued work."""

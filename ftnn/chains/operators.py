@@ -260,6 +260,11 @@ class MPO(qtn.MatrixProductOperator):
                 f"cannot form MPO @ {type(other).__name__}: expected an MPS or a lazy vector; "
                 "encode a dense one with MPS.from_dense"
             )
+        if isinstance(other, qtn.MatrixProductOperator):
+            raise TypeError(
+                f"cannot form MPO @ {type(other).__name__}: operators act on states; apply one "
+                "after the other, as in V @ (W @ x), or multiply them exactly by V.apply(W)"
+            )
         if not isinstance(other, BatchedVector):
             return super().__matmul__(other)
         if other.phys_dims != self.in_dims:

@@ -12,6 +12,7 @@ import typer
 from ..experiments.experiment import resolve
 from ..training.config import TrainConfig
 from ..training.options import replace_values, specs_of
+from .paths import typed_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from ..experiments.folder import Run
     from ..experiments.splits import Data
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `ftnn train`.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=typed_path, help="Run folder of `ftnn train`.")
+]
 DataPlace = Annotated[
     str | None, typer.Option("--data", help="Location of the data; default as in training.")
 ]
@@ -85,9 +88,9 @@ def evaluate(
 def predict(
     run: RunFolder,
     data: Annotated[str, typer.Option(help="File or folder with new data.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV file to write.")] = Path(
-        "predictions.csv"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", parser=typed_path, help="CSV file to write.")
+    ] = Path("predictions.csv"),
     backend: Backend = "torch",
     device: Device = None,
     threads: Threads = None,
@@ -165,7 +168,10 @@ def plot(
     data: DataPlace = None,
     experiment: ExperimentFile = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the figures; default the run.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=typed_path, help="Folder for the figures; default the run."
+        ),
     ] = None,
 ) -> None:
     """Draw the figures of a finished or unfinished run into its folder."""

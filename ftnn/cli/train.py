@@ -1,5 +1,6 @@
 """``ftnn train EXPERIMENT``: one command per experiment, made from its dataclass of options."""
 
+import signal
 import sys
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -12,18 +13,24 @@ from ..experiments.experiment import Experiment, resolve
 from ..experiments.folder import has_begun, load_options, new_run_dir
 from ..experiments.registry import experiment_names, find_experiment
 from ..training.options import Spec, flat, format_value, specs_of
+from .paths import typed_path
 
 EXAMPLES = "ftnn train digits --epochs 10 --max-bond 12 | ftnn train --resume RUN"
 
 RUN_FLAGS: dict[str, Any] = {
     "config": Annotated[
-        str | None, typer.Option(metavar="FILE", help="TOML file with any of the options below.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=typed_path, help="TOML file with any of the options below."
+        ),
     ],
     "out": Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder; default runs/NAME-TIME.")
+        Path | None,
+        typer.Option(metavar="DIR", parser=typed_path, help="Run folder; default runs/NAME-TIME."),
     ],
     "resume": Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")
+        Path | None,
+        typer.Option(metavar="RUN", parser=typed_path, help="Resume an interrupted run."),
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", help="Print the result only.")],
     "quick": Annotated[
@@ -75,8 +82,14 @@ def command_of(experiment: Experiment) -> TyperCommand:
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=flag, default=_default(flag))
         for name, flag in RUN_FLAGS.items()
     ]
+    unused = experiment.options.unused
     parameters += [
-        Parameter(name, Parameter.KEYWORD_ONLY, annotation=_flag(spec, tuned[name]), default=None)
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            annotation=_flag(spec, tuned[name], name in unused),
+            default=None,
+        )
         for name, spec in sorted(specs.items(), key=lambda item: item[1].path[:1] == ("train",))
     ]
     train.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
@@ -96,7 +109,7 @@ def command_of(experiment: Experiment) -> TyperCommand:
 def train_experiment(
     experiment: Experiment,
     flags: dict[str, Any],
-    config: str | None,
+    config: Path | None,
     out: Path | None,
     resume: Path | None,
     quiet: bool,
@@ -122,14 +135,15 @@ def train_experiment(
     from ..training import TensorBoard
 
     callbacks = [TensorBoard()] if tensorboard else []
+    result, received = None, None
     try:
         result = run(experiment, options, folder, resume is not None, quiet, callbacks)
-        stopped = result.outcome == "stopped"
+        received = result.signal
     except KeyboardInterrupt:
-        stopped = True
-    if stopped:
+        received = signal.SIGINT
+    if result is None or result.outcome == "stopped":
         _tell_how_to_resume(folder)
-        raise typer.Exit(130)
+        raise typer.Exit(128 + (received or signal.SIGINT))
     if result.summary:
         from ..experiments.display import console, summary_table
 
@@ -151,7 +165,7 @@ def _named(args: list[str]) -> str:
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         name, _, joined = flag.partition("=")
         if name == "--resume":
-            run_dir = Path(joined or value)
+            run_dir = typed_path(joined or value)
             experiment = load_options(run_dir)[0]
             return experiment.name if experiment.file is None else str(experiment.file)
     for word in args:
@@ -171,15 +185,21 @@ def _default(flag: Any) -> Any:
     return False if flag.__origin__ is bool else None
 
 
-def _flag(spec: Spec, tuned: Any) -> Any:
-    """Annotate the flag of an option; None means that it was not given."""
+def _flag(spec: Spec, tuned: Any, hidden: bool) -> Any:
+    """Annotate the flag of an option; None means that it was not given.
+
+    A hidden one, without use, is refused with the reason when it is given.
+    """
     text = spec.help.removesuffix(".")
     text += f": {', '.join(spec.choices)}." if spec.choices else "."
     if spec.kind is bool:
         text += f" (default --{'' if tuned else 'no-'}{spec.name.replace('_', '-')})"
-        option = typer.Option(help=text, rich_help_panel=spec.group, show_default=False)
+        option = typer.Option(
+            hidden=hidden, help=text, rich_help_panel=spec.group, show_default=False
+        )
         return Annotated[bool | None, option]
     option = typer.Option(
+        hidden=hidden,
         help=text if tuned is None else f"{text} (default {format_value(tuned)})",
         rich_help_panel=spec.group,
         metavar={int: "INTEGER", float: "NUMBER", str: "TEXT"}[spec.kind],

@@ -27,7 +27,9 @@ def setup_table(setup: "Setup") -> Table:
     for _ in range(2):
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
-    cells = [(key, _plain(value)) for key, value in flat(setup.options).items()]
+    unused = setup.experiment.options.unused
+    options = flat(setup.options).items()
+    cells = [(key, _plain(value)) for key, value in options if key not in unused]
     half = -(-len(cells) // 2)
     cells += [("", "")] * (2 * half - len(cells))
     for left, right in zip(cells[:half], cells[half:], strict=True):

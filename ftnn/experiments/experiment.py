@@ -114,7 +114,7 @@ class Experiment:
                 f"of experiment {self.name}"
             )
         given, tuned = flat(options), flat(self.tuned_options())
-        for name, where in idle(options).items():
+        for name, where in (self.options.unused | idle(options)).items():
             if given[name] != tuned[name]:
                 raise ValueError(
                     f"{name} is {given[name]!r}, but experiment {self.name} does not use it "

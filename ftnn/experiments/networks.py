@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..chains.bonds import check_memory
+from ..chains.terms import Cores
 from ..encoding import Encoder
 from ..layers.calibration import calibrate
 from ..layers.coarsen import Coarsen
@@ -10,6 +12,7 @@ from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.sequential import Sequential
 from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, RMSNorm
+from .bonds import bonds_of, needed_bond
 from .options import ImageNetworkOptions, PatchNetworkOptions
 
 
@@ -47,14 +50,17 @@ def image_network(
         float64, on NumPy.
     """
     dims, hidden = encoder.phys_dims, (options.phys,) * len(encoder.phys_dims)
-    layers: list[Layer] = []
+    cores, layers = _encoded(encoder, images), []
+    bonds = bonds_of(cores)
     if embed:
+        if options.nonlinearity == "kan":
+            check_memory([(options.phys, options.phys)], "phys")
         layers = [
             Linear(dims, hidden, bond_dim=1, max_bond=1, seed=10 * seed),
             *nonlinearity(options.nonlinearity, hidden, 10 * seed),
         ]
-        dims = hidden
-    return _finished(layers, dims, encoder, options, images, num_classes, seed)
+        dims, bonds = hidden, (1,) * len(bonds)
+    return _finished(layers, dims, bonds, cores, options, num_classes, seed)
 
 
 def patch_network(
@@ -93,7 +99,8 @@ def patch_network(
         Dropout(options.dropout, 10 * seed),
         Coarsen(dims, hidden, options.block_bond, 10 * seed),
     ]
-    return _finished(layers, hidden, encoder, options, images, num_classes, seed)
+    cores, bonds = _encoded(encoder, images), (1,) * (blocks + 1)
+    return _finished(layers, hidden, bonds, cores, options, num_classes, seed)
 
 
 def nonlinearity(name: str, dims: tuple[int, ...], seed: int) -> list[Layer]:
@@ -106,22 +113,28 @@ def nonlinearity(name: str, dims: tuple[int, ...], seed: int) -> list[Layer]:
 def _finished(
     layers: list[Layer],
     dims: tuple[int, ...],
-    encoder: Encoder,
+    bonds: tuple[int, ...],
+    cores: Cores,
     options: ImageNetworkOptions,
-    images: np.ndarray,
     num_classes: int,
     seed: int,
 ) -> Layer:
-    """Add the entangling layers and the readout, and set the scales."""
+    """Add the entangling layers and the readout, and set the scales on encoded images."""
     hidden, seed = (options.phys,) * len(dims), 10 * seed
+    pairs = [(dims, hidden), *[(hidden, hidden)] * (options.depth - 1)][: options.depth]
+    max_bond = needed_bond(pairs, bonds, options.bond_dim, options.max_bond, len(cores[0]))
     for n in range(1, options.depth + 1):
         layers += [
-            Linear(dims, hidden, options.bond_dim, options.max_bond, bias=False, seed=seed + n),
+            Linear(dims, hidden, options.bond_dim, max_bond, bias=False, seed=seed + n),
             *nonlinearity(options.nonlinearity, hidden, seed + n),
             RMSNorm(),
         ]
         dims = hidden
     model = Sequential(*layers, Readout(dims, num_classes, options.readout_bond, seed=seed))
-    floating = images.dtype.kind == "f"
-    calibrate(model, encoder.encode(images.astype(np.float64) if floating else images))
+    calibrate(model, cores)
     return model
+
+
+def _encoded(encoder: Encoder, images: np.ndarray) -> Cores:
+    """Return images as states, in double precision."""
+    return encoder.encode(images.astype(np.float64) if images.dtype.kind == "f" else images)

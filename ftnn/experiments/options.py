@@ -32,6 +32,9 @@ class ExperimentOptions(Options):
     20
     """
 
+    unused: ClassVar[dict[str, str]] = {}
+    """Options of the training without any use here, each with the reason; help texts omit them."""
+
     start: str | None = option(None, "Run folder or model file with the initial weights.")
     train: TrainConfig = field(default=TrainConfig())
 

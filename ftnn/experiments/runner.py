@@ -46,7 +46,7 @@ class Result:
     ----------
     folder : Path
     outcome : {"completed", "patience", "stopped"}
-        All epochs done; no improvement for ``patience`` epochs; stopped by Ctrl-C, resumable.
+        All epochs done; no improvement for ``patience`` epochs; stopped by a signal, resumable.
     experiment : Experiment
     options : dataclass of options
     model : Layer
@@ -59,6 +59,8 @@ class Result:
         One row per layer; empty in the same cases.
     history : list of dict
         Metrics of the last stage, one record per epoch.
+    signal : int or None
+        Number of the signal that stopped training, such as SIGTERM; None if none did.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class Result:
     summary: dict[str, Any] = field(default_factory=dict)
     report: tuple[LayerRow, ...] = ()
     history: list[dict[str, Any]] = field(default_factory=list)
+    signal: int | None = None
 
 
 def run(
@@ -246,6 +249,7 @@ class _Job:
             augment=experiment.augment if on else None,
             augment_states=experiment.augment_states if on else None,
             resume=resume,
+            summarize=folder != self.folder,
         )
         return trainer, fitted
 
@@ -278,6 +282,7 @@ def _result(setup: Setup, trainer: "Trainer", fitted: "FitResult", folder: Path)
         setup.encoder,
         trainer.objective.score,
         history=fitted.history,
+        signal=fitted.signal,
     )
 
 

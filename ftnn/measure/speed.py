@@ -9,7 +9,7 @@ from ..chains.terms import Cores
 from ..layers.layer import Layer
 from ..training.module import TorchModule
 from .floor import Floor, flops, products
-from .timing import Timer, by_turns, training_step
+from .timing import Timer, compare, training_step
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ def training_speed(model: Layer, cores: Cores, device: str = "cpu") -> Speed:
     step = training_step(module.parameters(), loss)
     counts = products(step)
     place = f"torch-{device}"
-    times = by_turns({"step": Timer(step, place), "floor": Floor(counts, place)})
+    times = compare({"step": Timer(step, place), "floor": Floor(counts, place)})
     threads = torch.get_num_threads()
     return Speed(len(inputs[0]), threads, times["step"], times["floor"], flops(counts))

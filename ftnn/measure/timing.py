@@ -72,7 +72,7 @@ class Timer:
             gc.enable()
 
 
-def by_turns(
+def compare(
     timed: Mapping[str, Timed],
     rounds: int = ROUNDS,
     watch: Callable[[str], object] | None = None,
@@ -90,9 +90,9 @@ def by_turns(
 
     Examples
     --------
-    >>> from ftnn.measure.timing import Timer, by_turns
+    >>> from ftnn.measure.timing import Timer, compare
     >>> calls = {"short": lambda: sum(range(100)), "long": lambda: sum(range(100_000))}
-    >>> times = by_turns({name: Timer(call, target=0.01) for name, call in calls.items()})
+    >>> times = compare({name: Timer(call, target=0.01) for name, call in calls.items()})
     >>> times["short"] < times["long"]
     True
     """

@@ -111,7 +111,7 @@ class KAN(Layer):
         if order is not None:
             knots = grid * (2 if odd else 1) + 1 + 2 * order
             shapes |= site_entries("knots", [(knots,)] * len(pairs))
-        self.declare(shapes, "grid")
+        self.declare(shapes, "phys_dims or grid")
         for k, (p, q) in enumerate(pairs):
             self.params[f"linear.{k}"] = np.eye(p, q)  # (p, q)
             noise = 0.1 / np.sqrt(p * count)

@@ -129,7 +129,7 @@ class TrainConfig(Options):
         None,
         "CPU threads of torch; 0 leaves the setting unchanged.",
         least=0,
-        remedy="0 is off",
+        remedy="0 leaves the setting of torch unchanged",
         free=True,
     )
     checkpoint_seconds: float = option(

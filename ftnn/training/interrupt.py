@@ -4,14 +4,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
 
+@dataclass
+class Interruption:
+    """The signal that asked to stop, if any has."""
+
+    signal: int | None = None
+
+
 @contextmanager
-def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
+def graceful_stop(request_stop: Callable[[], None]) -> Iterator[Interruption]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into ``request_stop()``.
 
     A Ctrl-C after that raises KeyboardInterrupt; repeated SIGTERM and SIGHUP, which schedulers
@@ -23,18 +31,22 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
     ----------
     request_stop : callable
         Called from a signal handler.
+
+    Yields
+    ------
+    Interruption
+        Names the first of these signals once it has arrived.
     """
+    found = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield found
         return
-    requested = False
 
     def handle(number: int, frame: object) -> None:
-        nonlocal requested
-        if requested and number == signal.SIGINT:
+        if found.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not requested:
-            requested = True
+        if found.signal is None:
+            found.signal = number
             request_stop()
 
     before = {}
@@ -42,7 +54,7 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[None]:
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
-        yield
+        yield found
     finally:
         for number, handler in before.items():
             # None: a handler that was not set from Python, and cannot be restored from here

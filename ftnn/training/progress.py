@@ -36,6 +36,8 @@ class FitResult:
         One record of metrics per epoch.
     model_path : Path or None
         None if nothing is written.
+    signal : int or None
+        Number of the signal that asked to stop, such as SIGTERM; None if none did.
     """
 
     outcome: str
@@ -48,6 +50,7 @@ class FitResult:
     train_seconds: float
     history: list[dict[str, Any]]
     model_path: Path | None
+    signal: int | None = None
 
 
 @dataclass

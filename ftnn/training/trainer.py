@@ -126,6 +126,7 @@ class Trainer:
         resume: bool = False,
         overwrite: bool = False,
         augment_states: AugmentStates | None = None,
+        summarize: bool = True,
     ) -> FitResult:
         """Train until the last epoch, an early stop, or a request to stop.
 
@@ -140,6 +141,9 @@ class Trainer:
             Maps cores, tensors (batch, left, phys, right), and a numpy Generator to cores. Applied
             to every training batch: changes of states core by core, such as mirroring a quantics
             image, need no new encoding.
+        summarize : bool
+            Whether to write ``summary.json`` at the end; if not, the caller does, with
+            :meth:`summary` and results of its own.
         resume : bool
             Continue from the checkpoint in the run folder. With the same data, configuration,
             machine and number of threads, the result is that of an uninterrupted run.
@@ -172,7 +176,7 @@ class Trainer:
                         restore(fit)
                     else:
                         self.world.from_leader(lambda: begin(fit, overwrite))
-                    return self._run(fit)
+                    return self._run(fit, summarize)
             finally:
                 self._fit = None
 
@@ -226,24 +230,26 @@ class Trainer:
             callbacks=(LayerProbe(), *self.callbacks, MetricsFile(), ShowProgress(display)),
         )
 
-    def _run(self, fit: Fit) -> FitResult:
+    def _run(self, fit: Fit, summarize: bool) -> FitResult:
         with ExitStack() as stack:
             stack.callback(lambda: self.module.eval())
             for callback in reversed(fit.callbacks):
                 stack.callback(callback.close)
             self.module.train()
-            with graceful_stop(fit.request_stop):
+            with graceful_stop(fit.request_stop) as interruption:
                 try:
                     outcome = fit.run()
                 finally:
                     self.module = fit.module  # callbacks may have replaced it
-                result = self._finish(fit, outcome)
+                result = self._finish(fit, outcome, interruption.signal)
+                if summarize and self.world.leads and self.run_dir is not None:
+                    write_json(self.run_dir / SUMMARY_NAME, json_safe(self.summary(result)))
                 for callback in fit.callbacks:
                     callback.fit_end(fit, result)
         return result
 
-    def _finish(self, fit: Fit, outcome: str) -> FitResult:
-        """Install the kept weights in the model, and write the summary."""
+    def _finish(self, fit: Fit, outcome: str, signal: int | None) -> FitResult:
+        """Install the kept weights in the model."""
         progress = fit.progress
         if fit.kept is None:
             fit.keep()
@@ -251,7 +257,7 @@ class Trainer:
         self.module = fit.kept.install()
         self.module.eval()
         path = None if self.run_dir is None else self.run_dir / MODEL_NAME
-        result = FitResult(
+        return FitResult(
             outcome=outcome,
             kept="last" if fit.val is None else "best",
             best_epoch=progress.best_epoch,
@@ -262,14 +268,13 @@ class Trainer:
             train_seconds=progress.seconds + progress.sums.seconds,
             history=fit.history,
             model_path=path,
+            signal=signal,
         )
-        if self.world.leads and self.run_dir is not None:
-            write_json(self.run_dir / SUMMARY_NAME, json_safe(self.summary(result)))
-        return result
 
     def summary(self, result: FitResult) -> dict[str, Any]:
         """Return the entries of a fit in ``summary.json``, before :func:`json_safe`."""
-        summary = {o.name: getattr(result, o.name) for o in fields(result) if o.name != "history"}
+        names = (field.name for field in fields(result))
+        summary = {n: getattr(result, n) for n in names if n not in ("history", "signal")}
         summary[f"val_{self.objective.score.name}"] = summary.pop("val_score")
         summary["model_path"] = MODEL_NAME
         summary["num_params"] = self.model.num_params()

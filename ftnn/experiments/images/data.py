@@ -24,11 +24,11 @@ def load(options: ImagesOptions) -> Data:
             "--data is missing; give a folder with one of images for every class"
         )
     folder = Path(options.data)
-    files = {name: paths for name, paths in _classes(folder).items() if paths}
+    files = _classes(folder)
     if len(files) < 2:
         raise ValueError(
-            f"--data {folder}: has {len(files)} folders with PNG or JPEG files, expected two or "
-            "more: one for every class"
+            f"--data {folder}: has {len(files)} folders of images, expected two or more: one for "
+            "every class"
         )
     fewest = min(files, key=lambda name: len(files[name]))
     if len(files[fewest]) < LEAST_OF_CLASS:
@@ -129,9 +129,21 @@ def _channels(options: ImagesOptions) -> int:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of every subfolder, by its name, in alphabetical order."""
+    """Return the images of every subfolder, by its name, in alphabetical order.
+
+    Hidden folders are left out; any other is a class, and has images.
+    """
     _check_folder(folder)
-    return {own.name: _images(own) for own in sorted(folder.iterdir()) if own.is_dir()}
+    folders = [own for own in sorted(folder.iterdir()) if own.is_dir() and own.name[0] != "."]
+    files = {own.name: _images(own) for own in folders}
+    empty = [name for name, images in files.items() if not images]
+    if empty:
+        raise ValueError(
+            f"--data {folder}: every folder in it is a class, but {', '.join(map(repr, empty))} "
+            f"{'have' if len(empty) > 1 else 'has'} no PNG or JPEG files; add images, or move "
+            "what is no class elsewhere"
+        )
+    return files
 
 
 def _images(folder: Path) -> list[Path]:

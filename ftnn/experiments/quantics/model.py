@@ -8,6 +8,7 @@ from ...layers.linear import Linear
 from ...layers.sequential import Sequential
 from ...layers.surgery import prolong
 from ...nonlinear import Gated
+from ..bonds import bonds_of, needed_bond
 from ..splits import Data
 from .options import QuanticsOptions
 
@@ -15,8 +16,10 @@ from .options import QuanticsOptions
 def build(options: QuanticsOptions, data: Data) -> tuple[None, Layer]:
     """Build one MPO: the operator is linear."""
     dims = (2,) * len(data.train_inputs)
-    seed = options.train.seed
-    layer = Linear(dims, dims, options.bond_dim, options.max_bond, bias=False, seed=10 * seed)
+    seed, batch = options.train.seed, options.train.batch_size
+    bonds = bonds_of(data.train_inputs, data.val_inputs, data.test_inputs)
+    max_bond = needed_bond([(dims, dims)], bonds, options.bond_dim, options.max_bond, batch)
+    layer = Linear(dims, dims, options.bond_dim, max_bond, bias=False, seed=10 * seed)
     start_near_identity(layer, seed)
     return None, Sequential(layer)
 

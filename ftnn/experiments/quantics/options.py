@@ -1,6 +1,7 @@
 """Options of the experiments on functions, and their split in two stages."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ...training.options import option, replace_values
 from ..options import ExperimentOptions
@@ -12,6 +13,8 @@ COARSE = 10
 @dataclass(frozen=True)
 class QuanticsOptions(ExperimentOptions):
     """Options of the experiments on functions."""
+
+    unused: ClassVar[dict[str, str]] = {"label_smoothing": "as its targets are functions"}
 
     sites: int = option(
         20,

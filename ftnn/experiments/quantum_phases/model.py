@@ -5,6 +5,7 @@ from ...layers.linear import Linear
 from ...layers.readouts import Expectation
 from ...layers.sequential import Sequential
 from ...nonlinear import RMSNorm
+from ..bonds import bonds_of, needed_bond
 from ..splits import Data
 from .data import CLASSES
 from .options import PhasesOptions
@@ -15,10 +16,17 @@ def build(options: PhasesOptions, data: Data) -> tuple[None, Layer]:
     L, network, first = len(data.train_inputs), options.network, options.train.seed
     dims: tuple[int, ...] = (2,) * L
     layers: list[Layer] = []
+    out = (network.phys,) * L
+    max_bond = needed_bond(
+        [(dims, out), *[(out, out)] * (network.depth - 1)][: network.depth],
+        bonds_of(data.train_inputs, data.val_inputs, data.test_inputs),
+        network.bond_dim,
+        network.max_bond,
+        options.train.batch_size,
+    )
     for n in range(network.depth):
-        out, seed = (network.phys,) * L, 10 * first + n
         layers += [
-            Linear(dims, out, network.bond_dim, network.max_bond, bias=False, seed=seed),
+            Linear(dims, out, network.bond_dim, max_bond, bias=False, seed=10 * first + n),
             RMSNorm(),
         ]
         dims = out

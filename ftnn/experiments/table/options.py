@@ -1,7 +1,7 @@
 """Options of the experiment on tables."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...training.options import option
 from ..options import ExperimentOptions
@@ -10,6 +10,8 @@ from ..options import ExperimentOptions
 @dataclass(frozen=True)
 class TableOptions(ExperimentOptions):
     """Options of the experiment on tables."""
+
+    unused: ClassVar[dict[str, str]] = {"linear_lr": "as its network has no Linear layer"}
 
     data: str | None = option(
         None, "CSV file with a header; separated by commas, semicolons or tabs.", free=True
