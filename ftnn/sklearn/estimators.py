@@ -1,7 +1,5 @@
 """TensorNetworkClassifier and TensorNetworkRegressor: tables in, predictions out."""
 
-import os
-import tempfile
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -20,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..encoding.features import FEATURES
 from ..encoding.tables import TableEncoder
-from ..layers.files import load, load_encoder, save
+from ..layers.files import dumps, loads
 from ..layers.readouts import Readout
 
 CHUNK = 2048
@@ -149,23 +147,14 @@ class TensorNetworkEstimator(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "model_" in state:  # as the bytes of a file of ftnn.save, which outlive versions
-            model, encoder = state.pop("model_"), state.pop("encoder_")
-            with tempfile.TemporaryDirectory() as folder:
-                path = os.path.join(folder, "model.safetensors")
-                save(model, path, encoder)
-                with open(path, "rb") as file:
-                    state["model_file"] = file.read()
+            state["model_file"] = dumps(state.pop("model_"), state.pop("encoder_"))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         content = state.pop("model_file", None)
         if content is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                path = os.path.join(folder, "model.safetensors")
-                with open(path, "wb") as file:
-                    file.write(content)
-                state["model_"], state["encoder_"] = load(path), load_encoder(path)
+            state["model_"], state["encoder_"] = loads(content)
         super().__setstate__(state)
 
 
