@@ -298,6 +298,12 @@ def test_numbers_of_a_table(tmp_path):
         ("a,kind\n" + "1,3.5\n" * 20, "are all the same"),
         ("a,kind\n1,2.5\n", "too few for a split"),
         ("a,kind\n" + "1,x\n2,y\n" * 9 + "inf,x\n", "column 'a' is infinite in line 20"),
+        (
+            "a;kind\n" + "1,5;x\n2;y\n" * 9,
+            "column 'a' holds '1,5', a decimal comma; give",
+        ),
+        ("a,kind\n" + "2024-05-31,x\n,y\n" * 9, "column 'a' holds dates such as '2024-05-31'"),
+        ("a;kind\n" + "1;2,5\n2;3,5\n" * 9, "column 'kind' holds '2,5', a decimal comma; give"),
     ],
 )
 def test_wrong_tables_are_told_in_one_line(text, words, tmp_path):
@@ -306,6 +312,21 @@ def test_wrong_tables_are_told_in_one_line(text, words, tmp_path):
     command = ("train", "table", "--data", path, "--target", "kind", "--out", tmp_path / "run")
     assert words in refused(*command).replace("--target is", "target is")
     assert not (tmp_path / "run").exists()
+
+
+def test_decimal_commas_are_read(tmp_path):
+    plain, commas = tmp_path / "plain.csv", tmp_path / "commas.csv"
+    write_table(plain, numbers=True, delimiter=";")
+    commas.write_text(plain.read_text().replace(".", ","))
+    table = read_csv(commas, ",")
+    for name in ("width", "height", "kind"):
+        assert table.column(name, "").tolist() == read_csv(plain).column(name, "").tolist()
+    command = ("train", "table", "--data", commas, "--target", "kind", *TABLE, "--epochs", 1)
+    run = tmp_path / "run"
+    assert "a decimal comma; give --decimal" in refused(*command, "--out", run)
+    good(*command, "--decimal", ",", "--out", run)
+    good("predict", run, "--data", commas, "--out", tmp_path / "predictions.csv")
+    assert "a number with a point, but --decimal" in refused("predict", run, "--data", plain)
 
 
 def test_wrong_options_of_tables(tmp_path):

@@ -15,22 +15,17 @@ import numpy as np
 from ..chains.dims import check_positive
 from ..chains.states import MPS
 from ..chains.terms import Cores
-from .columns import (
-    KINDS,
+from .columns import KINDS, Schema, check_columns, kinds_of, read_columns, title
+from .encoder import Encoder, site_vectors
+from .entries import (
     MISSING,
     UNKNOWN,
-    Schema,
     categories,
     category_codes,
-    check_columns,
     guess_kind,
-    kinds_of,
     most_frequent,
     numbers,
-    read_columns,
-    title,
 )
-from .encoder import Encoder, site_vectors
 from .features import check_features, count_features, expand, invert
 from .scaling import (
     NORMALIZATIONS,
@@ -194,13 +189,14 @@ class TableEncoder(Encoder):
         """
         self.schema = Schema()
         columns, names = self._select(data, "data")
-        kinds = list(kinds_of(self.columns) or map(guess_kind, columns))
+        titles = [title("data", k, names) for k in range(len(columns))]
+        kinds = list(kinds_of(self.columns) or map(guess_kind, columns, titles))
         known: list[list[str]] = []
         missing, values, frequent = [], [], []
         for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
             if kind == "numeric":
                 known.append([])
-                values.append(numbers(column, title("data", k, names)))
+                values.append(numbers(column, titles[k]))
                 missing.append(bool(np.isnan(values[-1]).any()))
             else:
                 met = set(categories(column))
@@ -208,7 +204,7 @@ class TableEncoder(Encoder):
                 frequent.append(most_frequent(column, known[-1]))
                 missing.append(None in met)
         if self.missing == "error" and any(missing):
-            raise _missing_value(title("data", missing.index(True), names))
+            raise _missing_value(titles[missing.index(True)])
         own_channel = [have and self.missing == "channel" for have in missing]
         self._set_schema(Schema(names, kinds, known, own_channel))
         matrix = _join(values, len(columns[0]), np.float64)

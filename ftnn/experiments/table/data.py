@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...encoding.columns import is_missing
+from ...encoding.entries import is_missing
 from ...layers.layer import Layer
 from ..folder import Run, read_summary
 from ..splits import Data, NewSamples, hold_out
@@ -28,11 +28,14 @@ class TableData(Data):
     ----------
     column_names : tuple of str
         Names of the input columns.
+    kinds : tuple of str
+        "numeric" or "category", one per input column.
     mean, scale : float
         Mean and scale of numeric targets in the training rows: targets are (number - mean) / scale.
     """
 
     column_names: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
 
@@ -54,9 +57,12 @@ def load(options: TableOptions) -> TableData:
     names = [name for name in table.names if name != target]
     if not names:
         raise ValueError(f"{table.path}: has no column but {target!r}; add at least one input")
-    table.check_numbers(names)
+    kinds = tuple(map(table.kind, names))
+    table.check_numbers(names, kinds)
     rows, seed = table.select(names), options.train.seed
     values = _numbers(column)
+    if values is None and options.task != "classes":
+        table.kind(target)  # a number written in another way?
     classes = _are_classes(values, options.task)
     if not classes and values is None:
         raise ValueError(f"task is 'numbers', but column {target!r} of {table.path} holds text")
@@ -76,7 +82,7 @@ def load(options: TableOptions) -> TableData:
             raise ValueError(f"{table.path}: the numbers of column {target!r} are all the same")
         y_train, y_val, y_test = ((part - mean) / scale for part in (y_train, y_val, y_test))
     parts = (train, y_train, val, y_val, test, y_test)
-    data = TableData(*parts, class_names, tuple(names), mean, scale)
+    data = TableData(*parts, class_names, tuple(names), kinds, mean, scale)
     return data.limited(options.limit)
 
 
@@ -102,7 +108,7 @@ def conclude(
 
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new rows for a trained model, from a file with the columns it was trained on."""
-    table = read_csv(path)
+    table = read_csv(path, run.options.decimal)
     assert run.encoder is not None
     schema = run.encoder.schema  # type: ignore[attr-defined]
     inputs = table.select(schema.names)
@@ -137,7 +143,7 @@ def _table(options: TableOptions) -> tuple[Table, str]:
         raise FileNotFoundError("--data is missing; give --data FILE --target COLUMN")
     if options.target is None:
         raise ValueError("--target is missing; give --target COLUMN, the column to predict")
-    return read_csv(options.data), options.target
+    return read_csv(options.data, options.decimal), options.target
 
 
 def _numbers(column: np.ndarray) -> np.ndarray | None:

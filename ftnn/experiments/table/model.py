@@ -16,8 +16,7 @@ def build(options: TableOptions, data: TableData) -> tuple[Encoder, Layer]:
     It starts as the logistic or ridge regression of the training rows, like the estimators of
     :mod:`ftnn.sklearn`.
     """
-    kinds = TableEncoder().fit(data.train_inputs).schema.kinds
-    columns = dict(zip(data.column_names, kinds, strict=True))
+    columns = dict(zip(data.column_names, data.kinds, strict=True))
     group = options.columns_per_site
     encoder = TableEncoder(columns, clip=4.0, group=group).fit(data.train_inputs)
     cores, classes = encoder.encode(data.train_inputs), len(data.class_names) or None

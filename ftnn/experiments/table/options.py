@@ -14,6 +14,7 @@ class TableOptions(ExperimentOptions):
     data: str | None = option(
         None, "CSV file with a header; separated by commas, semicolons or tabs.", free=True
     )
+    decimal: Literal[".", ","] = option(".", "Decimal mark of numbers in the file.")
     target: str | None = option(None, "Column to predict.")
     task: Literal["auto", "classes", "numbers"] = option(
         "auto", "Kind of target; auto treats text and up to 20 distinct integers as classes."
