@@ -15,11 +15,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,8 +31,12 @@ if not __package__:  # run as a script
 
 import ftnn
 from ftnn.encoding import TableEncoder
+from ftnn.experiments import Experiment, get_experiment
+from ftnn.experiments.setup import objective_for, prepare
+from ftnn.experiments.table.options import TableOptions
 from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor
-from ftnn.training import TorchModule
+from ftnn.training import TorchModule, Trainer
+from ftnn.training.options import changed
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "runs" / "tables"
@@ -48,6 +54,7 @@ LOADERS: dict[str, Callable] = {
         return_X_y=return_X_y, download_if_missing=False
     ),
 }
+LARGE = ("digits", "California housing")
 SEEDS = {"California housing": 1}
 
 
@@ -140,11 +147,11 @@ def report() -> None:
     print("\n".join(lines))
 
 
-def _spread(runs: list[list[dict]], folds: list[dict], key: str) -> str:
+def _spread(runs: list[list[dict]], folds: list[dict], key: str, what: str = "fold") -> str:
     """Mean, deviation over the seeds of five-fold means, and the worst fold."""
     means = [statistics.mean(f[key] for f in one) for one in runs]
     spread = f" ± {statistics.stdev(means):.4f}" if len(means) > 1 else ""
-    return f"{statistics.mean(means):.4f}{spread} (worst fold {min(f[key] for f in folds):.3f})"
+    return f"{statistics.mean(means):.4f}{spread} (worst {what} {min(f[key] for f in folds):.3f})"
 
 
 def _error(values: list[float]) -> str:
@@ -156,6 +163,74 @@ def _error(values: list[float]) -> str:
 def _split(name: str, data: tuple[np.ndarray, np.ndarray], seed: int):
     kind = StratifiedKFold if name in CLASSIFICATION else KFold
     return kind(FOLDS, shuffle=True, random_state=seed).split(*data)
+
+
+# ---- ftnn train table ---------------------------------------------------------------------------
+
+
+def command(names: list[str], seeds: int) -> None:
+    """Train as `ftnn train table` does, on files with their rows in another order every time."""
+    experiment = get_experiment("table")
+    rows = [
+        "| data | score | orders | ftnn train table | linear model, same rows | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        data = load(name)
+        if data is None or name in LARGE:
+            continue
+        runs = []
+        for seed in range(seeds):
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "table.csv"
+                _write(path, *data, np.random.default_rng(seed))
+                values = {"data": str(path), "target": "target", "seed": seed}
+                options = changed(experiment.tuned_options(), values)
+                runs.append([_trained(experiment, options, name)])
+            print(name, seed, runs[-1], flush=True)
+        gaps = [one["network"] - one["linear"] for [one] in runs]
+        folds = [f for one in runs for f in one]
+        cells = [
+            name,
+            "accuracy" if name in CLASSIFICATION else "R²",
+            str(seeds),
+            *(_spread(runs, folds, key, "order") for key in ("network", "linear")),
+            f"{statistics.mean(gaps):+.4f}" + _error(gaps),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    (ROOT / "docs" / "tables-command.md").write_text("\n".join(rows) + "\n")
+    print("\n".join(rows))
+
+
+def _write(path: Path, X: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
+    """Write a table with its rows in a random order."""
+    order = rng.permutation(len(y))
+    header = ",".join([*(f"x{k}" for k in range(X.shape[1])), "target"])
+    table = np.concatenate([X, y[:, None]], axis=1)[order]
+    np.savetxt(path, table, "%.17g", ",", header=header, comments="")
+
+
+def _trained(experiment: Experiment, options: TableOptions, name: str) -> dict:
+    """Scores of the test rows, of a trained network and of a linear model of all other rows."""
+    setup = prepare(experiment, options)
+    data = setup.data
+    objective = objective_for(data.score)
+    trainer = Trainer(setup.model, setup.encoder, options.train, None, True, objective)
+    trainer.fit(data)
+    outputs = trainer.evaluate(data.test_inputs, data.test_targets).outputs
+    X = np.concatenate([data.train_inputs, data.val_inputs]).astype(float)
+    y = np.concatenate([data.train_targets, data.val_targets])
+    kind = name in CLASSIFICATION
+    baseline = LogisticRegression(max_iter=5000) if kind else RidgeCV(np.logspace(-3, 4, 22))
+    linear = make_pipeline(StandardScaler(), baseline).fit(X, y)
+    if kind:
+        network = float(np.mean(outputs.argmax(axis=1) == data.test_targets))
+    else:
+        network = float(r2_score(data.test_targets, outputs[:, 0]))
+    return {
+        "network": network,
+        "linear": linear.score(data.test_inputs.astype(float), data.test_targets),
+    }
 
 
 # ---- why chains collapse -------------------------------------------------------------------------
@@ -220,7 +295,7 @@ def _obvious(X: np.ndarray, y: np.ndarray, encoder: TableEncoder, seed: int, epo
 def main() -> None:
     """Run, report, or measure the collapse."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "report", "why"))
+    parser.add_argument("what", choices=("run", "report", "command", "why"))
     parser.add_argument("--data", nargs="+", choices=LOADERS, default=list(LOADERS))
     parser.add_argument("--seeds", type=int, default=len(PAGE), help="how many")
     parser.add_argument("--first-seed", type=int, default=PAGE.start, help="of other seeds")
@@ -233,6 +308,8 @@ def main() -> None:
             run(arguments.data, range(first, first + arguments.seeds))
     elif arguments.what == "report":
         report()
+    elif arguments.what == "command":
+        command(arguments.data, arguments.seeds)
     else:
         why(arguments.seeds)
 

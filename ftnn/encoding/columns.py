@@ -1,11 +1,13 @@
-"""Columns of a table: numbers or categories, with missing values."""
+"""Columns of a table: their kinds, their selection, their numbers and categories."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from .entries import MISSING, UNKNOWN, category_codes, numbers
 
 KINDS = ("numeric", "category")
 
@@ -106,6 +108,90 @@ def read_columns(data: Any, argument: str) -> tuple[list[np.ndarray], list[str] 
                 "objects; turn dates into numbers first"
             )
     return columns, names
+
+
+def select_columns(
+    data: Any, argument: str, selection: Sequence[str] | None, expected: int | None
+) -> tuple[list[np.ndarray], list[str] | None]:
+    """Return columns of a table, by name if it has names, and the names.
+
+    Parameters
+    ----------
+    data : array (n, columns) or data frame
+    argument : str
+        Name of ``data`` in errors.
+    selection : sequence of str, optional
+        Names of the columns, in their order; for an array, the names of its columns.
+    expected : int, optional
+        Number of columns.
+    """
+    columns, names = read_columns(data, argument)
+    if names is not None and selection is not None:
+        for name in selection:
+            if name not in names:
+                have = ", ".join(names[:20])
+                raise ValueError(f"{argument} has no column {name!r}; it has {have}")
+        columns = [columns[names.index(name)] for name in selection]
+    if expected is not None and len(columns) != expected:
+        raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
+    return columns, names if selection is None else list(selection)
+
+
+def read_entries(
+    columns: Sequence[np.ndarray],
+    titles: Sequence[str],
+    schema: Schema,
+    refused: Collection[str] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read columns of known kinds.
+
+    Parameters
+    ----------
+    columns : sequence of array (n,)
+    titles : sequence of str
+        Names of the columns in errors.
+    schema : Schema
+    refused : collection of {"missing", "unknown"}
+        Which entries raise ``ValueError``.
+
+    Returns
+    -------
+    matrix : float64 array (n, numeric)
+        NaN if missing.
+    codes : int64 array (n, categorical)
+        Positions among the categories, MISSING or UNKNOWN.
+    """
+    matrix, codes = [], []
+    for k, (column, what) in enumerate(zip(columns, titles, strict=True)):
+        if schema.kinds[k] == "numeric":
+            matrix.append(numbers(column, what))
+            gaps = np.isnan(matrix[-1])
+        else:
+            codes.append(category_codes(column, schema.categories[k]))
+            gaps = codes[-1] == MISSING
+            new = codes[-1] == UNKNOWN
+            if "unknown" in refused and new.any():
+                row = int(np.argmax(new))
+                raise ValueError(
+                    f"{what} holds {column.tolist()[row]!r} in row {row}, which is not in "
+                    "the training data; use unknown='zeros' or 'channel'"
+                )
+        if "missing" in refused and gaps.any():
+            raise missing_value(f"{what}, row {int(np.argmax(gaps))},")
+    n = len(columns[0])
+    return join(matrix, n, np.float64), join(codes, n, np.int64)
+
+
+def join(columns: list[np.ndarray], n: int, dtype: Any) -> np.ndarray:
+    """Stack columns (n,) to a matrix; (n, 0) without any."""
+    return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype)
+
+
+def missing_value(what: str) -> ValueError:
+    """Return the error for a missing value that is refused."""
+    return ValueError(
+        f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
+    )
 
 
 def title(argument: str, k: int, names: Sequence[str] | None) -> str:
