@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import ftnn
@@ -279,6 +282,49 @@ def test_numbers_of_a_table(tmp_path):
     truth = np.array(columns_of(path)["kind"], dtype=float)
     assert np.corrcoef(numbers, truth)[0, 1] > 0.8
     assert abs(numbers.mean() - truth.mean()) < 2.0  # in the unit of the column
+
+
+def write_pairs(path, product, rows=300):
+    """Two classes: by a sum of columns and noise, or by the sign of a product."""
+    X = np.random.default_rng(0).standard_normal((rows, 4))
+    noise = np.random.default_rng(1).standard_normal(rows)
+    labels = (X[:, 0] * X[:, 3] if product else X[:, 0] - X[:, 1] + noise) > 0
+    lines = [
+        ",".join([*(f"{x:.5f}" for x in row), ["no", "yes"][y]])
+        for row, y in zip(X, labels.astype(int), strict=True)
+    ]
+    path.write_text("\n".join(["a,b,c,d,kind", *lines]))
+    return path
+
+
+def test_a_table_is_trained_beyond_the_linear_model_only_where_that_pays(tmp_path):
+    path = write_pairs(tmp_path / "sum.csv", product=False)
+    command = ("train", "table", "--data", path, "--target", "kind", "--threads", 1, "--epochs", 2)
+    printed = good(*command, "--out", tmp_path / "sum")
+    assert "the linear model is kept" in printed
+    summary = json.loads((tmp_path / "sum" / "summary.json").read_text())
+    assert (summary["epochs"], summary["outcome"]) == (0, "completed")
+    assert summary["remarks"]["training"][0] == "none"
+    table = read_csv(path)
+    inputs = table.select(["a", "b", "c", "d"])
+    outputs = ftnn.load(tmp_path / "sum" / "model.safetensors").to("numpy", "float64")(
+        ftnn.load_encoder(tmp_path / "sum" / "model.safetensors")(inputs)
+    )
+    options = changed(
+        get_experiment("table").tuned_options(), {"data": str(path), "target": "kind"}
+    )
+    data = get_experiment("table").load(options)
+    rows = np.concatenate([data.train_inputs, data.val_inputs]).astype(float)
+    labels = np.concatenate([data.train_targets, data.val_targets])
+    linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
+    logits = linear.decision_function(inputs.astype(float))
+    assert np.allclose(outputs[:, 1] - outputs[:, 0], logits, atol=1e-3)
+    assert "none" in good("train", "--resume", tmp_path / "sum", "--quiet")
+    good(*command, "--no-cautious", "--out", tmp_path / "any")
+    assert json.loads((tmp_path / "any" / "summary.json").read_text())["epochs"] == 2
+    path = write_pairs(tmp_path / "product.csv", product=True)
+    good(*command[:3], path, *command[4:], "--out", tmp_path / "product")
+    assert json.loads((tmp_path / "product" / "summary.json").read_text())["epochs"] == 2
 
 
 @pytest.mark.parametrize(

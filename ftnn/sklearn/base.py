@@ -108,7 +108,7 @@ class TensorNetworkEstimator(BaseEstimator):
             rms,
             self.alpha,
             self.bond_dim,
-            self.learning_rate or (0.01 if classes is None else 0.003),
+            self.learning_rate,
             self.pull,
             self.batch_size,
             self.max_epochs,

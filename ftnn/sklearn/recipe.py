@@ -37,7 +37,9 @@ class Recipe:
         Size of the features beside the constant channel.
     alpha : float or None
     bond_dim : int or None
-    learning_rate, pull : float
+    learning_rate : float or None
+        By default 0.01 for numbers, 0.003 for classes.
+    pull : float
     batch_size : int or None
     max_epochs, patience : int
     validation_fraction : float
@@ -47,16 +49,16 @@ class Recipe:
 
     classes: int | None
     feature_rms: float
-    alpha: float | None
-    bond_dim: int | None
-    learning_rate: float
-    pull: float
-    batch_size: int | None
-    max_epochs: int
-    patience: int
-    validation_fraction: float
-    early_stopping: bool
-    seed: int
+    alpha: float | None = None
+    bond_dim: int | None = None
+    learning_rate: float | None = None
+    pull: float = 3.0
+    batch_size: int | None = None
+    max_epochs: int = 50
+    patience: int = 10
+    validation_fraction: float = 0.2
+    early_stopping: bool = True
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +83,27 @@ class FittedReadout:
     history: list[float]
 
 
-def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe) -> FittedReadout:
-    """Fit a readout to product states and their targets.
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What held-out samples say about the training, before it starts.
+
+    Attributes
+    ----------
+    encoding : int
+        Which of the encodings to take.
+    epochs : int
+        For how many epochs to train; 0 keeps the linear start.
+    history : list of float
+        Mean loss of held-out samples: of the linear start, then after every epoch.
+    """
+
+    encoding: int
+    epochs: int
+    history: list[float]
+
+
+def decide(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe) -> Decision:
+    """Choose the encoding and the number of epochs.
 
     1. Linear models of the features of every encoding are compared by the losses of held-out
        samples: leaving one out of a ridge regression, K folds of a logistic one. All samples
@@ -91,8 +112,6 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
        (:func:`ftnn.layers.linear_start.linear_readout`), and trained on the folds. The number of
        epochs is that of the least pooled loss of held-out samples, or 0 unless a number that a half
        of them chooses :func:`pays` on the other half.
-    3. The network is trained for as many epochs on all samples. Should the training loss then be
-       larger than that of the linear start, the start is kept.
 
     Parameters
     ----------
@@ -104,11 +123,20 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
     """
     folds = _folds(targets, recipe)
     chosen = _choose_encoding(encodings, targets, folds, recipe)
-    cores = encodings[chosen]
-    epochs = recipe.max_epochs
-    history: list[float] = []
-    if recipe.early_stopping:
-        epochs, history = _choose_epochs(cores, targets, folds, recipe)
+    if not recipe.early_stopping:
+        return Decision(chosen, recipe.max_epochs, [])
+    return Decision(chosen, *_choose_epochs(encodings[chosen], targets, folds, recipe))
+
+
+def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe) -> FittedReadout:
+    """Fit a readout to product states and their targets.
+
+    The network starts as the linear model and is trained on all samples, for as many epochs as
+    :func:`decide` says. Should the training loss then be larger than that of the linear start, the
+    start is kept. Parameters are those of :func:`decide`.
+    """
+    decision = decide(encodings, targets, recipe)
+    cores, epochs = encodings[decision.encoding], decision.epochs
     if epochs > 0:
         start = _linear_start(cores, targets, recipe, shrink=True)
         before = losses_of(_outputs(start, cores), targets, recipe.classes).mean()
@@ -116,8 +144,9 @@ def fit_network(encodings: Sequence[Cores], targets: np.ndarray, recipe: Recipe)
         for _ in range(epochs):
             run.epoch()
         if losses_of(run.outputs(cores), targets, recipe.classes).mean() <= before:
-            return FittedReadout(run.result(), chosen, epochs, history)
-    return FittedReadout(_linear_start(cores, targets, recipe), chosen, 0, history)
+            return FittedReadout(run.result(), decision.encoding, epochs, decision.history)
+    start = _linear_start(cores, targets, recipe)
+    return FittedReadout(start, decision.encoding, 0, decision.history)
 
 
 def _folds(targets: np.ndarray, recipe: Recipe) -> Folds:
@@ -229,7 +258,7 @@ def _descent(start: Readout, cores: Cores, targets: np.ndarray, recipe: Recipe) 
         cores,
         targets,
         recipe.classes,
-        recipe.learning_rate,
+        recipe.learning_rate or (0.01 if recipe.classes is None else 0.003),
         recipe.pull,
         recipe.batch_size,
         recipe.seed,

@@ -1,13 +1,10 @@
 """Rows of a table in three splits, with classes or numbers as targets."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...encoding.entries import is_missing
-from ...layers.layer import Layer
 from ..folder import Run, read_summary
 from ..splits import Data, NewSamples, hold_out
 from .csv_file import Table, read_csv
@@ -84,26 +81,6 @@ def load(options: TableOptions) -> TableData:
     parts = (train, y_train, val, y_val, test, y_test)
     data = TableData(*parts, class_names, tuple(names), kinds, mean, scale)
     return data.limited(options.limit)
-
-
-def conclude(
-    folder: Path, options: TableOptions, data: TableData, model: Layer, evaluation: Any
-) -> dict[str, Any]:
-    """Store mean and scale of numeric targets; report the error in their unit, and R²."""
-    if data.class_names:
-        return {}
-    squares = np.mean((evaluation.outputs[:, 0] - data.test_targets) ** 2)
-    r2 = 1.0 - float(squares / np.mean((data.test_targets - data.test_targets.mean()) ** 2))
-    deviation = f"{evaluation.score * data.scale:.4g}"
-    return {
-        "target_mean": data.mean,
-        "target_scale": data.scale,
-        "r2": r2,
-        "remarks": {
-            "mean absolute error": [deviation, f"in the unit of {options.target}"],
-            "R²": [f"{r2:.4f}", "1 is perfect, 0 as good as the mean"],
-        },
-    }
 
 
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:

@@ -36,3 +36,7 @@ class TableOptions(ExperimentOptions):
         "Penalty of the linear start; by default 1 for classes, for numbers by leaving one out.",
         above=0.0,
     )
+    cautious: bool = option(
+        True,
+        "Train beyond the linear start only where held-out folds of the training rows gain by it.",
+    )
