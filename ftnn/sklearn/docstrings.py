@@ -39,7 +39,7 @@ early_stopping : bool
     Choose the number of epochs by the pooled losses of held-out folds, then train anew on all
     samples for as many; 0 epochs where it is not clear that training pays, and with fewer than 10
     samples in a fold. False trains ``max_epochs`` on all samples. The test is that of
-    :func:`ftnn.sklearn.significance.pays`.
+    ``ftnn.sklearn.significance.pays``.
 validation_fraction : float
     Share of the samples in a fold; there are ``round(1 / validation_fraction)`` folds, at
     least 2. Training is tried on as many as are needed to pool 500 samples.

@@ -14,7 +14,7 @@ from .options import TableOptions
 def conclude(
     folder: Path, options: TableOptions, data: TableData, model: Layer, evaluation: Any
 ) -> dict[str, Any]:
-    """Store mean and scale of numeric targets; report their error, R², and if nothing was trained."""
+    """Store mean and scale of numeric targets; report error, R², and lack of training."""
     remarks: dict[str, list[str]] = {}
     if not decision(options, data).epochs:
         remarks["training"] = ["none", "held-out rows do not gain by it: a linear model"]
