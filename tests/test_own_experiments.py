@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import ftnn
@@ -299,6 +302,49 @@ def test_numbers_of_a_table(tmp_path):
     assert abs(numbers.mean() - truth.mean()) < 2.0  # in the unit of the column
 
 
+def write_pairs(path, product, rows=300):
+    """Two classes: by a sum of columns and noise, or by the sign of a product."""
+    X = np.random.default_rng(0).standard_normal((rows, 4))
+    noise = np.random.default_rng(1).standard_normal(rows)
+    labels = (X[:, 0] * X[:, 3] if product else X[:, 0] - X[:, 1] + noise) > 0
+    lines = [
+        ",".join([*(f"{x:.5f}" for x in row), ["no", "yes"][y]])
+        for row, y in zip(X, labels.astype(int), strict=True)
+    ]
+    path.write_text("\n".join(["a,b,c,d,kind", *lines]))
+    return path
+
+
+def test_a_table_is_trained_beyond_the_linear_model_only_where_that_pays(tmp_path):
+    path = write_pairs(tmp_path / "sum.csv", product=False)
+    command = ("train", "table", "--data", path, "--target", "kind", "--threads", 1, "--epochs", 2)
+    printed = good(*command, "--out", tmp_path / "sum")
+    assert "the linear model is kept" in printed
+    summary = json.loads((tmp_path / "sum" / "summary.json").read_text())
+    assert (summary["epochs"], summary["outcome"]) == (0, "completed")
+    assert summary["remarks"]["training"][0] == "none"
+    table = read_csv(path)
+    inputs = table.select(["a", "b", "c", "d"])
+    outputs = ftnn.load(tmp_path / "sum" / "model.safetensors").to("numpy", "float64")(
+        ftnn.load_encoder(tmp_path / "sum" / "model.safetensors")(inputs)
+    )
+    options = changed(
+        get_experiment("table").tuned_options(), {"data": str(path), "target": "kind"}
+    )
+    data = get_experiment("table").load(options)
+    rows = np.concatenate([data.train_inputs, data.val_inputs]).astype(float)
+    labels = np.concatenate([data.train_targets, data.val_targets])
+    linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
+    logits = linear.decision_function(inputs.astype(float))
+    assert np.allclose(outputs[:, 1] - outputs[:, 0], logits, atol=1e-3)
+    assert "none" in good("train", "--resume", tmp_path / "sum", "--quiet")
+    good(*command, "--no-cautious", "--out", tmp_path / "any")
+    assert json.loads((tmp_path / "any" / "summary.json").read_text())["epochs"] == 2
+    path = write_pairs(tmp_path / "product.csv", product=True)
+    good(*command[:3], path, *command[4:], "--out", tmp_path / "product")
+    assert json.loads((tmp_path / "product" / "summary.json").read_text())["epochs"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -316,6 +362,12 @@ def test_numbers_of_a_table(tmp_path):
         ("a,kind\n" + "1,3.5\n" * 20, "are all the same"),
         ("a,kind\n1,2.5\n", "too few for a split"),
         ("a,kind\n" + "1,x\n2,y\n" * 9 + "inf,x\n", "column 'a' is infinite in line 20"),
+        (
+            "a;kind\n" + "1,5;x\n2;y\n" * 9,
+            "column 'a' holds '1,5', a decimal comma; give",
+        ),
+        ("a,kind\n" + "2024-05-31,x\n,y\n" * 9, "column 'a' holds dates such as '2024-05-31'"),
+        ("a;kind\n" + "1;2,5\n2;3,5\n" * 9, "column 'kind' holds '2,5', a decimal comma; give"),
     ],
 )
 def test_wrong_tables_are_told_in_one_line(text, words, tmp_path):
@@ -324,6 +376,21 @@ def test_wrong_tables_are_told_in_one_line(text, words, tmp_path):
     command = ("train", "table", "--data", path, "--target", "kind", "--out", tmp_path / "run")
     assert words in refused(*command).replace("--target is", "target is")
     assert not (tmp_path / "run").exists()
+
+
+def test_decimal_commas_are_read(tmp_path):
+    plain, commas = tmp_path / "plain.csv", tmp_path / "commas.csv"
+    write_table(plain, numbers=True, delimiter=";")
+    commas.write_text(plain.read_text().replace(".", ","))
+    table = read_csv(commas, ",")
+    for name in ("width", "height", "kind"):
+        assert table.column(name, "").tolist() == read_csv(plain).column(name, "").tolist()
+    command = ("train", "table", "--data", commas, "--target", "kind", *TABLE, "--epochs", 1)
+    run = tmp_path / "run"
+    assert "a decimal comma; give --decimal" in refused(*command, "--out", run)
+    good(*command, "--decimal", ",", "--out", run)
+    good("predict", run, "--data", commas, "--out", tmp_path / "predictions.csv")
+    assert "a number with a point, but --decimal" in refused("predict", run, "--data", plain)
 
 
 def test_wrong_options_of_tables(tmp_path):

@@ -22,8 +22,8 @@ ROOMS = (
     "training",
     "measure",
     "plotting",
-    "experiments",
     "sklearn",
+    "experiments",
     "cli",
 )
 """A room imports from itself and from those before it."""

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 import ftnn
 from ftnn.encoding import AmplitudeEncoder
+from ftnn.layers.files import dumps, loads
 from ftnn.nonlinear import KAN, RMSNorm
 
 
@@ -306,6 +307,26 @@ def test_a_flipped_bit_is_found(tmp_path):
         path.write_bytes(bytes(spoiled))
         with pytest.raises(ValueError, match=r"damaged|readable|complete|not a model"):
             ftnn.load(path)
+
+
+def test_bytes_are_those_of_the_file_and_are_checked_as_well(tmp_path):
+    encoder = AmplitudeEncoder((8, 8), max_bond=3).fit(np.ones((2, 8, 8)))
+    ftnn.save(model(), tmp_path / "m", encoder)
+    whole = dumps(model(), encoder)
+    assert whole == (tmp_path / "m").read_bytes()
+    again, its_encoder = loads(whole)
+    x = Chain(3, (4, 4, 4), (2, 2), "generic", 0).mps("float64")
+    assert (again(x) == model()(x)).all()
+    assert its_encoder.config() == encoder.config()
+    assert loads(dumps(model()))[1] is None
+    for place in np.random.default_rng(0).integers(0, len(whole), 40):
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 4
+        with pytest.raises(ValueError, match=r"damaged|not in safetensors|complete|not a model"):
+            loads(bytes(spoiled))
+    for cut in (0, 7, 100, len(whole) - 1):
+        with pytest.raises(ValueError, match="content is not in safetensors format"):
+            loads(whole[:cut])
 
 
 def test_files_have_the_permissions_of_the_umask(tmp_path):

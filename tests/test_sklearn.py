@@ -23,6 +23,8 @@ from ftnn.encoding import TableEncoder
 from ftnn.layers.linear_fit import fit_linear
 from ftnn.layers.linear_start import linear_readout
 from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor, recipe
+from ftnn.sklearn.losses import losses_of, sharpened_losses
+from ftnn.sklearn.significance import STANDARD_ERRORS, cross_fitted_gains, pays
 
 QUICK = {"max_epochs": 2, "random_state": 0}
 
@@ -218,10 +220,47 @@ def test_larger_logits_alone_are_no_gain():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(50, 3))
     labels = (logits + 0.3 * rng.normal(size=(50, 3))).argmax(axis=1)
-    once, more = (recipe._sharpened(f * logits, labels, 3) for f in (1.0, 2.0))
+    once, more = (sharpened_losses(f * logits, labels, 3) for f in (1.0, 2.0))
     assert np.isclose(once.mean(), more.mean())
-    assert not recipe._pays(once, more)
-    assert recipe._pays(*(recipe._losses(f * logits, labels, 3) for f in (1.0, 2.0)))
+    assert not pays(once - more, 200)
+    once, more = (losses_of(f * logits, labels, 3) for f in (1.0, 2.0))
+    assert pays(once - more, 200)
+
+
+@pytest.mark.parametrize(("folds", "count"), [(5, 5), (5, 2), (100, 100)])
+def test_the_error_of_a_mean_over_folds_is_that_of_correlated_means(folds, count):
+    """Gains of ``count`` folds, whose means correlate by the share of a fold."""
+    m, rho = 200 // folds, 1.0 / folds
+    rng, means, accepted = np.random.default_rng(0), [], []
+    within = np.sqrt((1.0 - rho) * m)  # so that the mean of a fold has variance 1
+    for _ in range(4000):
+        common = np.sqrt(rho) * rng.standard_normal()
+        gains = common + within * rng.standard_normal(count * m)
+        means.append(gains.mean())
+        accepted.append(pays(gains, 200 - m))
+    assert np.isclose(np.mean(accepted), 0.0228, atol=0.01)
+    naive = np.mean(np.abs(means) > STANDARD_ERRORS * within / np.sqrt(count * m)) / 2
+    assert naive > 1.5 * np.mean(accepted)
+
+
+def test_the_choice_among_epochs_does_not_inflate_the_gain():
+    """Epochs that are all as good as none: the best of them looks better, others do not say so."""
+    rng = np.random.default_rng(0)
+    halves = np.arange(100) % 2 == 0
+    chosen, fitted = [], []
+    for _ in range(1000):
+        steps = rng.standard_normal((50, 100))
+        losses = np.concatenate([np.zeros((1, 100)), np.cumsum(steps, axis=0)])
+        chosen.append(pays(losses[0] - losses[losses.mean(axis=1).argmin()], 10**9))
+        fitted.append(pays(cross_fitted_gains(losses, halves), 10**9))
+    assert np.mean(fitted) < 0.04
+    assert np.mean(chosen) > 0.06 > np.mean(fitted)
+
+
+def test_gains_that_all_samples_agree_on_stay():
+    losses = np.linspace(1.0, 0.0, 11)[:, None] + np.zeros(20)
+    assert np.array_equal(cross_fitted_gains(losses, np.arange(20) < 7), np.ones(20))
+    assert pays(cross_fitted_gains(losses, np.arange(20) < 7), 20)
 
 
 def test_training_that_fails_leaves_the_linear_start():

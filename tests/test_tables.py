@@ -1,5 +1,7 @@
 """Tables to MPS, against features written out entry by entry."""
 
+import datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -248,6 +250,46 @@ def test_text_is_read_as_numbers_where_it_can_be():
     )
     with pytest.raises(ValueError, match="rows: column 0 holds 'red' in row 1, expected numbers"):
         encoder.check(np.array([["1", "x"], ["red", "y"]]), "rows")
+
+
+DATES = ["2024-05-31", "31.5.2024", "2024/5/31 12:30", "2024-05-31T12:30:00Z", ""]
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (DATES, r"column 1 .'when'. holds dates such as '2024-05-31'; turn them into numbers"),
+        (
+            ["3,14", "-2", "", ",5", "1,5e3"],
+            r"column 1 .'when'. holds '3,14', a decimal comma",
+        ),
+        ([datetime.date(2024, 5, 31)] * 5, "holds dates such as '2024-05-31'"),
+    ],
+)
+def test_dates_and_decimal_commas_are_no_categories(entries, words):
+    frame = Frame(width=np.arange(5.0), when=np.array(entries, object))
+    with pytest.raises(ValueError, match=words):
+        TableEncoder().fit(frame)
+    encoder = TableEncoder({"width": "numeric", "when": "category"}).fit(frame)
+    assert len(encoder.schema.categories[1]) == len({*entries} - {""})
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [["1,2,3", "2"], ["1.2.3", "1.2.4"], ["3,14", "red"], ["2024-05-31", "red"], ["192.168.1.1"]],
+)
+def test_other_text_is_a_category(entries):
+    encoder = TableEncoder().fit(np.array(entries, object)[:, None])
+    assert encoder.schema.categories == [sorted(entries)]
+
+
+def test_columns_in_which_most_entries_differ_are_told():
+    names = np.array([f"name {n}" for n in range(60)], object)
+    with pytest.warns(UserWarning, match="column 0 has 60 categories in 60 rows, such as 'name 0'"):
+        TableEncoder().fit(names[:, None])
+    TableEncoder().fit(names[np.arange(120) % 60, None])
+    TableEncoder(["category"]).fit(names[:, None])
+    TableEncoder().fit(names[:20, None])
 
 
 def test_data_frames_are_read_by_name():

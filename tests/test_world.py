@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ftnn.layers.files import read_tensors
+from ftnn.layers.containers import read_tensors
 
 torch = pytest.importorskip("torch")
 from ftnn.training.world import World, current_world, joined_world  # noqa: E402

@@ -1,19 +1,15 @@
-"""Columns of a table: numbers or categories, with missing values."""
+"""Columns of a table: their kinds, their selection, their numbers and categories."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from .entries import MISSING, UNKNOWN, category_codes, numbers
+
 KINDS = ("numeric", "category")
-
-MISSING_WORDS = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-"""Strings that stand for a missing value, in lower case and stripped."""
-
-MISSING, UNKNOWN = -1, -2
-"""Codes of missing values, and of unknown categories."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,90 @@ def read_columns(data: Any, argument: str) -> tuple[list[np.ndarray], list[str] 
     return columns, names
 
 
+def select_columns(
+    data: Any, argument: str, selection: Sequence[str] | None, expected: int | None
+) -> tuple[list[np.ndarray], list[str] | None]:
+    """Return columns of a table, by name if it has names, and the names.
+
+    Parameters
+    ----------
+    data : array (n, columns) or data frame
+    argument : str
+        Name of ``data`` in errors.
+    selection : sequence of str, optional
+        Names of the columns, in their order; for an array, the names of its columns.
+    expected : int, optional
+        Number of columns.
+    """
+    columns, names = read_columns(data, argument)
+    if names is not None and selection is not None:
+        for name in selection:
+            if name not in names:
+                have = ", ".join(names[:20])
+                raise ValueError(f"{argument} has no column {name!r}; it has {have}")
+        columns = [columns[names.index(name)] for name in selection]
+    if expected is not None and len(columns) != expected:
+        raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
+    return columns, names if selection is None else list(selection)
+
+
+def read_entries(
+    columns: Sequence[np.ndarray],
+    titles: Sequence[str],
+    schema: Schema,
+    refused: Collection[str] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read columns of known kinds.
+
+    Parameters
+    ----------
+    columns : sequence of array (n,)
+    titles : sequence of str
+        Names of the columns in errors.
+    schema : Schema
+    refused : collection of {"missing", "unknown"}
+        Which entries raise ``ValueError``.
+
+    Returns
+    -------
+    matrix : float64 array (n, numeric)
+        NaN if missing.
+    codes : int64 array (n, categorical)
+        Positions among the categories, MISSING or UNKNOWN.
+    """
+    matrix, codes = [], []
+    for k, (column, what) in enumerate(zip(columns, titles, strict=True)):
+        if schema.kinds[k] == "numeric":
+            matrix.append(numbers(column, what))
+            gaps = np.isnan(matrix[-1])
+        else:
+            codes.append(category_codes(column, schema.categories[k]))
+            gaps = codes[-1] == MISSING
+            new = codes[-1] == UNKNOWN
+            if "unknown" in refused and new.any():
+                row = int(np.argmax(new))
+                raise ValueError(
+                    f"{what} holds {column.tolist()[row]!r} in row {row}, which is not in "
+                    "the training data; use unknown='zeros' or 'channel'"
+                )
+        if "missing" in refused and gaps.any():
+            raise missing_value(f"{what}, row {int(np.argmax(gaps))},")
+    n = len(columns[0])
+    return join(matrix, n, np.float64), join(codes, n, np.int64)
+
+
+def join(columns: list[np.ndarray], n: int, dtype: Any) -> np.ndarray:
+    """Stack columns (n,) to a matrix; (n, 0) without any."""
+    return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype)
+
+
+def missing_value(what: str) -> ValueError:
+    """Return the error for a missing value that is refused."""
+    return ValueError(
+        f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
+    )
+
+
 def title(argument: str, k: int, names: Sequence[str] | None) -> str:
     """Return the name of column ``k`` in errors.
 
@@ -123,122 +203,6 @@ def title(argument: str, k: int, names: Sequence[str] | None) -> str:
     ("data: column 1 ('sex')", 'data: column 1')
     """
     return f"{argument}: column {k}" + (f" ({names[k]!r})" if names else "")
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether an entry of a table stands for a missing value.
-
-    Examples
-    --------
-    >>> [is_missing(value) for value in (None, float("nan"), " NA ", "", "?", 0, "no")]
-    [True, True, True, True, True, False, False]
-    """
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
-        return True
-    if isinstance(value, (str, bytes)):
-        return as_text(value).lower() in MISSING_WORDS
-    return bool(value != value)
-
-
-def as_text(value: Any) -> str:
-    """Return the name of a category: 1, 1.0 and "1" are the same, and so are " a" and "a".
-
-    Examples
-    --------
-    >>> as_text(1.0), as_text(np.int64(1)), as_text(" a "), as_text(True), as_text(0.5)
-    ('1', '1', 'a', 'True', '0.5')
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
-    return str(value).strip()
-
-
-def guess_kind(column: np.ndarray) -> str:
-    """Return "numeric" if every entry that is not missing can be parsed as a number.
-
-    Examples
-    --------
-    >>> guess_kind(np.array(["1.5", "?", "2"])), guess_kind(np.array([1, "red", None], object))
-    ('numeric', 'category')
-    """
-    if column.dtype.kind in "fiub":
-        return "numeric"
-    return "numeric" if all(_number(v) is not None for v in column) else "category"
-
-
-def numbers(
-    column: np.ndarray, what: str, lines: Sequence[int] | np.ndarray | None = None
-) -> np.ndarray:
-    """Return a column as float64 array (n,) with NaN for missing values, or raise.
-
-    Parameters
-    ----------
-    column : array (n,)
-    what : str
-        Name of the column in errors.
-    lines : sequence of int, optional
-        Lines of a file that the rows stand in; errors name them in place of the rows.
-    """
-
-    def place(row: int) -> str:
-        return f"row {row}" if lines is None else f"line {lines[row]}"
-
-    if column.dtype.kind in "fiub":
-        values = column.astype(np.float64)
-    else:
-        parsed = [_number(value) for value in column]
-        if None in parsed:
-            row = parsed.index(None)
-            raise ValueError(
-                f"{what} holds {column.tolist()[row]!r} in {place(row)}, expected numbers; give "
-                "its kind as 'category', or clean it"
-            )
-        values = np.array(parsed, dtype=np.float64)
-    if np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
-        raise ValueError(
-            f"{what} is infinite in {place(row)}; clip it, or make it NaN where it is missing"
-        )
-    return values
-
-
-def categories(column: np.ndarray) -> list[str | None]:
-    """Return the name of the category in every row, None where it is missing."""
-    return [None if is_missing(value) else as_text(value) for value in column]
-
-
-def category_codes(column: np.ndarray, known: Sequence[str]) -> np.ndarray:
-    """Return positions (n,) among the known categories, MISSING or UNKNOWN.
-
-    Examples
-    --------
-    >>> category_codes(np.array(["b", "", "c", "a"]), ["a", "b"]).tolist()
-    [1, -1, -2, 0]
-    """
-    places: dict[str | None, int] = {name: place for place, name in enumerate(known)}
-    places[None] = MISSING
-    return np.array([places.get(name, UNKNOWN) for name in categories(column)], dtype=np.int64)
-
-
-def most_frequent(column: np.ndarray, known: Sequence[str]) -> int:
-    """Return the position of the most frequent category; UNKNOWN if there is none."""
-    codes = category_codes(column, known)
-    counts = np.bincount(codes[codes >= 0], minlength=1)
-    return int(np.argmax(counts)) if counts.any() else UNKNOWN
-
-
-def _number(value: Any) -> float | None:
-    """Parse a number, NaN for a missing one; return None if it is not a number."""
-    if is_missing(value):
-        return np.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def kinds_of(columns: tuple[str, ...] | dict[str, str] | None) -> tuple[str, ...] | None:

@@ -15,23 +15,21 @@ import numpy as np
 from ..chains.dims import check_positive
 from ..chains.states import MPS
 from ..chains.terms import Cores
+from .channels import Channels
 from .columns import (
     KINDS,
-    MISSING,
-    UNKNOWN,
     Schema,
-    categories,
-    category_codes,
     check_columns,
-    guess_kind,
+    join,
     kinds_of,
-    most_frequent,
-    numbers,
-    read_columns,
+    missing_value,
+    read_entries,
+    select_columns,
     title,
 )
 from .encoder import Encoder, site_vectors
-from .features import check_features, count_features, expand, invert
+from .entries import categories, guess_kind, most_frequent, numbers
+from .features import check_features
 from .scaling import (
     NORMALIZATIONS,
     extent,
@@ -194,13 +192,14 @@ class TableEncoder(Encoder):
         """
         self.schema = Schema()
         columns, names = self._select(data, "data")
-        kinds = list(kinds_of(self.columns) or map(guess_kind, columns))
+        titles = [title("data", k, names) for k in range(len(columns))]
+        kinds = list(kinds_of(self.columns) or map(guess_kind, columns, titles))
         known: list[list[str]] = []
         missing, values, frequent = [], [], []
         for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
             if kind == "numeric":
                 known.append([])
-                values.append(numbers(column, title("data", k, names)))
+                values.append(numbers(column, titles[k]))
                 missing.append(bool(np.isnan(values[-1]).any()))
             else:
                 met = set(categories(column))
@@ -208,10 +207,10 @@ class TableEncoder(Encoder):
                 frequent.append(most_frequent(column, known[-1]))
                 missing.append(None in met)
         if self.missing == "error" and any(missing):
-            raise _missing_value(title("data", missing.index(True), names))
+            raise missing_value(titles[missing.index(True)])
         own_channel = [have and self.missing == "channel" for have in missing]
         self._set_schema(Schema(names, kinds, known, own_channel))
-        matrix = _join(values, len(columns[0]), np.float64)
+        matrix = join(values, len(columns[0]), np.float64)
         self.buffers["frequent"] = np.array(frequent, dtype=np.int64)
         self.buffers |= fit_statistics(matrix, self.normalize)
         return self
@@ -229,12 +228,14 @@ class TableEncoder(Encoder):
         data : array (n, columns) or data frame
             With the columns of the training data.
         """
-        blocks = self._blocks(*self._read(data, "data"))
+        matrix, codes = self._read(data, "data")
+        z = scale_columns(matrix, self.buffers, self.normalize, self.clip)
+        blocks = self._channels.encode(z, codes, self.buffers["frequent"])
         dtype = np.float32 if getattr(data, "dtype", None) == np.float32 else np.float64
         cores = []
-        for own in self._sites():
+        for own in self._channels.sites:
             parts = [blocks[k] for k in own]
-            if not self._is_bare(own):
+            if not self._channels.is_bare(own):
                 factor = self.site_scale / np.sqrt(len(own))
                 parts = [np.ones((len(parts[0]), 1)), *(factor * part for part in parts)]
             site = np.concatenate(parts, axis=1).astype(dtype)  # (n, phys)
@@ -256,20 +257,21 @@ class TableEncoder(Encoder):
             as clipped.
         """
         blocks: list[np.ndarray] = []
-        for own, site in zip(self._sites(), site_vectors(x, self._fitted_dims()), strict=True):
-            if not self._is_bare(own):
+        sites = site_vectors(x, self._fitted_dims())
+        for own, site in zip(self._channels.sites, sites, strict=True):
+            if not self._channels.is_bare(own):
                 site = site[:, 1:] / site[:, :1] * (np.sqrt(len(own)) / self.site_scale)
-            ends = np.cumsum([self._width(k) for k in own])
+            ends = np.cumsum([self._channels.width(k) for k in own])
             blocks += np.split(site, ends[:-1], axis=1)
         n, numeric = len(blocks[0]), self.schema.of_kind("numeric")
-        z = [self._decode_number(blocks[k], self.schema.missing[k]) for k in numeric]
-        matrix = unscale_columns(_join(z, n, np.float64), self.buffers, self.normalize)
+        z = [self._channels.decode_numbers(k, blocks[k]) for k in numeric]
+        matrix = unscale_columns(join(z, n, np.float64), self.buffers, self.normalize)
         if len(numeric) == len(blocks):
             return matrix
         table = np.empty((n, len(blocks)), dtype=object)
         table[:, numeric] = matrix
         for k in self.schema.of_kind("category"):
-            table[:, k] = _decode_names(blocks[k], self.schema.categories[k])
+            table[:, k] = self._channels.decode_names(k, blocks[k])
         return table
 
     def reconstruction_error(self, data: Any) -> np.ndarray:
@@ -309,117 +311,28 @@ class TableEncoder(Encoder):
 
     def _select(self, data: Any, argument: str) -> tuple[list[np.ndarray], list[str] | None]:
         """Return the columns of a table in the order of the encoder, and their names."""
-        columns, names = read_columns(data, argument)
-        selection = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
-        if names is not None and selection is not None:
-            for name in selection:
-                if name not in names:
-                    have = ", ".join(names[:20])
-                    raise ValueError(f"{argument} has no column {name!r}; it has {have}")
-            columns = [columns[names.index(name)] for name in selection]
-        expected = len(self.schema.kinds or self.columns or columns)
-        if len(columns) != expected:
-            raise ValueError(f"{argument} has {len(columns)} columns, expected {expected}")
-        return columns, selection or names
+        names = list(self.columns) if isinstance(self.columns, dict) else self.schema.names
+        known = self.schema.kinds or self.columns
+        return select_columns(data, argument, names, len(known) if known else None)
 
     def _read(self, data: Any, argument: str) -> tuple[np.ndarray, np.ndarray]:
         """Return numbers (n, numeric), NaN if missing, and codes (n, categorical) of a table."""
         self._fitted_dims()
         columns, names = self._select(data, argument)
-        matrix, codes = [], []
-        for k, column in enumerate(columns):
-            what = title(argument, k, names)
-            if self.schema.kinds[k] == "numeric":
-                matrix.append(numbers(column, what))
-                gaps = np.isnan(matrix[-1])
-            else:
-                codes.append(category_codes(column, self.schema.categories[k]))
-                gaps = codes[-1] == MISSING
-                new = codes[-1] == UNKNOWN
-                if self.unknown == "error" and new.any():
-                    row = int(np.argmax(new))
-                    raise ValueError(
-                        f"{what} holds {column.tolist()[row]!r} in row {row}, which is not in "
-                        "the training data; use unknown='zeros' or 'channel'"
-                    )
-            if self.missing == "error" and gaps.any():
-                raise _missing_value(f"{what}, row {int(np.argmax(gaps))},")
-        n = len(columns[0])
-        return _join(matrix, n, np.float64), _join(codes, n, np.int64)
+        titles = [title(argument, k, names) for k in range(len(columns))]
+        refused = {name for name in ("missing", "unknown") if getattr(self, name) == "error"}
+        return read_entries(columns, titles, self.schema, refused)
 
     def _fitted_dims(self) -> tuple[int, ...]:
         if not self.phys_dims:
             raise ValueError("the encoder is not fitted; call encoder.fit(training_data) first")
         return self.phys_dims
 
-    # ---- channels --------------------------------------------------------------------------------
-
     def _set_schema(self, schema: Schema) -> None:
+        limit = extent(self.normalize, self.clip)
         self.schema = schema
-        self.buffers = {"schema": schema.to_array()}
-        self.phys_dims = tuple(
-            sum(map(self._width, own)) + (not self._is_bare(own)) for own in self._sites()
+        self._channels = Channels(
+            schema, self.features, self._degree, limit, self.unknown, self.group
         )
-
-    def _sites(self) -> list[range]:
-        """Return the columns of every site."""
-        count = len(self.schema.kinds)
-        return [range(k, min(k + self.group, count)) for k in range(0, count, self.group)]
-
-    def _is_bare(self, own: range) -> bool:
-        """Return whether a site has no constant channel."""
-        return self.features == "trig" and self.schema.kinds[own[0]] == "numeric"
-
-    def _width(self, k: int) -> int:
-        """Count the channels of column ``k``, those for unknown and missing values included."""
-        if self.schema.kinds[k] == "numeric":
-            width = count_features(self.features, self._degree)
-        else:
-            width = len(self.schema.categories[k]) + (self.unknown == "channel")
-        return width + self.schema.missing[k]
-
-    def _blocks(self, matrix: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-        """Return the channels (n, width) of every column."""
-        gaps = np.isnan(matrix)
-        z = scale_columns(matrix, self.buffers, self.normalize, self.clip)
-        limit = extent(self.normalize, self.clip)
-        z = np.where(gaps, 0.0, z)
-        blocks = [np.empty(0)] * len(self.schema.kinds)
-        for n, k in enumerate(self.schema.of_kind("numeric")):
-            gap = gaps[:, n, None]  # (n, 1)
-            blocks[k] = expand(z[:, n], self.features, self._degree, limit)  # (n, features)
-            if self.schema.missing[k]:
-                blocks[k] = np.concatenate([np.where(gap, 0.0, blocks[k]), gap], axis=1)
-        for n, k in enumerate(self.schema.of_kind("category")):
-            width, code = self._width(k), codes[:, n]
-            last = width - 1 if self.schema.missing[k] else self.buffers["frequent"][n]
-            code = np.where(code == MISSING, last, code)
-            other = len(self.schema.categories[k]) if self.unknown == "channel" else width
-            blocks[k] = np.eye(width + 1)[np.where(code == UNKNOWN, other, code)][:, :width]
-        return blocks
-
-    def _decode_number(self, block: np.ndarray, has_channel: bool) -> np.ndarray:
-        """Return the scaled numbers (n,) from the channels of a column, NaN where missing."""
-        limit = extent(self.normalize, self.clip)
-        values = block[:, :-1] if has_channel else block
-        z = invert(values, self.features, self._degree, limit)
-        return np.where(block[:, -1] > 0.5, np.nan, z) if has_channel else z
-
-
-def _decode_names(block: np.ndarray, known: list[str]) -> list[str | None]:
-    """Return names of categories from one-hot channels, None where none of them is set."""
-    if not known:
-        return [None] * len(block)
-    best, sure = np.argmax(block, axis=1), np.max(block, axis=1) > 0.5
-    return [known[b] if s and b < len(known) else None for b, s in zip(best, sure, strict=True)]
-
-
-def _join(columns: list[np.ndarray], n: int, dtype: Any) -> np.ndarray:
-    """Stack columns (n,) to a matrix; (n, 0) without any."""
-    return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype)
-
-
-def _missing_value(what: str) -> ValueError:
-    return ValueError(
-        f"{what} has a missing value; fill it in, or use missing='channel' or 'impute'"
-    )
+        self.buffers = {"schema": schema.to_array()}
+        self.phys_dims = self._channels.phys_dims

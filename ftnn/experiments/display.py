@@ -68,7 +68,9 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
     share = f", {first:.1f} of them in the first stage" if first else ""
     seconds = f"{summary['train_seconds'] + first:.1f} s"
     table.add_row("training time", seconds, f"on {summary['device']}{share}")
-    table.add_row("speed", f"{summary['samples_per_s']:,.0f} samples/s", "median over the epochs")
+    if summary["epochs"]:
+        speed = f"{summary['samples_per_s']:,.0f} samples/s"
+        table.add_row("speed", speed, "median over the epochs")
     return table
 
 

@@ -1,7 +1,7 @@
 """Experiment: a data set, a model for it, and tuned options."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..layers.layer import Layer
+    from ..training import Callback
     from .folder import Run
     from .splits import Data, NewSamples
 
@@ -55,6 +56,8 @@ class Experiment:
     stages : callable, optional
         Maps options to the options of two runs, the second of which starts with the model of the
         first, or to None for a single run.
+    callbacks : callable, optional
+        Maps options and data to further callbacks of the trainer.
     conclude : callable, optional
         Called at the end of a run with its folder, the options, the data, the model on NumPy and
         the evaluation of the test set; returns additional entries for ``summary.json`` and may draw
@@ -85,6 +88,7 @@ class Experiment:
     augment_states: "Callable[[Any, np.random.Generator], Any] | None" = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
     stages: Callable[[Any], tuple[Any, Any] | None] | None = None
+    callbacks: "Callable[[Any, Data], Iterable[Callback]] | None" = None
     conclude: "Callable[[Path, Any, Data, Layer, Any], dict[str, Any]] | None" = None
     read: "Callable[[Run, str, bool], NewSamples] | None" = None
     file: Path | None = None

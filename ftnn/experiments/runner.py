@@ -234,8 +234,10 @@ class _Job:
         if self.world.leads and not self.quiet:
             _show(self.world, setup, folder)
         objective, train = objective_for(setup.data.score), setup.stage.train
+        own = setup.experiment.callbacks
+        callbacks = (*(() if own is None else own(setup.stage, setup.data)), *self.callbacks)
         trainer = Trainer(
-            setup.model, setup.encoder, train, folder, self.quiet, objective, self.callbacks
+            setup.model, setup.encoder, train, folder, self.quiet, objective, callbacks
         )
         self.from_leader(lambda: self.begin())
         if not resume and self.world.leads:
@@ -305,7 +307,7 @@ def _summarize(
         "test_samples": data.size("test"),
         "num_params": model.num_params(),
         "log10_compression": log10_compression(report),
-        "samples_per_s": float(np.median([m["samples_per_s"] for m in fitted.history])),
+        "samples_per_s": float(np.median([m["samples_per_s"] for m in fitted.history] or [0.0])),
         "device": trainer.device,
         "seed": setup.options.train.seed,
         "versions": versions(),

@@ -5,20 +5,16 @@ stored arrays before anything of that size is allocated; arrays must have one fl
 finite.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialize
 
 from ..arrays.backend import DTYPES, to_numpy
-from .atomic import replacing
+from .containers import pack, read_tensors, unpack, write_content
 from .layer import Layer
 from .registry import Shapes, class_of, expecting, name_of
 from .signature import construct
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 FORMAT = "ftnn-model-1"
 _DEEPEST = 32
 """Deepest nesting of layers that a file may describe."""
-
-_DIGEST = "sha256"
 
 
 def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None) -> None:
@@ -61,6 +55,26 @@ def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None
     >>> ftnn.load(path).num_params()
     16
     """
+    write_content(path, dumps(model, encoder))
+
+
+def dumps(model: Layer, encoder: "Encoder | None" = None) -> bytes:
+    """Return the content of the file that :func:`save` writes.
+
+    Parameters
+    ----------
+    model : Layer
+    encoder : Encoder, optional
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`save`.
+    """
     if not isinstance(model, Layer):
         raise TypeError(f"model is a {type(model).__name__}, expected an ftnn.Layer")
     about: dict[str, Any] = {"format": FORMAT, "model": describe(model)}
@@ -70,50 +84,7 @@ def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None
     if encoder is not None:
         tensors |= {f"encoder.{name}": a for name, a in encoder.buffers.items()}
         about["encoder"] = {"type": type(encoder).__name__, "config": encoder.config()}
-    write_tensors(path, tensors, {"ftnn": json.dumps(about)})
-
-
-def write_tensors(
-    path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata: dict[str, str]
-) -> None:
-    """Write a safetensors file atomically, with a digest of its contents.
-
-    A temporary file is written and flushed to the disk, then renamed, and the folder flushed. Its
-    permissions follow the umask.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"folder {path.parent} of {path.name} does not exist; create it")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give the path of a file in it")
-    tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-    content = serialize(tensors, metadata | {_DIGEST: _digest(tensors, metadata)})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read tensors and metadata of a safetensors file, or raise a clear error."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, or is not a file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # a handle is no mapping: it cannot be iterated over
-            tensors = {name: file.get_tensor(name) for name in names}
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a readable safetensors file ({error}); it may be cut off: "
-            "restore it or train again"
-        ) from None
-    digest = metadata.pop(_DIGEST, None)
-    if digest is not None and digest != _digest(tensors, metadata):
-        raise ValueError(
-            f"{path} is damaged: its contents differ from those that were written; restore it or "
-            "train again"
-        )
-    return tensors, metadata
+    return pack(tensors, {"ftnn": json.dumps(about)})
 
 
 def describe(model: Layer) -> dict[str, Any]:
@@ -144,7 +115,34 @@ def load(path: str | os.PathLike) -> Layer:
         If the file is truncated or damaged, is not an ftnn model, does not match its own
         description, holds NaN, or has a layer whose class is not defined.
     """
-    tensors, about = _read(path)
+    return _model(*_described(*read_tensors(path), path), path)
+
+
+def loads(content: bytes) -> "tuple[Layer, Encoder | None]":
+    """Return the model and the encoder, None if there is none, of a result of :func:`dumps`.
+
+    Parameters
+    ----------
+    content : bytes
+        Not trusted: checked like a file by :func:`load`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`load`.
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> model, encoder = loads(dumps(ftnn.Readout((2, 2), 3, bond_dim=2)))
+    >>> model.num_params(), encoder
+    (16, None)
+    """
+    tensors, about = _described(*unpack(content), "content")
+    return _model(tensors, about, "content"), _encoder(tensors, about, "content")
+
+
+def _model(tensors: dict[str, np.ndarray], about: dict[str, Any], what: str | os.PathLike) -> Layer:
     arrays = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     try:
         _check_arrays(arrays, "its arrays cannot be used")
@@ -154,15 +152,20 @@ def load(path: str | os.PathLike) -> Layer:
             raise ValueError(f"array {min(missing)!r} is missing")
         model.set_arrays(arrays)
     except KeyError as error:
-        raise ValueError(f"{path} does not hold a complete model: {error} is missing") from None
+        raise ValueError(f"{what} does not hold a complete model: {error} is missing") from None
     except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} does not hold a complete model: {error}") from None
+        raise ValueError(f"{what} does not hold a complete model: {error}") from None
     return model
 
 
 def load_encoder(path: str | os.PathLike) -> "Encoder | None":
     """Load the encoder saved with a model, or None if there is none."""
-    tensors, about = _read(path)
+    return _encoder(*_described(*read_tensors(path), path), path)
+
+
+def _encoder(
+    tensors: dict[str, np.ndarray], about: dict[str, Any], what: str | os.PathLike
+) -> "Encoder | None":
     if about.get("encoder") is None:
         return None
     arrays = {k[len("encoder.") :]: v for k, v in tensors.items() if k.startswith("encoder.")}
@@ -172,9 +175,9 @@ def load_encoder(path: str | os.PathLike) -> "Encoder | None":
         encoder = _encoder_class(about["encoder"]["type"])(**config)
         encoder.set_buffers(arrays)
     except KeyError as error:
-        raise ValueError(f"{path} does not hold a complete encoder: {error} is missing") from None
+        raise ValueError(f"{what} does not hold a complete encoder: {error} is missing") from None
     except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} does not hold a complete encoder: {error}") from None
+        raise ValueError(f"{what} does not hold a complete encoder: {error}") from None
     return encoder
 
 
@@ -220,15 +223,17 @@ def _expect(value: Any, kind: type, name: str) -> Any:
     return value
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    tensors, metadata = read_tensors(path)
+def _described(
+    tensors: dict[str, np.ndarray], metadata: dict[str, str], what: str | os.PathLike
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the tensors and the description of a model, or raise if there is none."""
     try:
         about = json.loads(metadata.get("ftnn", "null"))
     except (json.JSONDecodeError, RecursionError):
         about = None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(
-            f"{path} is a safetensors file, but not a model saved by ftnn.save ({FORMAT})"
+            f"{what} is a safetensors file, but not a model saved by ftnn.save ({FORMAT})"
         )
     return tensors, about
 
@@ -260,12 +265,3 @@ def _check_encoder(config: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> 
 def _encoder_class(name: str) -> type["Encoder"]:
     """Return a class by its name; encoders are imported here to avoid a circular import."""
     return import_module(f"{__package__.partition('.')[0]}.encoding").Encoder.named(name)
-
-
-def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    total = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        total.update(f"{name} {array.dtype.name} {array.shape}".encode())
-        total.update(array.data if array.size else b"")
-    return total.hexdigest()

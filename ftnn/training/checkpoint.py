@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..arrays.backend import to_numpy
-from ..layers.files import read_tensors, write_tensors
+from ..layers.containers import read_tensors, write_tensors
 from .files import read_json, write_json
 
 FORMAT = "ftnn-checkpoint-1"

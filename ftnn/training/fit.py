@@ -79,6 +79,7 @@ class Fit:
     kept: Kept | None = None
     seen: Samples | None = field(default=None, init=False)
     _stop: bool = field(default=False, init=False)
+    _finished: bool = field(default=False, init=False)
     _pending: PendingStats | None = field(default=None, init=False)
     _saved_at: float = field(default=0.0, init=False)
     _ticked_at: float = field(default=0.0, init=False)
@@ -108,6 +109,10 @@ class Fit:
     def request_stop(self) -> None:
         """Stop after the current step and a checkpoint; a request by one process is enough."""
         self._stop = True
+
+    def finish(self) -> None:
+        """Complete the fit without further epochs; called by callbacks of all processes."""
+        self._finished = True
 
     def message(self, text: str) -> None:
         """Pass a line of text to all callbacks, such as the display."""
@@ -143,7 +148,7 @@ class Fit:
         self._ticked_at = self._saved_at = time.perf_counter()
         while True:
             progress = self.progress
-            if progress.epochs_done == self.config.epochs:
+            if self._finished or progress.epochs_done == self.config.epochs:
                 return "completed"
             stale = progress.epochs_done - progress.best_epoch
             if self.config.patience and stale >= self.config.patience:

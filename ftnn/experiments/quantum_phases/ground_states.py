@@ -21,7 +21,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...chains.terms import Cores
-from ...layers.files import read_tensors, write_tensors
+from ...layers.containers import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator, MatrixProductState

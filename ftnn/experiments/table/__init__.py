@@ -13,6 +13,7 @@ EXPERIMENT = Experiment(
     build=imported(".model:build", __name__),
     tuned=Path(__file__).with_name("config.toml"),
     samples="rows",
-    conclude=imported(".data:conclude", __name__),
+    callbacks=imported(".model:callbacks", __name__),
+    conclude=imported(".conclusion:conclude", __name__),
     read=imported(".data:read", __name__),
 )

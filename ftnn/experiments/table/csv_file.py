@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...encoding.columns import guess_kind, numbers
+from ...encoding.entries import guess_kind, numbers, with_point
 
 DELIMITERS = ",;\t"
 
@@ -51,29 +51,37 @@ class Table:
                 )
         return self.cells[:, [self.names.index(name) for name in names]]
 
-    def check_numbers(self, names: Sequence[str], kinds: Sequence[str] | None = None) -> None:
-        """Raise ``ValueError`` for infinite numbers, and for text in a column of numbers.
+    def kind(self, name: str) -> str:
+        """Return the kind of a column, guessed from its entries."""
+        return guess_kind(
+            self.cells[:, self.names.index(name)],
+            f"{self.path}: column {name!r}",
+            comma="give --decimal ,",
+            otherwise="drop the column",
+        )
 
-        ``kinds`` are those of the columns; by default they are guessed from the entries.
-        """
-        for k, name in enumerate(names):
-            column = self.cells[:, self.names.index(name)]
-            if (guess_kind(column) if kinds is None else kinds[k]) == "numeric":
+    def check_numbers(self, names: Sequence[str], kinds: Sequence[str]) -> None:
+        """Raise ``ValueError`` for infinite numbers, and for text in a column of numbers."""
+        for name, kind in zip(names, kinds, strict=True):
+            if kind == "numeric":
+                column = self.cells[:, self.names.index(name)]
                 numbers(column, f"{self.path}: column {name!r}", self.lines)
 
 
-def read_csv(path: str | Path) -> Table:
+def read_csv(path: str | Path, decimal: str = ".") -> Table:
     """Read a CSV file with a header, separated by commas, semicolons or tabs.
 
-    Blank lines are skipped; the separator is the most frequent of the three in the header.
+    Blank lines are skipped; the separator is the most frequent of the three in the header. With a
+    comma as ``decimal``, numbers with a comma become those with a point.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is empty, has no header or no rows, two columns share a name, or a row and the header
-        differ in their number of entries; the message names the line.
+        If it is empty, has no header or no rows, two columns share a name, a row and the header
+        differ in their number of entries, or a number has a point where ``decimal`` is a comma; the
+        message names the line.
     """
     path = Path(path)
     if path.is_dir():
@@ -106,8 +114,21 @@ def read_csv(path: str | Path) -> Table:
                 f"{path}, line {line}: has {len(row)} entries, but the header {len(names)}; quote "
                 "entries that hold the separator"
             )
+    if decimal == ",":
+        rows[1:] = [(line, _with_points(row, f"{path}, line {line}")) for line, row in rows[1:]]
     cells = np.array([row for _, row in rows[1:]], dtype=object)
     return Table(path, names, cells, np.array([line for line, _ in rows[1:]]))
+
+
+def _with_points(row: list[str], where: str) -> list[str]:
+    """Return the cells of a row with points for decimal commas."""
+    for cell in row:
+        if "." in cell and _is_number(cell):
+            raise ValueError(
+                f"{where}: holds {cell!r}, a number with a point, but --decimal is a comma; leave "
+                "it out, or write numbers without points"
+            )
+    return [with_point(cell) for cell in row]
 
 
 def _check_header(path: Path, names: list[str]) -> None:

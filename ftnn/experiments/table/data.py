@@ -1,13 +1,10 @@
 """Rows of a table in three splits, with classes or numbers as targets."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ...encoding.columns import is_missing
-from ...layers.layer import Layer
+from ...encoding.entries import is_missing
 from ..folder import Run, read_summary
 from ..splits import Data, NewSamples, hold_out
 from .csv_file import Table, read_csv
@@ -28,11 +25,14 @@ class TableData(Data):
     ----------
     column_names : tuple of str
         Names of the input columns.
+    kinds : tuple of str
+        "numeric" or "category", one per input column.
     mean, scale : float
         Mean and scale of numeric targets in the training rows: targets are (number - mean) / scale.
     """
 
     column_names: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
 
@@ -54,9 +54,12 @@ def load(options: TableOptions) -> TableData:
     names = [name for name in table.names if name != target]
     if not names:
         raise ValueError(f"{table.path}: has no column but {target!r}; add at least one input")
-    table.check_numbers(names)
+    kinds = tuple(map(table.kind, names))
+    table.check_numbers(names, kinds)
     rows, seed = table.select(names), options.train.seed
     values = _numbers(column)
+    if values is None and options.task != "classes":
+        table.kind(target)  # a number written in another way?
     classes = _are_classes(values, options.task)
     if not classes and values is None:
         raise ValueError(f"task is 'numbers', but column {target!r} of {table.path} holds text")
@@ -76,33 +79,13 @@ def load(options: TableOptions) -> TableData:
             raise ValueError(f"{table.path}: the numbers of column {target!r} are all the same")
         y_train, y_val, y_test = ((part - mean) / scale for part in (y_train, y_val, y_test))
     parts = (train, y_train, val, y_val, test, y_test)
-    data = TableData(*parts, class_names, tuple(names), mean, scale)
+    data = TableData(*parts, class_names, tuple(names), kinds, mean, scale)
     return data.limited(options.limit)
-
-
-def conclude(
-    folder: Path, options: TableOptions, data: TableData, model: Layer, evaluation: Any
-) -> dict[str, Any]:
-    """Store mean and scale of numeric targets; report the error in their unit, and R²."""
-    if data.class_names:
-        return {}
-    squares = np.mean((evaluation.outputs[:, 0] - data.test_targets) ** 2)
-    r2 = 1.0 - float(squares / np.mean((data.test_targets - data.test_targets.mean()) ** 2))
-    deviation = f"{evaluation.score * data.scale:.4g}"
-    return {
-        "target_mean": data.mean,
-        "target_scale": data.scale,
-        "r2": r2,
-        "remarks": {
-            "mean absolute error": [deviation, f"in the unit of {options.target}"],
-            "R²": [f"{r2:.4f}", "1 is perfect, 0 as good as the mean"],
-        },
-    }
 
 
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new rows for a trained model, from a file with the columns it was trained on."""
-    table = read_csv(path)
+    table = read_csv(path, run.options.decimal)
     assert run.encoder is not None
     schema = run.encoder.schema  # type: ignore[attr-defined]
     inputs = table.select(schema.names)
@@ -137,7 +120,7 @@ def _table(options: TableOptions) -> tuple[Table, str]:
         raise FileNotFoundError("--data is missing; give --data FILE --target COLUMN")
     if options.target is None:
         raise ValueError("--target is missing; give --target COLUMN, the column to predict")
-    return read_csv(options.data), options.target
+    return read_csv(options.data, options.decimal), options.target
 
 
 def _numbers(column: np.ndarray) -> np.ndarray | None:

@@ -16,6 +16,7 @@ class TableOptions(ExperimentOptions):
     data: str | None = option(
         None, "CSV file with a header; separated by commas, semicolons or tabs.", free=True
     )
+    decimal: Literal[".", ","] = option(".", "Decimal mark of numbers in the file.")
     target: str | None = option(None, "Column to predict.")
     task: Literal["auto", "classes", "numbers"] = option(
         "auto", "Kind of target; auto treats text and up to 20 distinct integers as classes."
@@ -36,4 +37,8 @@ class TableOptions(ExperimentOptions):
         None,
         "Penalty of the linear start; by default 1 for classes, for numbers by leaving one out.",
         above=0.0,
+    )
+    cautious: bool = option(
+        True,
+        "Train beyond the linear start only where held-out folds of the training rows gain by it.",
     )
