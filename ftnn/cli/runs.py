@@ -247,7 +247,9 @@ def load_data(run: "Run", place: str | None) -> "Data":
     options = resolve(run.options, None, {"data": place})
     run.experiment.check(options)
     whole = {"limit": None} if "limit" in declared(type(options)) else {}
-    return run.experiment.load(changed(options, whole))
+    data = run.experiment.load(changed(options, whole))
+    run.check_inputs(data.val_inputs)
+    return data
 
 
 def _speed_text(run: "Run", data: "Data", device: str | None, threads: Any) -> str:

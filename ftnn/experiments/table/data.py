@@ -103,8 +103,7 @@ def conclude(
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new rows for a trained model, from a file with the columns it was trained on."""
     table = read_csv(path)
-    assert run.encoder is not None
-    schema = run.encoder.schema  # type: ignore[attr-defined]
+    schema = run.fitted_encoder().schema  # type: ignore[attr-defined]
     inputs = table.select(schema.names)
     table.check_numbers(schema.names, schema.kinds)
     summary = read_summary(run.path)
