@@ -129,6 +129,8 @@ class Disk:
             half = bool
             if name == "write":
                 half = lambda: plain(number, bytes(rest[0])[: len(rest[0]) // 2])  # noqa: E731
+            if name == "fsync" and self._inside(number):  # counted, and not waited for
+                return self.operate(name, number, bool)
             return self.operate(name, number, lambda: plain(number, *rest), half)
 
         return operation
@@ -142,7 +144,9 @@ class Disk:
             self.numbers.add(number)
         return number
 
-    def _open(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
+    def _open(
+        self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any
+    ) -> Any:
         if not set(mode) & set("wax+") or isinstance(file, int) or not self._inside(file):
             return self.plain_open(file, mode, buffering, *rest, **more)
         raw = self.operate("open", file, lambda: _File(self, file, mode.replace("b", "")))

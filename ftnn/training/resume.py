@@ -62,8 +62,6 @@ def _load_kept(fit: Fit, replaced: bool) -> Kept:
     """Load the kept weights; those of a model that was replaced come with their model."""
     assert fit.folder is not None
     path = fit.folder / MODEL_NAME
-    if fit.world.from_leader(lambda: _described(load_encoder(path))) != _described(fit.encoder):
-        raise ValueError(f"{path} does not hold the encoder of this run; {REMEDY}")
     tensors = fit.world.from_leader(lambda: load(path).named_arrays())
     arrays = {name: torch.from_numpy(array) for name, array in tensors.items()}
     try:
@@ -73,6 +71,8 @@ def _load_kept(fit: Fit, replaced: bool) -> Kept:
             raise ValueError(f"{path} is that of another model: {error}; {REMEDY}") from None
         module = TorchModule(load(path), fit.config.dtype, fit.device, fit.config.recompute)
         return Kept.copy(module, module)
+    if fit.world.from_leader(lambda: _described(load_encoder(path))) != _described(fit.encoder):
+        raise ValueError(f"{path} does not hold the encoder of this run; {REMEDY}")
     return Kept(fit.module, arrays)
 
 
