@@ -198,6 +198,9 @@ class Entry:
         Whether finite differences exist everywhere.
     long : bool
         Whether a thousand sites are an affordable input.
+    any_norm : bool
+        Whether vectors of any norm are an input whose output can be represented: not where it
+        grows with a power of the norm, or holds the entries themselves.
     """
 
     cls: type
@@ -207,6 +210,7 @@ class Entry:
     degree: int | None = None
     smooth: bool = True
     long: bool = True
+    any_norm: bool = True
 
     def draw(self, source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
         """Build a layer, behind a gauge where it needs one."""
@@ -224,13 +228,13 @@ ENTRIES = {
         Entry(ftnn.Coarsen, _coarsen, degree=1),
         Entry(ftnn.Residual, _residual),
         Entry(ftnn.Sequential, _sequential),
-        Entry(ftnn.Readout, _readout, degree=1),
+        Entry(ftnn.Readout, _readout, degree=1, any_norm=False),
         Entry(ftnn.Expectation, _expectation, degree=0),
-        Entry(Pointwise, _pointwise, on_cores=True, smooth=False),
+        Entry(Pointwise, _pointwise, on_cores=True, smooth=False, any_norm=False),
         Entry(KAN, _kan, on_cores=True, degree=1),
-        Entry(Gated, _gated),
-        Entry(Polynomial, _polynomial, long=False),
-        Entry(Elementwise, _elementwise, smooth=False),
+        Entry(Gated, _gated, any_norm=False),
+        Entry(Polynomial, _polynomial, long=False, any_norm=False),
+        Entry(Elementwise, _elementwise, smooth=False, any_norm=False),
         Entry(RMSNorm, _rms_norm),
         Entry(LayerNorm, _layer_norm),
         Entry(CoreNorm, _core_norm, on_cores=True),
@@ -267,11 +271,14 @@ class Case:
         On NumPy, in float64; :meth:`placed` gives copies.
     chain : Chain
         Shapes, kind and seed of the input.
+    reach : tuple of float
+        Scales of the cores, -1 to 1: shares of the decades that a dtype has; empty for none.
     """
 
     name: str
     layer: ftnn.Layer
     chain: Chain
+    reach: tuple[float, ...] = ()
 
     @property
     def entry(self) -> Entry:
@@ -284,14 +291,16 @@ class Case:
 
     def cores(self, dtype: str = "float64") -> list[np.ndarray]:
         """Arrays of the input, on NumPy."""
-        return inputs(self.name, self.chain, dtype)
+        cores = inputs(self.name, self.chain)
+        scales = [10.0**e for e in exponents(self.reach, dtype)] or [1.0] * len(cores)
+        return [(s * core).astype(dtype) for s, core in zip(scales, cores, strict=True)]
 
     def __repr__(self) -> str:
         parts = [
             f"{type(part).__name__}({', '.join(f'{k}={v!r}' for k, v in part.config().items())})"
             for _, part in self.layer.walk()
         ]
-        return f"Case({self.name!r}, {' > '.join(parts)}, {self.chain!r})"
+        return f"Case({self.name!r}, {' > '.join(parts)}, {self.chain!r}, {self.reach})"
 
 
 def inputs(name: str, chain: Chain, dtype: str = "float64") -> list[np.ndarray]:
@@ -304,9 +313,60 @@ def inputs(name: str, chain: Chain, dtype: str = "float64") -> list[np.ndarray]:
     return cores
 
 
+DECADES = {"float32": 30, "complex64": 30, "float64": 200, "complex128": 200}
+"""Cores may be as small and as large as ten to this."""
+
+
+def exponents(reach: tuple[float, ...], dtype: str) -> tuple[int, ...]:
+    """Powers of ten of the cores, for shares of the decades of a dtype."""
+    return tuple(round(DECADES[dtype] * share) for share in reach)
+
+
 @st.composite
-def cases(draw, name: str, kinds: tuple[str, ...] = KINDS, max_sites: int = 4, max_phys: int = 4):
-    """Draw a layer of a class and an input for it."""
+def reaches(draw, L: int, balanced: bool = False, apart: float = 2.0):
+    """Draw scales of L cores: of none, of one, the same of all, or of each its own.
+
+    Parameters
+    ----------
+    draw : callable
+    L : int
+    balanced : bool
+        Whether their product is to be one.
+    apart : float
+        Largest distance of two of them.
+    """
+    kind = draw(st.sampled_from(["none", "one", "all", "each"]))
+    share = st.integers(-10, 10).map(lambda n: n / 10)
+    if kind == "none":
+        return ()
+    if balanced or kind == "each":
+        narrow = min(1.0, apart / 2)
+        own = [narrow * draw(share) for _ in range(L)]
+        if not balanced:
+            return tuple(own)
+        if kind == "one":
+            own = own[:1] + [0.0] * (L - 1)
+        if kind == "all":
+            own = own[:1] * L
+        pairs = [x for each in own[: L // 2] for x in (each, -each)]
+        return tuple(pairs + [0.0] * (L % 2))
+    first = draw(share)
+    if kind == "all":
+        return (first,) * L
+    site = draw(st.integers(0, L - 1))
+    return tuple(min(1.0, apart) * first if k == site else 0.0 for k in range(L))
+
+
+@st.composite
+def cases(
+    draw,
+    name: str,
+    kinds: tuple[str, ...] = KINDS,
+    max_sites: int = 4,
+    max_phys: int = 4,
+    apart: float | None = None,
+):
+    """Draw a layer of a class and an input for it; with scales that far apart, if given."""
     entry, source = ENTRIES[name], Source(draw)
     L, entries, dims = draw(st.integers(1, max_sites)), 1, []
     for _ in range(L):
@@ -323,7 +383,9 @@ def cases(draw, name: str, kinds: tuple[str, ...] = KINDS, max_sites: int = 4, m
         draw(st.sampled_from(kinds)),
         draw(st.integers(0, 2**16)),
     )
-    return Case(name, trained(entry.draw(source, tuple(dims))), chain)
+    layer = trained(entry.draw(source, tuple(dims)))
+    reach = () if apart is None else draw(reaches(L, not entry.any_norm, apart))
+    return Case(name, layer, chain, reach)
 
 
 def example(name: str, kind: str = "generic", seed: int = 1) -> Case:

@@ -71,7 +71,8 @@ def gradients(
 ) -> None:
     """Law 7: outputs and gradients are finite, for every finite input."""
     module = TorchModule(case.placed(), dtype)
-    arrays = pad_bonds(case.cores()) if pad else case.cores()
+    arrays = case.cores(dtype) if case.reach else case.cores()
+    arrays = pad_bonds(arrays) if pad else arrays
     factors = [10.0**e for e in exponents] or [1.0] * len(arrays)
     arrays = [(f * core).astype(dtype) for f, core in zip(factors, arrays, strict=True)]
     cores = [torch.from_numpy(core).requires_grad_() for core in arrays]

@@ -328,7 +328,7 @@ def test_a_table_is_trained_beyond_the_linear_model_only_where_that_pays(tmp_pat
     outputs = ftnn.load(tmp_path / "sum" / "model.safetensors").to("numpy", "float64")(
         ftnn.load_encoder(tmp_path / "sum" / "model.safetensors")(inputs)
     )
-    options = changed(
+    options = replace_values(
         get_experiment("table").tuned_options(), {"data": str(path), "target": "kind"}
     )
     data = get_experiment("table").load(options)

@@ -253,7 +253,9 @@ def load_data(run: "Run", place: str | None) -> "Data":
     options = resolve(run.options, None, {"data": place})
     run.experiment.check(options)
     whole = {"limit": None} if "limit" in specs_of(type(options)) else {}
-    return run.experiment.load(replace_values(options, whole))
+    data = run.experiment.load(replace_values(options, whole))
+    run.check_inputs(data.val_inputs)
+    return data
 
 
 def _speed_text(run: "Run", data: "Data", device: str | None, threads: Any) -> str:

@@ -26,6 +26,8 @@ CONFIG, MODEL, SUMMARY = "config.json", "model.safetensors", "summary.json"
 START = "start.safetensors"
 """File with the initial model of a run, unless that is a new one."""
 
+_REMEDY = "restore the file, or train again in a new folder"
+
 FIRST = "coarse"
 """Subfolder of a run with its first stage, if training has two stages."""
 
@@ -39,6 +41,41 @@ class Run:
     options: Any
     encoder: "Encoder | None"
     model: "Layer"
+
+    def fitted_encoder(self) -> "Encoder":
+        """Return the encoder, or raise ``ValueError`` if the model file holds none."""
+        if self.encoder is None:
+            raise ValueError(
+                f"{self.path / MODEL} holds no encoder, which experiment {self.experiment.name} "
+                f"needs for its inputs; {_REMEDY}"
+            )
+        return self.encoder
+
+    def check_inputs(self, inputs: Any) -> None:
+        """Raise ``ValueError`` unless encoder and model take these inputs; one is tried."""
+        from ..chains.states import MPS
+        from ..training.inputs import check_inputs, check_states, select_rows
+
+        one = select_rows(inputs, slice(1))
+        if isinstance(inputs, (MPS, tuple)):
+            cores = check_states(one, "inputs")
+        else:
+            encoder = self.fitted_encoder()
+            try:
+                check_inputs(one, encoder, "inputs")
+                cores = encoder.encode(one)
+            except (LookupError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"the encoder of {self.path / MODEL} does not take the inputs of experiment "
+                    f"{self.experiment.name} ({error}); {_REMEDY}"
+                ) from None
+        dims = tuple(core.shape[2] for core in cores)
+        if self.model.in_dims is not None and dims != self.model.in_dims:
+            raise ValueError(
+                f"the model of {self.path / MODEL} takes states of phys_dims "
+                f"{self.model.in_dims}, but the inputs of experiment {self.experiment.name} are "
+                f"states of phys_dims {dims}; {_REMEDY}"
+            )
 
 
 def new_run_dir(name: str, root: str | os.PathLike[str] = "runs") -> Path:
@@ -143,7 +180,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise an error that names the file; empty for another value."""
     from ..training.files import read_json
 
-    content = read_json(path, "restore the file, or train again in a new folder")
+    content = read_json(path, _REMEDY)
     return content if isinstance(content, dict) else {}
 
 

@@ -56,15 +56,21 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def clear_write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn errors of a full or read-only disk into an ``OSError`` that states the remedy."""
+    """Turn errors of the disk into an ``OSError`` that names ``path``, and states the remedy."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _REASONS:
+        if error.errno is None or _is_clear(error):
             raise
-        clear = OSError(f"cannot write {path}: {_REASONS[error.errno]}")
+        reason = _REASONS.get(error.errno, f"{error.strerror}; nothing saved before is lost")
+        clear = type(error)(f"cannot write {path}: {reason}")
         clear.errno = error.errno
         raise clear from None
+
+
+def _is_clear(error: OSError) -> bool:
+    """Return whether the error is one of :func:`clear_write_errors`, of a file written within."""
+    return error.strerror is None
 
 
 def _flush(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays.backend import DTYPES, to_numpy
-from .containers import pack, read_tensors, unpack, write_content
+from .containers import DESCRIPTION, pack, read_tensors, unpack, write_content
 from .layer import Layer
 from .registry import Shapes, class_of, expecting, name_of
 from .signature import construct
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 FORMAT = "ftnn-model-1"
 _DEEPEST = 32
 """Deepest nesting of layers that a file may describe."""
+
+
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Raised by constructors that are called with what a damaged file says."""
 
 
 def save(model: Layer, path: str | os.PathLike, encoder: "Encoder | None" = None) -> None:
@@ -84,7 +96,7 @@ def dumps(model: Layer, encoder: "Encoder | None" = None) -> bytes:
     if encoder is not None:
         tensors |= {f"encoder.{name}": a for name, a in encoder.buffers.items()}
         about["encoder"] = {"type": type(encoder).__name__, "config": encoder.config()}
-    return pack(tensors, {"ftnn": json.dumps(about)})
+    return pack(tensors, {DESCRIPTION: json.dumps(about)})
 
 
 def describe(model: Layer) -> dict[str, Any]:
@@ -153,7 +165,7 @@ def _model(tensors: dict[str, np.ndarray], about: dict[str, Any], what: str | os
         model.set_arrays(arrays)
     except KeyError as error:
         raise ValueError(f"{what} does not hold a complete model: {error} is missing") from None
-    except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{what} does not hold a complete model: {error}") from None
     return model
 
@@ -176,7 +188,7 @@ def _encoder(
         encoder.set_buffers(arrays)
     except KeyError as error:
         raise ValueError(f"{what} does not hold a complete encoder: {error} is missing") from None
-    except (TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{what} does not hold a complete encoder: {error}") from None
     return encoder
 
@@ -228,7 +240,7 @@ def _described(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors and the description of a model, or raise if there is none."""
     try:
-        about = json.loads(metadata.get("ftnn", "null"))
+        about = json.loads(metadata.get(DESCRIPTION, "null"))
     except (json.JSONDecodeError, RecursionError):
         about = None
     if not isinstance(about, dict) or about.get("format") != FORMAT:

@@ -6,12 +6,15 @@ global state of pyplot.
 
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from ..layers.atomic import replacing
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can distinguish."""
@@ -56,5 +59,7 @@ def whole_ticks(count: int) -> MaxNLocator:
 
 
 def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the format follows the name, PNG at 180 dots per inch."""
-    fig.savefig(path, dpi=180, facecolor="white")
+    """Write a figure atomically; the format follows the name, PNG at 180 dots per inch."""
+    kind = Path(path).suffix.removeprefix(".") or "png"
+    with replacing(path) as temporary:
+        fig.savefig(temporary, format=kind, dpi=180, facecolor="white")

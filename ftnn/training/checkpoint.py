@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..arrays.backend import to_numpy
+from ..layers.atomic import clear_write_errors
 from ..layers.containers import read_tensors, write_tensors
 from .files import read_json, write_json
 
@@ -50,9 +51,7 @@ def save_checkpoint(run_dir: str | os.PathLike, content: dict[str, Any], step: i
     write_tensors(run_dir / name, tensors, {"ftnn": json.dumps({"format": FORMAT, "step": step})})
     about = {"format": FORMAT, "tensors": name, "digest": digest, "content": packed}
     write_json(run_dir / JSON_NAME, about)
-    for path in [*run_dir.glob("checkpoint-*.safetensors"), *run_dir.glob(".checkpoint*.part")]:
-        if path.name != name:  # of earlier checkpoints, or of a process killed while writing
-            path.unlink(missing_ok=True)
+    _remove_others(run_dir, name)
 
 
 def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -90,6 +89,12 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
         return unpack(about["content"], tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete ({error!r}); {REMEDY}") from None
+
+
+def remove_leftovers(run_dir: str | os.PathLike) -> None:
+    """Remove the tensor files that the checkpoint does not name, of a process that was killed."""
+    name = read_json(Path(run_dir) / JSON_NAME, REMEDY)["tensors"]
+    _remove_others(Path(run_dir), name)
 
 
 def remove_checkpoint(run_dir: str | os.PathLike) -> None:
@@ -153,6 +158,14 @@ def unpack(tree: Any, tensors: dict[str, np.ndarray]) -> Any:
         case {"$items": items}:
             return {key: unpack(value, tensors) for key, value in items}
     return {key: unpack(value, tensors) for key, value in tree.items()}
+
+
+def _remove_others(run_dir: Path, name: str) -> None:
+    """Remove tensor files of other checkpoints, and what a killed process was writing."""
+    for path in [*run_dir.glob("checkpoint-*.safetensors"), *run_dir.glob(".checkpoint*.part")]:
+        if path.name != name:
+            with clear_write_errors(path):
+                path.unlink(missing_ok=True)
 
 
 def _digest(tensors: dict[str, np.ndarray]) -> str:

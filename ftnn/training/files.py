@@ -46,10 +46,21 @@ def parse_json(text: str, where: str, remedy: str) -> Any:
 def read_json(path: str | os.PathLike, remedy: str) -> Any:
     """Read a JSON file that may be damaged; see :func:`parse_json`."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_bytes(path, remedy).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
     return parse_json(text, str(path), remedy)
+
+
+def read_bytes(path: str | os.PathLike, remedy: str) -> bytes:
+    """Read a file, or raise ``ValueError`` if it is a folder, a pipe or a device.
+
+    A pipe would never end, nor some devices.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device, expected a file; {remedy}")
+    return path.read_bytes()
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .files import append_text, json_safe, parse_json, write_text
+from .files import append_text, json_safe, parse_json, read_bytes, write_text
 
 METRICS_NAME = "metrics.jsonl"
 _REMEDY = "restore the file, or train again in a new folder"
@@ -29,7 +29,8 @@ def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> li
         place of a number; the message names the file, the line, and the key.
     """
     path = Path(run_dir) / METRICS_NAME
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    text = read_bytes(path, _REMEDY).decode(errors="replace") if path.exists() else ""
+    lines = text.splitlines()
     records = []
     for number, line in enumerate(lines if num_lines is None else lines[:num_lines], 1):
         where = f"{path}, line {number}"

@@ -1,12 +1,14 @@
 """Resuming: a fit continues from the checkpoint in its folder."""
 
+import json
 from dataclasses import asdict
 
 import torch
 
-from ..layers.files import load
+from ..encoding import Encoder
+from ..layers.files import load, load_encoder
 from .callbacks import load_states
-from .checkpoint import JSON_NAME, REMEDY, load_checkpoint
+from .checkpoint import JSON_NAME, REMEDY, load_checkpoint, remove_leftovers
 from .fit import MODEL_NAME, Fit
 from .metrics import read_metrics, rewrite_metrics
 from .module import TorchModule
@@ -52,6 +54,7 @@ def restore(fit: Fit) -> None:
         raise ValueError(f"cannot resume from {path}: {error}") from None
     if world.leads:
         rewrite_metrics(folder, history)
+        remove_leftovers(folder)
     fit.progress, fit.history, fit.kept = progress, history, kept
 
 
@@ -68,4 +71,11 @@ def _load_kept(fit: Fit, replaced: bool) -> Kept:
             raise ValueError(f"{path} is that of another model: {error}; {REMEDY}") from None
         module = TorchModule(load(path), fit.config.dtype, fit.device, fit.config.recompute)
         return Kept.copy(module, module)
+    if fit.world.from_leader(lambda: _described(load_encoder(path))) != _described(fit.encoder):
+        raise ValueError(f"{path} does not hold the encoder of this run; {REMEDY}")
     return Kept(fit.module, arrays)
+
+
+def _described(encoder: Encoder | None) -> str:
+    """Describe an encoder as text: its class and the arguments of its constructor."""
+    return "" if encoder is None else f"{type(encoder).__name__} {json.dumps(encoder.config())}"

@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of everything drawn; by default the time")
     parser.add_argument("--only", default="", help="laws, or damages, with this in their name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for laws")
+    parser.add_argument("--report", type=Path, help="append rows of docs/reliability.md here")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(unknown)}; choose of {', '.join(PARTS)}")
@@ -65,6 +66,11 @@ def main() -> int:
     print(f"\n{'':45s}{'cases':>10s}{'failures':>10s}")
     for name, cases, failed in counted:
         print(f"{name:45s}{cases:10,d}{failed:10,d}")
+    if arguments.report is not None:
+        with arguments.report.open("a", encoding="utf-8") as file:
+            for name, cases, failed in counted:
+                parts = " ".join(arguments.parts)
+                file.write(f"| {name} | `{parts} --seed {seed}` | {cases:,} | {failed} |\n")
     print(f"seed {seed}, {(time.monotonic() - begun) / 60:.1f} minutes")
     return int(any(failed for *_, failed in counted))
 

@@ -17,8 +17,14 @@ from pathlib import Path
 SECONDS = 120
 """A call that takes longer counts as hanging."""
 
+MORE_SECONDS = 2.0
+"""Processor time that a call may take beyond the same call on a folder without damage."""
+
+MORE_MEMORY = 1 << 30
+"""Bytes of memory that a call may take beyond the same call on a folder without damage."""
+
 MEMORY = 3 << 30
-"""Bytes of address space that a call may take beyond what is imported."""
+"""Bytes of address space that a call may take beyond what is imported: it ends there."""
 
 TINY = ("digits", "--limit", "60", "--max-bond", "2", "--threads", "1", "--quiet")
 """What is trained here: digits, small."""
@@ -54,11 +60,20 @@ class Call:
         Exit code; minus the signal that ended it.
     out, err : str
         What it printed.
+    seconds : float
+        Processor time of the process, of user and system.
+    wall : float
+        Seconds until it ended.
+    memory : int
+        Largest size in memory, in bytes.
     """
 
     code: int
     out: str
     err: str
+    seconds: float = 0.0
+    wall: float = 0.0
+    memory: int = 0
 
     @property
     def refused(self) -> bool:
@@ -125,23 +140,25 @@ class Process:
 
     def wait(self, seconds: float = SECONDS) -> Call:
         """Wait for the end; a process that hangs is killed and counts as such."""
+        hangs = False
         while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, used = os.wait4(self.pid, 0 if hangs else os.WNOHANG)
             if pid:
                 break
             if time.monotonic() - self.begun > seconds:
                 self.kill(signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                status = None
-                break
+                hangs = True
             time.sleep(0.005)
+        wall = time.monotonic() - self.begun
         out, err = (Path(name).read_text(errors="replace") for _, name in self.files)
         for file, name in self.files:
             os.close(file)
             os.unlink(name)
-        if status is None:
-            return Call(-999, out, err + f"no end within {seconds} s")
-        return Call(os.waitstatus_to_exitcode(status), out, err)
+        code = os.waitstatus_to_exitcode(status)
+        if hangs:
+            code, err = -999, err + f"no end within {seconds} s"
+        cpu, memory = used.ru_utime + used.ru_stime, used.ru_maxrss << 10
+        return Call(code, out, err, cpu, wall, memory)
 
 
 def call(*arguments: object, seconds: float = SECONDS, memory: int = MEMORY) -> Call:

@@ -1,4 +1,4 @@
-"""Very many drawn cases of the laws: every layer and method, scales of 1e-30 to 1e30 a core."""
+"""Very many drawn cases of the laws: every layer and method, every scale that cores may have."""
 
 import signal
 import time
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import layer_laws
 import method_laws
-import numpy as np
 import torch
-from catalogue import ENTRIES, cases
+from catalogue import DECADES, ENTRIES, cases, exponents, reaches
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from laws import KINDS
-from method_laws import problems
+from method_laws import NETWORKS, problems
 
 from ftnn.truncation import METHODS
 
@@ -28,80 +27,93 @@ HANGS = 600
 """Seconds after which a law counts as hanging."""
 
 dtypes = st.sampled_from(["float64", "float32"])
-complex_too = st.sampled_from(["float64", "float32", "complex128", "complex64"])
+DOUBLE, ALL = ("float64",), ("float64", "float32", "complex128", "complex64")
 backends = st.sampled_from(["numpy", "torch"])
 bonds = st.integers(1, 5)
-decades = st.lists(st.integers(-30, 30), min_size=6, max_size=6).map(tuple)
 small = {"max_sites": 3, "max_phys": 3}
-
-
-def _scaled(name: str, dtype: str, kinds: tuple[str, ...] = KINDS) -> st.SearchStrategy:
-    """Problems that the results of can be represented, with scales of up to 30 decades a core."""
-    drawn = problems(kinds, 4, decades=30, max_batch=3)
-    return drawn.filter(lambda problem: problem.representable(dtype))
 
 
 def _layer_laws(name: str) -> Iterator[tuple[str, Callable, tuple]]:
     entangled = not ENTRIES[name].product
-    any_kind, generic = cases(name, **small), cases(name, ("generic",), **small)
-    usual = cases(name, ("generic", "padded", "product", "zero"), **small)
-    yield "1 batched", layer_laws.batched, (usual, backends)
-    yield "2 gauge", layer_laws.gauge, (generic, backends)
+    far = {**small, "apart": 2.0}
+    any_kind, generic = cases(name, **far), cases(name, ("generic",), **far)
+    usual = cases(name, ("generic", "padded", "product", "zero"), **far)
+    plain = cases(name, ("generic",), **small)
+    yield "1 batched", layer_laws.batched, (usual, backends, dtypes)
+    yield "2 gauge", layer_laws.gauge, (generic, backends, dtypes)
     if entangled:
-        yield "3 padding", layer_laws.padding, (any_kind, backends)
-    yield "6 backends", layer_laws.backends, (usual,)
-    yield "7 gradients", layer_laws.gradients, (any_kind, dtypes)
-
-    def scaled_gradients(case, dtype, exponents):
-        # by a core that a layer leaves as it is the gradient of another one is multiplied
-        limit = 12 if dtype == "float32" else 30
-        exponents = (int(np.clip(e, -limit, limit)) for e in exponents[: case.chain.L])
-        exponents = layer_laws.balanced(tuple(exponents), limit)
-        layer_laws.gradients(case, dtype, exponents=exponents)
-
-    yield "7 gradients, any scale", scaled_gradients, (any_kind, dtypes, decades)
+        yield "3 padding", layer_laws.padding, (any_kind, backends, dtypes)
+    yield "6 backends", layer_laws.backends, (usual, dtypes)
+    # by a core that a layer leaves as it is the gradient of another one is multiplied
+    yield "7 gradients", layer_laws.gradients, (cases(name, **small, apart=1.0), dtypes)
     if ENTRIES[name].smooth:
-        yield "7 finite differences", layer_laws.finite_differences, (generic,)
+        yield "7 finite differences", layer_laws.finite_differences, (plain,)
     yield "9 same seed", layer_laws.repeatable, (any_kind, backends, dtypes)
 
-    def scaled(case, exponents, backend, dtype):
-        layer_laws.scales(case, exponents[: case.chain.L], backend, dtype)
+    def scaled(case, shares, backend, dtype):
+        powers = exponents(shares[: case.chain.L], dtype) or (0,) * case.chain.L
+        layer_laws.scales(case, powers, backend, dtype)
 
-    yield "9 any scale", scaled, (generic, decades, backends, dtypes)
+    yield "9 any scale", scaled, (plain, reaches(4), backends, dtypes)
     yield "saved and loaded", layer_laws.saved, (any_kind, dtypes)
 
 
+def _problems(dtypes: tuple[str, ...], kinds: tuple[str, ...] = KINDS, *networks, **more):
+    """Problems with a dtype, of all scales of which the result can be represented."""
+    near, sizes = more.pop("near", False), {"max_sites": 4, "max_batch": 3} | more
+
+    def of(dtype: str) -> st.SearchStrategy:
+        drawn = problems(
+            kinds, decades=DECADES[dtype], **({"networks": networks} if networks else {}), **sizes
+        )
+        held = drawn.filter(lambda p: p.representable(dtype, near))
+        return st.tuples(held, st.just(dtype))
+
+    return st.sampled_from(dtypes).flatmap(of)
+
+
 def _method_laws(name: str) -> Iterator[tuple[str, Callable, tuple]]:
-    claims, method = METHODS[name].claims, st.just(name)
-    scaled, scaled_single = (_scaled(name, dtype) for dtype in ("float64", "float32"))
-    plain = problems(("generic", "padded", "repeated"), 4, max_batch=3)
-    generic = problems(("generic",), 4, max_batch=3)
-    yield "1 batched", method_laws.batched, (method, plain, bonds, complex_too, backends)
-    yield "2 gauge", method_laws.gauge, (method, generic, bonds, st.just("float64"), backends)
+    claims = METHODS[name].claims
+
+    def law(check: Callable) -> Callable:
+        # a dtype is drawn with a problem, whose scales depend on it
+        return lambda drawn, *rest: check(name, drawn[0], *rest[:1], drawn[1], *rest[1:])
+
+    def double(check: Callable) -> Callable:
+        return lambda drawn, *rest: check(name, drawn[0], *rest)
+
+    plain, generic = _problems(ALL, ("generic", "padded", "repeated")), ("generic",)
+    yield "1 batched", law(method_laws.batched), (plain, bonds, backends)
+    yield (
+        "2 gauge",
+        double(method_laws.gauge),
+        (_problems(DOUBLE, generic), bonds, st.just("float64"), backends),
+    )
     if "cores" in claims:
-        products = problems(("generic",), 4, ("product",))
-        yield "2 gauge of cores", method_laws.gauge_of_cores, (method, products, bonds, backends)
-    padded = problems(("generic", "padded", "product", "deficient", "zero"), 4, max_batch=3)
-    yield "3 padding", method_laws.padding, (method, padded, bonds, complex_too, backends)
-    double = st.sampled_from(["float64", "complex128"])
-    single = st.sampled_from(["float32", "complex64"])
-    yield "4 exact, any scale", method_laws.exact, (method, scaled, double, backends)
-    yield "4 exact, any scale, single", method_laws.exact, (method, scaled_single, single, backends)
+        products = _problems(DOUBLE, generic, "product", max_batch=5)
+        yield "2 gauge of cores", double(method_laws.gauge_of_cores), (products, bonds, backends)
+    padded = _problems(ALL, ("generic", "padded", "product", "deficient", "zero"))
+    yield "3 padding", law(method_laws.padding), (padded, bonds, backends)
+
+    def exact(drawn, backend):
+        method_laws.exact(name, *drawn, backend)
+
+    yield "4 exact", exact, (_problems(("float64", "complex128")), backends)
+    yield "4 exact, single", exact, (_problems(("float32", "complex64")), backends)
     if "optimal" in claims:
-        longer = problems(("generic",), 5, min_sites=2, max_batch=3)
-        yield "5 optimal", method_laws.optimal, (method, longer, bonds, backends)
+        longer = _problems(DOUBLE, generic, max_sites=5, min_sites=2)
+        yield "5 optimal", double(method_laws.optimal), (longer, bonds, backends)
     if "tolerance" in claims:
-        some = problems(("generic", "deficient", "padded"), 5, max_batch=3)
+        some = _problems(DOUBLE, ("generic", "deficient", "padded"), max_sites=5)
         limits = st.sampled_from([0.01, 0.04, 0.2, 0.5])
-        yield "5 tolerance", method_laws.tolerance, (method, some, limits, backends)
-    yield "6 backends", method_laws.backends, (method, generic, bonds, complex_too)
-    any_kind = problems(KINDS, 4, max_batch=3)
-    yield "7 gradients", method_laws.gradients, (method, any_kind, bonds, complex_too)
-    yield "9 same seed", method_laws.repeatable, (method, any_kind, bonds, complex_too, backends)
-    for dtype, drawn in (("float64", scaled), ("float32", scaled_single)):
-        text = f"9 any scale, {dtype}"
-        one_degree = drawn.filter(lambda p: p.chain.kind == "generic")
-        yield text, method_laws.homogeneous, (method, one_degree, bonds, st.just(dtype), backends)
+        yield "5 tolerance", double(method_laws.tolerance), (some, limits, backends)
+    yield "6 backends", law(method_laws.backends), (_problems(ALL, generic), bonds)
+    yield "7 gradients", law(method_laws.gradients), (_problems(ALL, near=True), bonds)
+    yield "9 same seed", law(method_laws.repeatable), (_problems(ALL), bonds, backends)
+    one_degree = [n for n in NETWORKS if method_laws.degrees(n) is not None]
+    for dtypes in (("float64", "complex128"), ("float32", "complex64")):
+        scaled = _problems(dtypes, generic, *one_degree)
+        yield f"9 any scale, {dtypes[0]}", law(method_laws.homogeneous), (scaled, bonds, backends)
 
 
 def all_laws() -> dict[str, tuple[Callable, tuple]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from calls import TINY, Call, Process, call, contents
+from calls import MORE_MEMORY, MORE_SECONDS, TINY, Call, Process, call, contents
 from safetensors.numpy import load_file, save_file
 
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.json"
@@ -334,6 +334,10 @@ def wrong(found: Call, clean: Call, damage: Damage, folder: Path, before: dict, 
     if TRACE.exists():
         TRACE.unlink()
         return "something was executed"
+    if found.seconds > clean.seconds + MORE_SECONDS:
+        return f"{found.seconds:.1f} s, {clean.seconds:.1f} s without damage"
+    if found.memory > clean.memory + MORE_MEMORY:
+        return f"{found.memory >> 20} MiB, {clean.memory >> 20} MiB without damage"
     if found.code == 0:
         if damage.certain:
             return "nothing was noticed"

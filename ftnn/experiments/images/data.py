@@ -65,8 +65,7 @@ def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     paths = [path for own in files.values() for path in own]
     if not paths:
         raise ValueError(f"--data {folder}: has no PNG or JPEG files")
-    assert run.encoder is not None
-    shape = run.encoder.image_shape  # type: ignore[attr-defined]
+    shape = run.fitted_encoder().image_shape  # type: ignore[attr-defined]
     images = read_images(paths, run.options, shape)
     labels = None
     if with_targets:

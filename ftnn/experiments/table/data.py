@@ -86,8 +86,7 @@ def load(options: TableOptions) -> TableData:
 def read(run: Run, path: str, with_targets: bool) -> NewSamples:
     """Read new rows for a trained model, from a file with the columns it was trained on."""
     table = read_csv(path, run.options.decimal)
-    assert run.encoder is not None
-    schema = run.encoder.schema  # type: ignore[attr-defined]
+    schema = run.fitted_encoder().schema  # type: ignore[attr-defined]
     inputs = table.select(schema.names)
     table.check_numbers(schema.names, schema.kinds)
     summary = read_summary(run.path)
