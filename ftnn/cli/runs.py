@@ -184,6 +184,9 @@ def plot(
 
     loaded = load_run(run, experiment)
     samples = load_data(loaded, data)
+    summary = read_summary(run)
+    epochs = summary.get("epochs")
+    records = read_metrics(run, epochs if isinstance(epochs, int) else None)
     folder = run if out is None else out
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder}: is a file, expected a folder")
@@ -192,8 +195,8 @@ def plot(
         paths = draw_figures(
             folder,
             loaded.model,
-            read_metrics(run),
-            read_summary(run),
+            records,
+            summary,
             layer_report(loaded.model, sample_cores(loaded.encoder, samples)),
             class_report(loaded.model, loaded.encoder, samples),
             samples.class_names,

@@ -8,9 +8,8 @@ from rich import box
 from rich.table import Table
 
 from ..experiments.display import ratio
+from ..interpret.error import ROUNDING
 from ..interpret.report import LayerRow, StateRow, log10_compression
-
-_NOISE = 1e-6  # truncation errors below this are rounding, see ftnn.interpret.trace
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
@@ -32,7 +31,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
             _largest(row.bonds),
             f"{row.params:,}" if row.params else "–",
             "–" if compression is None else ratio(compression),
-            "–" if error is None else f"{error:.2e}" if error > _NOISE else "0",
+            "–" if error is None else f"{error:.2e}" if error > ROUNDING else "0",
         )
     table.add_section()
     total = sum(row.params for row in rows)

@@ -12,6 +12,10 @@ from ..truncation.direct import compress_direct
 _ENTRIES = 2**24
 """Entries of an environment in memory at a time; a single sample may have 16 times as many."""
 
+ROUNDING = 1e-6
+"""Truncation errors up to this are shown as zero: it is the rounding of single precision over the
+sites of a chain, and more than that of differences of overlaps in double precision, about 1e-8."""
+
 _RTOL = 1e-12
 """Relative error to which an elementwise product, or its factors, are compressed beforehand."""
 

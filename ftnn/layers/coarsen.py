@@ -8,9 +8,9 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import permute, stack
+from ..arrays.functions import log, permute, stack, sum_over
 from ..arrays.random import random_generator
-from ..arrays.scales import spread
+from ..arrays.scales import peak, spread
 from ..chains.bonds import cut_bonds
 from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
@@ -114,23 +114,42 @@ class Coarsen(Layer):
             shapes = tuple(tuple(array.shape) for arrays in block for array in arrays)
             alike.setdefault(shapes, []).append(j)
         outputs: dict[int, Array] = {}
+        log_scale = 0.0
         for members in alike.values():
-            both = [
+            site_cores, site_weights = (
                 [stack([side[j][k] for j in members], 0) for k in range(len(side[0]))]
                 for side in (states, weights)
-            ]
-            out = _contract(*both)
+            )
+            scaled, logs = zip(*map(_divide, site_cores), strict=True)
+            log_scale = log_scale + sum(logs)
+            out = _contract(scaled, site_weights)
             outputs |= {j: out[n] for n, j in enumerate(members)}
-        return tuple(outputs[j] for j in range(len(states)))
+        # a core of a block may be out of range though the whole vector is not
+        return spread([outputs[j] for j in range(len(states))], log_scale)
 
 
-def _contract(cores: list[Array], weights: list[Array]) -> Array:
+def _divide(cores: Array) -> tuple[Array, Array]:
+    """Divide cores (blocks, batch, left, in, right) by their largest entries.
+
+    Returns
+    -------
+    cores : array (blocks, batch, left, in, right)
+    log : array (batch,)
+        Logarithm of the product of what the cores of a sample were divided by.
+    """
+    shape = cores.shape
+    top = peak(do("reshape", cores, (-1, *shape[2:])))  # (blocks * batch, 1, 1, 1)
+    top = do("reshape", top, (*shape[:2], 1, 1, 1))
+    return cores / top, sum_over(log(top[:, :, 0, 0, 0]), (0,))
+
+
+def _contract(cores: Sequence[Array], weights: Sequence[Array]) -> Array:
     """Contract states with weights, site by site from the left.
 
     Parameters
     ----------
-    cores : list of array (blocks, batch, left, in, right)
-    weights : list of array (blocks, left, out, in, right)
+    cores : sequence of array (blocks, batch, left, in, right)
+    weights : sequence of array (blocks, left, out, in, right)
         ``out`` is 1 but on the last site, ``right`` is 1 there.
 
     Returns

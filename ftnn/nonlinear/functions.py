@@ -11,7 +11,7 @@ from autoray import do, infer_backend
 
 from ..arrays.backend import BACKENDS, Array, convert, is_complex, to_numpy
 from ..arrays.functions import erf
-from ..arrays.scales import safe_norm
+from ..arrays.scales import peak, safe_norm
 
 Function = Callable[[Array], Array]
 
@@ -201,8 +201,9 @@ def scaled_entries(core: Array) -> tuple[Array, Array]:
     norm : array (batch, 1, 1, 1)
         Divisor of the core.
     """
-    norm = safe_norm(core, (1, 2, 3)) / core.shape[2] ** 0.5
-    norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None]
+    top = peak(core)  # (batch, 1, 1, 1): squares of what it leaves neither vanish nor overflow
+    norm = safe_norm(core / top, (1, 2, 3)) / core.shape[2] ** 0.5
+    norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None] * top
     return core / norm, norm
 
 

@@ -60,7 +60,9 @@ def plot_functions(
         axis.set_xticks(range(p))
         axis.set_yticks(range(q))
         axis.set_title(
-            f"Site {site}: φ(u) for |u| ≤ {extent:g}; panels are ±{reach:.2g} high", fontsize=8.0
+            f"Site {site}: φ(u), and its linear part (dashed), for |u| ≤ {extent:g}\n"
+            f"panels are ±{reach:.2g} high",
+            fontsize=8.0,
         )
         save_figure(fig, path)
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from ..interpret.error import ROUNDING
 from ..interpret.report import LayerRow
 from ..training.score import ACCURACY, Score
 from .style import COLORS, MARKERS, figure, save_figure, style, whole_ticks
@@ -30,7 +31,8 @@ def plot_curves(
     metrics : sequence of mapping
         One per epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
         val_accuracy, and truncation_error and entropies by layer; missing or None entries are
-        omitted. The largest entropy over all bonds is drawn.
+        omitted, as are layers whose truncation errors are all rounding. The largest entropy over
+        all bonds is drawn.
     path : path
         Output file.
     score : Score
@@ -44,7 +46,7 @@ def plot_curves(
             ("truncation_error", "Relative truncation error"),
             ("entropies", "Largest entropy (nats)"),
         )
-        if any(m.get(key) for m in metrics)
+        if any(_layers(metrics, key))
     ]
     with style():
         fig = figure(6.6 + 2.8 * len(by_layer), 3.0)
@@ -61,7 +63,7 @@ def plot_curves(
             _from_zero(axes[0])
             axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
         for axis, (key, title) in zip(axes[2:], by_layer, strict=True):
-            for n, name in enumerate(dict.fromkeys(k for m in metrics for k in m.get(key) or ())):
+            for n, name in enumerate(_layers(metrics, key)):
                 color, mark = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
                 label = f"layer {name}" if name else "model"
                 get = partial(_of_layer, key=key, name=name)
@@ -73,6 +75,13 @@ def plot_curves(
             axis.set(xlabel="epoch", xlim=(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5))
             axis.xaxis.set_major_locator(whole_ticks(6))
         save_figure(fig, path)
+
+
+def _layers(metrics: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """Return the layers with values above rounding: those that lose nothing are not drawn."""
+    names = dict.fromkeys(name for m in metrics for name in m.get(key) or ())
+    least = ROUNDING if key == "truncation_error" else -1.0
+    return [n for n in names if any((_of_layer(m, key, n) or 0.0) > least for m in metrics)]
 
 
 def _of_layer(record: Mapping[str, Any], key: str, name: str) -> float | None:

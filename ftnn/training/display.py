@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..interpret.error import ROUNDING
 from .callbacks import Callback
 from .score import Score
 
@@ -63,8 +64,9 @@ def row(record: Mapping[str, Any], score: Score) -> str:
 
 
 def largest_error(errors: Mapping[str, float | None] | None) -> float | None:
-    """Return the largest truncation error over the layers, or None."""
-    return max((e for e in (errors or {}).values() if e is not None), default=None)
+    """Return the largest truncation error over the layers, 0 if it is rounding, or None."""
+    error = max((e for e in (errors or {}).values() if e is not None), default=None)
+    return 0.0 if error is not None and error <= ROUNDING else error
 
 
 def current(numbers: Mapping[str, float], score: Score) -> str:

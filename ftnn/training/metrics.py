@@ -41,8 +41,7 @@ def read_metrics(run_dir: str | os.PathLike, num_lines: int | None = None) -> li
         records.append(record)
     if num_lines is not None and len(records) < num_lines:
         raise ValueError(
-            f"{path} has {len(records)} lines, but the checkpoint knows {num_lines} epochs; "
-            f"{_REMEDY}"
+            f"{path} has {len(records)} lines, but the run has {num_lines} epochs; {_REMEDY}"
         )
     return records
 
