@@ -270,3 +270,16 @@ def test_parts_of_a_network_show_themselves_as_quimb_does():
     for part in (X.select("I0"), X.isel({"batch": 0}), W.select("I0")):
         assert "tensors=" in repr(part)
         assert "tensors=" in part._repr_html_()
+
+
+@pytest.mark.parametrize("change", [lambda t: t.H, lambda t: t.multiply(3.0), lambda t: t.copy()])
+def test_lazy_networks_that_quimb_changed_are_not_compressed_as_they_were(change):
+    dims = (2, 3, 2)
+    x = ftnn.MPS.from_dense(np.arange(24.0).reshape(2, 12) + 1j, dims)
+    lazy = x + 2.0 * x
+    same = change(lazy)
+    if np.allclose(same.to_dense(), lazy.to_dense()):
+        assert np.allclose(ftnn.compress(same).to_dense(), lazy.to_dense())
+    else:
+        with pytest.raises(ValueError, match="changed after it was formed"):
+            ftnn.compress(same)

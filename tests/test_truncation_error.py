@@ -117,13 +117,13 @@ def test_the_sketch_grows_without_starting_again(monkeypatch):
     from ftnn.truncation import src
 
     sizes = []
-    extend = src._extend
+    extend = src.extend_rows
 
     def counted(total, k, rows, omega):
         sizes.append((k, omega.shape[0]))
         return extend(total, k, rows, omega)
 
-    monkeypatch.setattr(src, "_extend", counted)
+    monkeypatch.setattr(src, "extend_rows", counted)
     x = decaying(2, 6, 4, 20, 0.8)
     bonds = ftnn.compress(x, rtol=1e-3).bond_dims
     assert max(bonds) > 2 * src.BLOCK

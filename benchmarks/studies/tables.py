@@ -36,7 +36,7 @@ from ftnn.experiments.setup import objective_for, prepare
 from ftnn.experiments.table.options import TableOptions
 from ftnn.sklearn import TensorNetworkClassifier, TensorNetworkRegressor
 from ftnn.training import TorchModule, Trainer
-from ftnn.training.options import changed
+from ftnn.training.options import replace_values
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "runs" / "tables"
@@ -254,7 +254,7 @@ def command(names: list[str], seeds: int) -> None:
                 path = Path(folder) / "table.csv"
                 _write(path, *data, np.random.default_rng(seed))
                 values = {"data": str(path), "target": "target", "seed": seed}
-                options = changed(experiment.tuned_options(), values)
+                options = replace_values(experiment.tuned_options(), values)
                 runs.append([_trained(experiment, options, name)])
             print(name, seed, runs[-1], flush=True)
         gaps = [one["network"] - one["linear"] for [one] in runs]

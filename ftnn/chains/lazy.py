@@ -194,7 +194,7 @@ class Lazy(BatchedVector):
     (10, (3, 8))
     """
 
-    _EXTRA_PROPS = (*BatchedVector._EXTRA_PROPS, "_terms")
+    _EXTRA_PROPS = (*BatchedVector._EXTRA_PROPS, "_terms", "_formed")
 
     def __init__(self, terms, *, virtual=False):
         if isinstance(terms, TensorNetwork):  # quimb's way to copy
@@ -203,11 +203,28 @@ class Lazy(BatchedVector):
         terms = tuple(terms)
         check_terms(terms)
         self._terms = terms
+        self._formed: dict[int, Array] = {}
         self._L = terms[0].L
         self._site_ind_id = "k{}"
         self._site_tag_id = "I{}"
         self._batch_ind = BATCH_IND
         super().__init__(list(term_tensors(terms)), virtual=True)
+        self._formed = {tid: tensor.data for tid, tensor in self.tensor_map.items()}
+
+    @property
+    def formed(self) -> dict[int, Array]:
+        """Arrays of the tensors that were formed, by quimb's number; quimb hands them on."""
+        return self._formed
+
+    def check_unchanged(self) -> None:
+        """Raise ``ValueError`` if quimb changed the tensors, of which the terms know nothing."""
+        now = {tid: tensor.data for tid, tensor in self.tensor_map.items()}
+        same = now.keys() == self._formed.keys()
+        if not same or any(now[tid] is not data for tid, data in self._formed.items()):
+            raise ValueError(
+                "the lazy network was changed after it was formed, by a method of quimb such as "
+                "conj or multiply; change the states and operators that it is made of instead"
+            )
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays.backend import to_numpy
 from ..chains.bonds import MaxBond, check_memory, check_rank, output_bonds
-from ..chains.lazy import BatchedVector
+from ..chains.lazy import BatchedVector, Lazy
 from ..chains.states import MPS
 from ..chains.terms import Term
 from .error import estimate_weights, ranks, relative_error
@@ -146,6 +146,8 @@ def check(
     """Return ``max_bond``, or raise unless these are valid arguments of :func:`compress`."""
     if not isinstance(lazy, BatchedVector):
         raise TypeError(f"lazy is a {type(lazy).__name__}, expected an MPS or a lazy network")
+    if isinstance(lazy, Lazy):
+        lazy.check_unchanged()
     max_bond = check_rank(max_bond, rtol, lazy.L)
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
