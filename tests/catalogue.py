@@ -225,7 +225,7 @@ ENTRIES = {
     entry.cls.__name__: entry
     for entry in (
         Entry(ftnn.Linear, _linear),
-        Entry(ftnn.Coarsen, _coarsen, degree=1),
+        Entry(ftnn.Coarsen, _coarsen, degree=1, any_norm=False),
         Entry(ftnn.Residual, _residual),
         Entry(ftnn.Sequential, _sequential),
         Entry(ftnn.Readout, _readout, degree=1, any_norm=False),

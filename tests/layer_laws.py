@@ -96,10 +96,10 @@ def scales(
     if entry.degree is None or (entry.degree and issubclass(entry.cls, Head)):
         exponents = balanced(exponents)  # of the vector itself, which is to stay as it is
     degree = entry.degree or 0
-    log10 = degree * np.mean(exponents)
-    if abs(log10) > 25 and dtype == "float32":
-        return  # the cores of the result cannot be represented
     layer, cores = case.placed(backend, dtype), case.cores()
+    log10 = degree * sum(exponents) / len(layer.out_dims or exponents)
+    if abs(log10) > (25 if dtype == "float32" else 250):
+        return  # the cores of the result cannot be represented
     scaled = [(10.0**e * core).astype(dtype) for e, core in zip(exponents, cores, strict=True)]
     plain = output(layer, [core.astype(dtype) for core in cores], backend)
     shift = degree * sum(exponents) * np.log(10.0)

@@ -2,7 +2,7 @@
 
 from ..arrays.backend import Array
 from ..arrays.scales import divide_by_peaks, log_peaks
-from .terms import Apply, Hadamard, Node, State
+from .terms import Apply, Cores, Hadamard, Node, State
 
 
 def divide_node(node: Node) -> tuple[Node, Array, Array]:
@@ -21,12 +21,8 @@ def divide_node(node: Node) -> tuple[Node, Array, Array]:
         Whether none of the cores is zero.
     """
     match node:
-        case State(cores) if cores[0].shape[0] > 1:
-            tops, log, live = log_peaks(cores, 4)
-            cores = tuple(core / top for core, top in zip(cores, tops, strict=True))
-            return State(cores), log, live
         case State(cores):
-            cores, log, live = divide_by_peaks(cores)
+            cores, log, live = divide_state(cores)
             return State(cores), log, live
         case Apply(cores, child):
             cores, log, live = divide_by_peaks(cores)
@@ -36,3 +32,11 @@ def divide_node(node: Node) -> tuple[Node, Array, Array]:
             first, log, live = divide_node(first)
             second, log_second, live_second = divide_node(second)
             return Hadamard(first, second), log + log_second, live & live_second
+
+
+def divide_state(cores: Cores) -> tuple[Cores, Array, Array]:
+    """Divide the cores of a state as :func:`divide_node` does."""
+    if cores[0].shape[0] == 1:
+        return divide_by_peaks(cores)
+    tops, log, live = log_peaks(cores, 4)
+    return tuple(core / top for core, top in zip(cores, tops, strict=True)), log, live

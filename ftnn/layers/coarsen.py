@@ -8,9 +8,9 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import log, permute, stack, sum_over
+from ..arrays.functions import log, peaks, permute, replace_zeros, stack, sum_over
 from ..arrays.random import random_generator
-from ..arrays.scales import peak, spread
+from ..arrays.scales import spread
 from ..chains.bonds import cut_bonds
 from ..chains.dims import check_dims, check_positive
 from ..chains.overlap import overlap
@@ -114,7 +114,7 @@ class Coarsen(Layer):
             shapes = tuple(tuple(array.shape) for arrays in block for array in arrays)
             alike.setdefault(shapes, []).append(j)
         outputs: dict[int, Array] = {}
-        log_scale = 0.0
+        log_scale, live = 0.0, True
         for members in alike.values():
             site_cores, site_weights = (
                 [stack([side[j][k] for j in members], 0) for k in range(len(side[0]))]
@@ -124,6 +124,8 @@ class Coarsen(Layer):
             log_scale = log_scale + sum(logs)
             out = _contract(scaled, site_weights)
             outputs |= {j: out[n] for n, j in enumerate(members)}
+            live = live & do("all", _peaks(out) > 0, axis=0)
+        log_scale = do("where", live, log_scale, do("zeros_like", log_scale))
         # a core of a block may be out of range though the whole vector is not
         return spread([outputs[j] for j in range(len(states))], log_scale)
 
@@ -137,10 +139,13 @@ def _divide(cores: Array) -> tuple[Array, Array]:
     log : array (batch,)
         Logarithm of the product of what the cores of a sample were divided by.
     """
-    shape = cores.shape
-    top = peak(do("reshape", cores, (-1, *shape[2:])))  # (blocks * batch, 1, 1, 1)
-    top = do("reshape", top, (*shape[:2], 1, 1, 1))
-    return cores / top, sum_over(log(top[:, :, 0, 0, 0]), (0,))
+    top = replace_zeros(_peaks(cores))
+    return cores / top[:, :, None, None, None], sum_over(log(top), (0,))
+
+
+def _peaks(cores: Array) -> Array:
+    """Return the largest modulus (blocks, batch) in each of cores (blocks, batch, ...)."""
+    return do("reshape", peaks(do("reshape", cores, (-1, *cores.shape[2:]))), cores.shape[:2])
 
 
 def _contract(cores: Sequence[Array], weights: Sequence[Array]) -> Array:

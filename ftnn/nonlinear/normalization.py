@@ -7,12 +7,13 @@ from itertools import pairwise
 import numpy as np
 from autoray import do
 
-from ..arrays.backend import Array, as_dtype_of, eps, is_complex
-from ..arrays.functions import log, stop_gradient, sum_over
+from ..arrays.backend import Array, as_dtype_of, eps, is_complex, tiny
+from ..arrays.functions import at_most, log, stop_gradient, sum_over
 from ..arrays.random import draw_arrays, random_generator
 from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds, output_bonds
 from ..chains.dims import check_dims, check_positive
+from ..chains.magnitude import divide_state
 from ..chains.overlap import overlap
 from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
@@ -147,14 +148,20 @@ class LayerNorm(Layer):
 
     def terms(self, cores: Cores) -> tuple[Term, ...]:
         """Return the exact output, before truncation."""
-        z, log_rms = unit_rms(cores)
+        # the logarithms of cores of very different sizes would leave their rounding in the mean
+        balanced, own, _ = divide_state(cores)
+        z, log_rms = unit_rms(balanced)
+        log_rms = log_rms + own
         ones = tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims)
         value, log_scale = overlap(ones, z)
         entries = sum(math.log(p) for p in self.in_dims)
-        mean = value * as_dtype_of(do("exp", log_scale - entries), value)  # of z, (batch,)
+        # the modulus of the mean of z is at most 1: its logarithm is larger only where it is zero
+        log_scale = at_most(log_scale - entries, -math.log(tiny(value)))
+        mean = value * as_dtype_of(do("exp", log_scale), value)  # (batch,)
         square = do("real", mean * do("conj", mean)) if is_complex(mean) else mean * mean
         variance = 1.0 - square
-        live = variance > 8.0 * len(cores) * eps(cores[0])
+        # that of a single entry is zero, whatever is left of it
+        live = variance > (8.0 * len(cores) * eps(cores[0]) if entries else 2.0)
         variance = do("where", live, variance, do("ones_like", variance))
         if self.eps > 0.0:
             # eps / rms^2; a vector so small that it overflows is negligible next to eps

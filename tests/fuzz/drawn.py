@@ -172,8 +172,9 @@ def check(law: str, number: int, count: int = CASES) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        lines = traceback.format_exception(error)
-        return Outcome(law, number, tried, "".join(lines[-1:]) + "".join(notes(error)))
+        # with the notes of hypothesis, which hold the smallest failing case
+        what = "".join(traceback.format_exception_only(error))
+        return Outcome(law, number, tried, what + "".join(notes(error)))
     return Outcome(law, number, tried)
 
 
