@@ -60,8 +60,8 @@ def plot_functions(
         axis.set_xticks(range(p))
         axis.set_yticks(range(q))
         axis.set_title(
-            f"Site {site}: φ(u), and its linear part (dashed), for |u| ≤ {extent:g}\n"
-            f"panels are ±{reach:.2g} high",
+            f"Site {site}: φ(u), dashed its linear part\n"
+            f"|u| ≤ {extent:g}, panels are ±{reach:.2g} high",
             fontsize=8.0,
         )
         save_figure(fig, path)

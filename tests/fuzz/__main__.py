@@ -1,9 +1,9 @@
 """Look for failures for some minutes: `make fuzz MINUTES=20`, or `python tests/fuzz --help`.
 
 Drawn cases of every law fill the minutes that the rest leaves; what fails is shrunk to its
-smallest case and printed with the seed that finds it again. The other parts take about seven
-minutes: damaged run folders, interrupted trainings, full and read-only disks, two trainings into
-one folder, and memory.
+smallest case and printed with the seed that finds it again. The other parts: damaged run folders,
+interrupted trainings, faults at the writes of a training, full and read-only disks, two trainings
+into one folder, and memory.
 """
 
 import argparse
@@ -17,7 +17,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-PARTS = ("folders", "kills", "places", "laws")
+PARTS = ("folders", "kills", "writes", "places", "laws")
 
 
 def main() -> int:
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of everything drawn; by default the time")
     parser.add_argument("--only", default="", help="laws, or damages, with this in their name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for laws")
+    parser.add_argument("--every", type=int, default=10, help="every n-th write fails; 1: each")
     parser.add_argument("--report", type=Path, help="append rows of docs/reliability.md here")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -51,6 +52,11 @@ def main() -> int:
 
         moments, failures = kills.run(seed)
         counted.append(("trainings interrupted and resumed", moments, len(failures)))
+    if "writes" in arguments.parts:
+        import writes
+
+        cases, failures = writes.run(arguments.every)
+        counted.append(("faults at writes of a training", cases, len(failures)))
     if "places" in arguments.parts:
         import places
 

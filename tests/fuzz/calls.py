@@ -97,15 +97,22 @@ class Call:
 class Process:
     """A forked process that runs ``ftnn`` with some arguments."""
 
-    def __init__(self, *arguments: object, memory: int = MEMORY):
+    def __init__(
+        self,
+        *arguments: object,
+        memory: int = MEMORY,
+        within: contextlib.AbstractContextManager | None = None,
+    ):
         self.files = [tempfile.mkstemp() for _ in range(2)]
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._child([str(word) for word in arguments], memory)
+            self._child([str(word) for word in arguments], memory, within)
         self.begun = time.monotonic()
 
-    def _child(self, words: list[str], memory: int) -> None:
+    def _child(
+        self, words: list[str], memory: int, within: contextlib.AbstractContextManager | None
+    ) -> None:
         code = 70
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -121,7 +128,8 @@ class Process:
             from ftnn.cli import main
 
             try:
-                main()
+                with within or contextlib.nullcontext():
+                    main()
                 code = 0
             except SystemExit as stop:
                 code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -161,9 +169,14 @@ class Process:
         return Call(code, out, err, cpu, wall, memory)
 
 
-def call(*arguments: object, seconds: float = SECONDS, memory: int = MEMORY) -> Call:
-    """Run ``ftnn`` with some arguments to its end."""
-    return Process(*arguments, memory=memory).wait(seconds)
+def call(
+    *arguments: object,
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
+    within: contextlib.AbstractContextManager | None = None,
+) -> Call:
+    """Run ``ftnn`` with some arguments to its end, within a context of the new process."""
+    return Process(*arguments, memory=memory, within=within).wait(seconds)
 
 
 def contents(folder: Path) -> dict[str, str]:
