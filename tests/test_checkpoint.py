@@ -26,6 +26,7 @@ from test_trainer import (
 import ftnn
 
 torch = pytest.importorskip("torch")
+from ftnn.layers.containers import read_tensors  # noqa: E402
 from ftnn.training import Callback, checkpoint, metrics  # noqa: E402
 from ftnn.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 
@@ -209,9 +210,13 @@ def cut(path, part=0.5):
     path.write_bytes(data[: int(len(data) * part)])
 
 
-def edit(path, change):
+def edit(path, change, seal=True):
+    """Change a checkpoint as somebody would who knows its digest, or does not."""
     about = json.loads(path.read_text())
     change(about)
+    if seal:
+        digest = checkpoint._digest(read_tensors(tensor_file(path.parent))[0])
+        about["digest"] = checkpoint.digest_of(about.get("content"), digest)
     path.write_text(json.dumps(about))
 
 
@@ -222,7 +227,7 @@ DAMAGE = {
     "missing tensors": (lambda d: tensor_file(d).unlink(), "is missing"),
     "foreign tensors": (
         lambda d: ftnn.save(ftnn.Readout((2,), 2, 1), tensor_file(d)),
-        "does not hold the tensors",
+        "not what was written together",
     ),
     "flipped byte": (
         lambda d: tensor_file(d).write_bytes(tensor_file(d).read_bytes()[:-1] + b"\x7f"),
@@ -239,6 +244,12 @@ DAMAGE = {
     "path outside": (
         lambda d: edit(d / "checkpoint.json", lambda a: a.update(tensors="../x.safetensors")),
         "does not name its tensor file",
+    ),
+    "changed JSON": (
+        lambda d: edit(
+            d / "checkpoint.json", lambda a: a["content"]["training"].update(steps_done=1), False
+        ),
+        "not what was written together",
     ),
     "no content": (lambda d: edit(d / "checkpoint.json", lambda a: a.pop("content")), "incomplete"),
     "no update": (
@@ -370,7 +381,9 @@ BROKEN_LINES = {
     ),
     "text in a list": ('{"epoch": 1, "entropies": {"2": [0.5, []]}}', "entropies of layer '2' is"),
     "no object": ('{"epoch": 1, "bond_dims": [3]}', r"bond_dims is \[3\], expected an object"),
-    "epoch": ('{"epoch": 1.5}', "epoch is 1.5, expected an integer"),
+    "epoch": ('{"epoch": 1.5}', "epoch is 1.5, expected a count"),
+    "huge": ('{"epoch": 1, "lr": 1' + "0" * 400 + "}", "lr is an integer beyond 64 bits"),
+    "large": ('{"epoch": 1, "lr": 1e301}', "lr is 1e.301, expected a number below 1e.200"),
     "no epoch": ('{"train_loss": 1.0}', "epoch is missing"),
     "nested": ('{"epoch": ' + "[" * 100_000, "nested too deeply"),
     "digits": ('{"epoch": ' + "9" * 10_000 + "}", "not valid JSON"),

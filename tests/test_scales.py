@@ -1,5 +1,7 @@
 """Laws over scales: what is representable is right, however large or small single cores are."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -306,3 +308,23 @@ def test_a_term_of_zeros_has_the_gradient_of_what_it_would_add(method, zero, pow
         ]
         slope = (ends[0] - ends[1]) / (2 * step)
         assert cores[zero].grad[0, 0, n, 0].item() == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+@METHOD
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("dtype", "power"), [("float32", 38), ("float32", -37), ("float64", 307), ("float64", -307)]
+)
+def test_the_range_of_cores_is_that_of_the_dtype(method, backend, dtype, power):
+    rng, dims, edges = np.random.default_rng(power % 100), (3,) * 5, (1, 2, 3, 3, 2, 1)
+    plain = [
+        (rng.uniform(0.3, 1.0, (2, left, 3, right)) * rng.choice([-1, 1], (2, left, 3, right)))
+        for left, right in pairwise(edges)
+    ]
+    operator = ftnn.MPO.random(dims, dims, 2, seed=1)
+    weight = ftnn.MPO([core.astype(dtype) for core in operator.cores]).to(backend)
+    x = ftnn.MPS([(core * 10.0**power).astype(dtype) for core in plain]).to(backend)
+    y = ftnn.compress(weight @ x, method=method)
+    found = dense([np.asarray(to_numpy(c), "float64") * 10.0**-power for c in y.cores])
+    expected = dense(plain) @ operator.to_dense().T
+    assert_close(found, expected, dtype, lost_digits(method, dtype) * 1e4)

@@ -195,7 +195,10 @@ def _experiment(
             raise ValueError(f"{path}: {name} is not from a file; leave --experiment out")
         return experiment_of_file(given)
     if own is None:
-        return get_experiment(name)
+        try:
+            return get_experiment(name)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     # a config.json from elsewhere must not make us run any file it names
     seal = content.get("seal")
     if not (isinstance(own, str) and isinstance(seal, str) and _sealed(own, seal)):

@@ -21,7 +21,7 @@ from ..layers.atomic import clear_write_errors
 from ..layers.containers import read_tensors, write_tensors
 from .files import read_json, write_json
 
-FORMAT = "ftnn-checkpoint-1"
+FORMAT = "ftnn-checkpoint-2"
 JSON_NAME = "checkpoint.json"
 REMEDY = "restore the run folder from a copy, or train again in a new one"
 
@@ -49,8 +49,8 @@ def save_checkpoint(run_dir: str | os.PathLike, content: dict[str, Any], step: i
     digest = _digest(tensors)
     name = f"checkpoint-{step:08d}-{digest[:12]}.safetensors"
     write_tensors(run_dir / name, tensors, {"ftnn": json.dumps({"format": FORMAT, "step": step})})
-    about = {"format": FORMAT, "tensors": name, "digest": digest, "content": packed}
-    write_json(run_dir / JSON_NAME, about)
+    about = {"format": FORMAT, "tensors": name, "content": packed}
+    write_json(run_dir / JSON_NAME, about | {"digest": digest_of(packed, digest)})
     _remove_others(run_dir, name)
 
 
@@ -81,9 +81,9 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
         tensors, _ = read_tensors(path.with_name(name))
     except FileNotFoundError:
         raise ValueError(f"{path.with_name(name)} is missing, named by {path}; {REMEDY}") from None
-    if _digest(tensors) != digest:
+    if digest_of(about.get("content"), _digest(tensors)) != digest:
         raise ValueError(
-            f"{path.with_name(name)} does not hold the tensors that {path} describes; {REMEDY}"
+            f"{path} and {path.with_name(name)} are not what was written together; {REMEDY}"
         )
     try:
         return unpack(about["content"], tensors)
@@ -166,6 +166,11 @@ def _remove_others(run_dir: Path, name: str) -> None:
         if path.name != name:
             with clear_write_errors(path):
                 path.unlink(missing_ok=True)
+
+
+def digest_of(packed: Any, tensors: str) -> str:
+    """Return the digest of a result of :func:`pack`, given that of its tensors."""
+    return hashlib.sha256(f"{json.dumps(packed, sort_keys=True)}{tensors}".encode()).hexdigest()
 
 
 def _digest(tensors: dict[str, np.ndarray]) -> str:

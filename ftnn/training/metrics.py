@@ -10,6 +10,7 @@ from .files import append_text, json_safe, parse_json, read_bytes, write_text
 
 METRICS_NAME = "metrics.jsonl"
 _REMEDY = "restore the file, or train again in a new folder"
+_LARGEST = 1e200
 _NUMBERS = ("lr", "grad_norm", "seconds", "samples_per_s")
 _BY_LAYER = ("truncation_error", "entropies", "bond_dims")
 
@@ -62,10 +63,8 @@ def _line(record: dict[str, Any]) -> str:
 def _check_record(record: dict[str, Any], where: str) -> None:
     """Raise ``ValueError`` if a value that must be a number is not."""
     for key in ("epoch", "step"):
-        if key in record and (isinstance(record[key], bool) or not isinstance(record[key], int)):
-            raise ValueError(
-                f"{where}: {key} is {record[key]!r:.40}, expected an integer; {_REMEDY}"
-            )
+        if key in record and not (_is(record[key], int) and 0 <= record[key] < 2**53):
+            raise ValueError(f"{where}: {key} is {_text(record[key])}, expected a count; {_REMEDY}")
     if "epoch" not in record:
         raise ValueError(f"{where}: epoch is missing; {_REMEDY}")
     for key, value in record.items():
@@ -81,5 +80,17 @@ def _check_record(record: dict[str, Any], where: str) -> None:
 
 def _check_numbers(values: Iterable[Any], what: str) -> None:
     for value in values:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ValueError(f"{what} is {value!r:.40}, expected a number or null; {_REMEDY}")
+        if value is not None and not (_is(value, (int, float)) and abs(value) < _LARGEST):
+            raise ValueError(
+                f"{what} is {_text(value)}, expected a number below {_LARGEST:g} or null; {_REMEDY}"
+            )
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    """Describe a value in a few characters; Python refuses to print integers of 5000 digits."""
+    large = _is(value, int) and abs(value) >= 2**64
+    return "an integer beyond 64 bits" if large else f"{value!r:.40}"
