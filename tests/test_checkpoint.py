@@ -251,6 +251,10 @@ DAMAGE = {
         ),
         "not what was written together",
     ),
+    "no name": (
+        lambda d: edit(d / "checkpoint.json", lambda a: a.update(tensors="")),
+        "does not name its tensor file",
+    ),
     "no content": (lambda d: edit(d / "checkpoint.json", lambda a: a.pop("content")), "incomplete"),
     "no update": (
         lambda d: edit(d / "checkpoint.json", lambda a: a["content"].pop("update")),

@@ -75,7 +75,7 @@ def load_checkpoint(run_dir: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of ftnn ({FORMAT}); {REMEDY}")
     name, digest = about.get("tensors"), about.get("digest")
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name:
         raise ValueError(f"{path} does not name its tensor file; {REMEDY}")
     try:
         tensors, _ = read_tensors(path.with_name(name))
