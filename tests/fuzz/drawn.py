@@ -214,9 +214,10 @@ def run(minutes: float, start: int, only: str = "", jobs: int = 1) -> tuple[int,
         raise SystemExit(f"no law has {only!r} in its name")
     end, total, failures, number = time.monotonic() + 60 * minutes, 0, [], start
     failed: set[str] = set()
-    with ProcessPoolExecutor(jobs, max_tasks_per_child=50) as pool:
-        while time.monotonic() < end and len(failed) < len(names):
-            todo = [name for name in names if name not in failed]
+    while time.monotonic() < end and len(failed) < len(names):
+        todo = [name for name in names if name not in failed]
+        # a pool for every round: one that replaces its processes deadlocks (cpython issue 115634)
+        with ProcessPoolExecutor(jobs) as pool:
             for first in range(0, len(todo), 4 * jobs):
                 if time.monotonic() > end:
                     break
@@ -227,6 +228,6 @@ def run(minutes: float, start: int, only: str = "", jobs: int = 1) -> tuple[int,
                         failed.add(outcome.law)
                         failures.append(outcome)
                         print(f"FAILED {outcome.law}, seed {outcome.seed}\n{outcome.failure}")
-            print(f"seed {number}: {total:,} cases, {len(failures)} laws failed", flush=True)
-            number += 1
+        print(f"seed {number}: {total:,} cases, {len(failures)} laws failed", flush=True)
+        number += 1
     return total, failures
