@@ -387,6 +387,7 @@ BROKEN_LINES = {
     "no object": ('{"epoch": 1, "bond_dims": [3]}', r"bond_dims is \[3\], expected an object"),
     "epoch": ('{"epoch": 1.5}', "epoch is 1.5, expected a count"),
     "huge": ('{"epoch": 1, "lr": 1' + "0" * 400 + "}", "lr is an integer beyond 64 bits"),
+    "long": ('{"epoch": 1, "lr": 18446744073709551616}', "lr is an integer beyond 64 bits"),
     "large": ('{"epoch": 1, "lr": 1e301}', "lr is 1e.301, expected a number below 1e.200"),
     "no epoch": ('{"train_loss": 1.0}', "epoch is missing"),
     "nested": ('{"epoch": ' + "[" * 100_000, "nested too deeply"),

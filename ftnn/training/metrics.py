@@ -80,7 +80,10 @@ def _check_record(record: dict[str, Any], where: str) -> None:
 
 def _check_numbers(values: Iterable[Any], what: str) -> None:
     for value in values:
-        if value is not None and not (_is(value, (int, float)) and abs(value) < _LARGEST):
+        if value is not None and not (
+            (_is(value, float) and abs(value) < _LARGEST)
+            or (_is(value, int) and abs(value) < 2**63)
+        ):
             raise ValueError(
                 f"{what} is {_text(value)}, expected a number below {_LARGEST:g} or null; {_REMEDY}"
             )
@@ -92,5 +95,5 @@ def _is(value: Any, kind: Any) -> bool:
 
 def _text(value: Any) -> str:
     """Describe a value in a few characters; Python refuses to print integers of 5000 digits."""
-    large = _is(value, int) and abs(value) >= 2**64
+    large = _is(value, int) and abs(value) >= 2**63
     return "an integer beyond 64 bits" if large else f"{value!r:.40}"
