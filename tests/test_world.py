@@ -53,6 +53,13 @@ def model_of(folder):
     return tensors
 
 
+def assert_alike_models(one, two):
+    first, second = model_of(one), model_of(two)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert np.allclose(first[name], second[name], rtol=1e-8, atol=1e-10)
+
+
 def assert_alike(a, b, tolerance):
     """Numbers of nested records agree within a relative tolerance."""
     assert type(a) is type(b)
@@ -103,10 +110,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path):
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     assert [record["epoch"] for record in two] == [1, 2, 3]
     assert_alike(one, two, 1e-9)
-    first, second = model_of(tmp_path / "one"), model_of(tmp_path / "two")
-    assert first.keys() == second.keys()
-    for name in first:
-        assert np.allclose(first[name], second[name], rtol=1e-8, atol=1e-10)
+    assert_alike_models(tmp_path / "one", tmp_path / "two")
 
 
 def test_two_processes_replace_their_model_as_one(tmp_path):
@@ -126,10 +130,7 @@ def test_two_processes_replace_their_model_as_one(tmp_path):
     run_python(script, tmp_path / "one")
     torchrun(script, tmp_path / "two")
     assert_alike(records(tmp_path / "one"), records(tmp_path / "two"), 1e-9)
-    first, second = model_of(tmp_path / "one"), model_of(tmp_path / "two")
-    assert first.keys() == second.keys()
-    for name in first:
-        assert np.allclose(first[name], second[name], rtol=1e-8, atol=1e-10)
+    assert_alike_models(tmp_path / "one", tmp_path / "two")
 
 
 def test_processes_agree(tmp_path):

@@ -10,14 +10,8 @@ from ..arrays.backend import Array, check_alike, check_floating
 
 def check_cores(cores: tuple[Array, ...]) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``cores`` are a batched open chain."""
-    if not cores:
-        raise ValueError("cores is empty; an MPS needs at least one site")
+    _check_chain(cores, "an MPS", ("batch", "left", "phys", "right"))
     for k, core in enumerate(cores):
-        check_floating(core, f"cores[{k}]")
-        if core.ndim != 4:
-            raise ValueError(
-                f"cores[{k}] has shape {tuple(core.shape)}, expected (batch, left, phys, right)"
-            )
         if core.shape[0] == 0:
             raise ValueError("the batch is empty; an MPS needs at least one sample")
         if core.shape[0] != cores[0].shape[0]:
@@ -28,35 +22,35 @@ def check_cores(cores: tuple[Array, ...]) -> None:
             raise ValueError(
                 f"cores[{k}] has shape {tuple(core.shape)}, expected no dimension of 0"
             )
-        left = cores[k - 1].shape[3] if k else 1
-        if core.shape[1] != left:
-            raise ValueError(
-                f"cores[{k}] has left bond {core.shape[1]}, expected {left}"
-                + (f", the right bond of cores[{k - 1}]" if k else " at the left end")
-            )
-    check_alike(cores, "cores")
-    if cores[-1].shape[3] != 1:
-        raise ValueError(
-            f"cores[{len(cores) - 1}] has right bond {cores[-1].shape[3]}, expected 1 at the end"
-        )
 
 
 def check_operator_cores(cores: tuple[Array, ...]) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``cores`` are an open chain of an operator."""
+    _check_chain(cores, "an MPO", ("left", "out", "in", "right"))
+
+
+def _check_chain(cores: tuple[Array, ...], chain: str, axes: tuple[str, ...]) -> None:
+    """Raise unless there are cores, of one dtype and place, whose neighbouring bonds match."""
     if not cores:
-        raise ValueError("cores is empty; an MPO needs at least one site")
+        raise ValueError(f"cores is empty; {chain} needs at least one site")
     for k, core in enumerate(cores):
         check_floating(core, f"cores[{k}]")
-        if core.ndim != 4:
+        if core.ndim != len(axes):
             raise ValueError(
-                f"cores[{k}] has shape {tuple(core.shape)}, expected (left, out, in, right)"
+                f"cores[{k}] has shape {tuple(core.shape)}, expected ({', '.join(axes)})"
             )
-        left = cores[k - 1].shape[3] if k else 1
-        if core.shape[0] != left:
-            raise ValueError(f"cores[{k}] has left bond {core.shape[0]}, expected {left}")
+        left = cores[k - 1].shape[-1] if k else 1
+        found = core.shape[axes.index("left")]
+        if found != left:
+            raise ValueError(
+                f"cores[{k}] has left bond {found}, expected {left}"
+                + (f", the right bond of cores[{k - 1}]" if k else " at the left end")
+            )
     check_alike(cores, "cores")
-    if cores[-1].shape[3] != 1:
-        raise ValueError(f"the last core has right bond {cores[-1].shape[3]}, expected 1")
+    if cores[-1].shape[-1] != 1:
+        raise ValueError(
+            f"cores[{len(cores) - 1}] has right bond {cores[-1].shape[-1]}, expected 1 at the end"
+        )
 
 
 def stack_states(
