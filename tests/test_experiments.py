@@ -481,14 +481,14 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     """One on 2^10 points, and one that starts with it."""
     first, second = tmp_path / "first", tmp_path / "second"
     good("train", *STAGED, "--sites", 10, "--out", first, "--quiet")
-    assert same_models(first, staged / "coarse")
+    assert same_models(first, staged / "stage-1")
     more = ("--epochs", 2, "--lr", 2e-3, "--start", first, "--quiet")
     good("train", *STAGED, *more, "--out", second)
     assert same_models(second, staged)
     assert read(second)["test_error"] == read(staged)["test_error"]
-    assert not same_models(staged, staged / "coarse")
-    assert "test_error" not in read(staged / "coarse")  # the test set is read once
-    assert read(staged)["first_seconds"] == read(staged / "coarse")["train_seconds"]
+    assert not same_models(staged, staged / "stage-1")
+    assert "test_error" not in read(staged / "stage-1")  # the test set is read once
+    assert read(staged)["earlier_seconds"] == read(staged / "stage-1")["train_seconds"]
     config = json.loads((staged / "config.json").read_text())["options"]
     assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
     command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
@@ -499,7 +499,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
 @pytest.mark.parametrize("where", ["first", "between", "second"])
 def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatch):
     cut = tmp_path / "run"
-    begun = {"first": cut / "coarse" / "checkpoint.json", "second": cut / "checkpoint.json"}
+    begun = {"first": cut / "stage-1" / "checkpoint.json", "second": cut / "checkpoint.json"}
     measure, begin = StateRegression.measure, trainer.begin
 
     def strike(*args):
