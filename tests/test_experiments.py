@@ -163,17 +163,18 @@ def test_ground_states_against_exact_ones(h1, h2, tmp_path):
 
 
 def test_ground_states_are_kept(tmp_path, monkeypatch):
+    from ftnn.experiments import cache
     from ftnn.experiments.quantum_phases import ground_states as module
 
     points = [(0.1 * k, 0.0) for k in range(3)]
-    monkeypatch.setattr(module, "PIECE", 2)
+    monkeypatch.setattr(cache, "PIECE", 2)
     made, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
     paths = sorted(tmp_path.iterdir())
     assert [path.name[-15:] for path in paths] == ["000.safetensors", "001.safetensors"]
     monkeypatch.setattr(module, "ground_state", lambda *_: pytest.fail("made again"))
     again, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
-    with pytest.raises(ValueError, match=r"000.safetensors: holds the states of other points"):
+    with pytest.raises(ValueError, match=r"000.safetensors: holds the ground states of other points"):
         ground_states("few", 7, [(0.5, 0.0), *points[1:]], 4, tmp_path, show=False)
     whole = paths[1].read_bytes()
     flipped = bytearray(whole)
@@ -187,12 +188,12 @@ def test_ground_states_are_kept(tmp_path, monkeypatch):
 
 
 def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
-    from ftnn.experiments.quantum_phases import ground_states as module
+    from ftnn.experiments import cache
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "PIECE", 1)
+    monkeypatch.setattr(cache, "PIECE", 1)
     points = [(0.1, 0.0), (0.2, 0.0)]
     kept, _ = ground_states("full", 5, points, 4, tmp_path / "kept", show=False)
     with monkeypatch.context() as patch:
@@ -210,6 +211,7 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
+    from ftnn.experiments import cache
     from ftnn.experiments.quantum_phases import ground_states as module
 
     points, plain = [(0.1 * k, 0.0) for k in range(4)], module.ground_state
@@ -219,7 +221,7 @@ def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(sites, h1, h2)
 
-    monkeypatch.setattr(module, "PIECE", 2)
+    monkeypatch.setattr(cache, "PIECE", 2)
     monkeypatch.setattr(module, "ground_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ground_states("cut", 5, points, 4, tmp_path, show=False)
