@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,6 +38,8 @@ from ftnn.truncation.src import compress_src
 HOME = RUNS / "products"
 BONDS = (4, 8, 16, 32, 64)
 DIMS = (2, 4)
+CASES = [(2, 1, BONDS), (4, 1, BONDS), (2, 16, BONDS[:-1])]
+"""Physical dimension, batch and bonds of what is timed."""
 SITES = 12
 SEEDS = (0, 1, 2)
 PRODUCTS = ("sketch", "cross")
@@ -68,11 +71,12 @@ def state(phys: int, bond: int, seed: int, decay: float = DECAY, batch: int = 1)
     )
 
 
-def problem(phys: int, bond: int, place: str, seed: int) -> tuple[Cores, Cores, Cores]:
-    """Two states of one sample in float32, and test matrices, at a place such as "torch-cpu"."""
+def problem(phys: int, bond: int, place: str, seed: int, batch: int) -> tuple[Cores, Cores, Cores]:
+    """Two states in float32, and test matrices, at a place such as "torch-cpu"."""
     backend, device = place.split("-")
     omegas = test_matrices((phys,) * SITES, bond, seed)
-    chains = (state(phys, bond, 2 * seed), state(phys, bond, 2 * seed + 1), omegas)
+    states = (state(phys, bond, 2 * seed + n, batch=batch) for n in range(2))
+    chains = (*states, omegas)
     gate, value, omegas = (
         tuple(convert(array, backend, "float32", device) for array in chain) for chain in chains
     )
@@ -80,18 +84,18 @@ def problem(phys: int, bond: int, place: str, seed: int) -> tuple[Cores, Cores, 
 
 
 def forward(
-    phys: int, bond: int, product: str, place: str = "torch-cpu", seed: int = 0
+    phys: int, bond: int, product: str, place: str = "torch-cpu", seed: int = 0, batch: int = 1
 ) -> Callable[[], object]:
     """Truncate the product of two states of bond m to m."""
-    gate, value, omegas = problem(phys, bond, place, seed)
+    gate, value, omegas = problem(phys, bond, place, seed, batch)
     return lambda: truncate(gate, value, omegas, bond, product)
 
 
 def forward_backward(
-    phys: int, bond: int, product: str, place: str = "torch-cpu", seed: int = 0
+    phys: int, bond: int, product: str, place: str = "torch-cpu", seed: int = 0, batch: int = 1
 ) -> Callable[[], object]:
     """Truncate as :func:`forward` on torch, with a gradient for all cores of both."""
-    gate, value, omegas = problem(phys, bond, place, seed)
+    gate, value, omegas = problem(phys, bond, place, seed, batch)
     leaves = [core.requires_grad_() for core in (*gate, *value)]
     with torch.no_grad():
         found = truncate(gate, value, omegas, bond, product)
@@ -124,20 +128,36 @@ class CpuTimer:
         return (time.process_time() - begin) / self.number
 
 
-def cost(phys: int, bond: int, run: str) -> dict:
-    """Median seconds over the seeds, and peak bytes, by product."""
+def cost(phys: int, batch: int, bond: int, run: str) -> dict:
+    """Median seconds over the seeds, operations of matrix products and peak bytes, by product."""
+
+    def prepared(product: str, seed: int = 0) -> Callable[[], object]:
+        return RUNNERS[run](phys, bond, product, seed=seed, batch=batch)
+
     seconds: dict[str, list[float]] = {product: [] for product in PRODUCTS}
     for seed in SEEDS:
-        timers = {p: CpuTimer(RUNNERS[run](phys, bond, p, seed=seed)) for p in PRODUCTS}
+        timers = {p: CpuTimer(prepared(p, seed)) for p in PRODUCTS}
         for product, found in compare(timers, rounds=3).items():
             seconds[product].append(found)
     return {
         "phys": phys,
+        "batch": batch,
         "bond": bond,
         "run": run,
         "seconds": {product: statistics.median(found) for product, found in seconds.items()},
-        "bytes": {product: peak_bytes(RUNNERS[run](phys, bond, product)) for product in PRODUCTS},
+        "flops": products_of(phys, batch, bond, run),
+        "bytes": {product: peak_bytes(prepared(product)) for product in PRODUCTS},
     }
+
+
+def products_of(phys: int, batch: int, bond: int, run: str) -> dict[str, int]:
+    """Floating point operations of the matrix products of a run, by product."""
+    counts = {}
+    for product in PRODUCTS:
+        with FlopCounterMode(display=False) as counter:
+            RUNNERS[run](phys, bond, product, batch=batch)()
+        counts[product] = counter.get_total_flops()
+    return counts
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
@@ -213,9 +233,12 @@ def measure() -> None:
         write_json(file, list(itertools.chain(*errors)))
     file = HOME / "cost.json"
     rows = json.loads(file.read_text()) if file.is_file() else []
-    done = {(row["phys"], row["bond"], row["run"]) for row in rows}
-    for case in itertools.product(DIMS, BONDS, RUNNERS):
-        if case not in done:
+    done = {(row["phys"], row["batch"], row["bond"], row["run"]) for row in rows}
+    for phys, batch, bonds in CASES:
+        for bond, run in itertools.product(bonds, RUNNERS):
+            case = phys, batch, bond, run
+            if case in done:
+                continue
             rows.append(cost(*case))
             print(rows[-1], flush=True)
             write_json(file, rows)
@@ -225,17 +248,20 @@ def report() -> None:
     """Write both tables."""
     rows = json.loads((HOME / "cost.json").read_text())
     lines = []
-    for phys, run in itertools.product(DIMS, RUNNERS):
-        own = [row for row in rows if (row["phys"], row["run"]) == (phys, run)]
+    for (phys, batch, bonds), run in itertools.product(CASES, RUNNERS):
+        own = [row for row in rows if (row["phys"], row["batch"], row["run"]) == (phys, batch, run)]
         own.sort(key=lambda row: row["bond"])
-        sizes = [row["bond"] for row in own]
-        for key, unit, what in (("seconds", 1e3, "ms"), ("bytes", 2**-20, "MiB")):
+        for key, unit, what in (
+            ("seconds", 1e3, "ms"),
+            ("flops", 1e-6, "MFLOP"),
+            ("bytes", 2**-20, "MiB"),
+        ):
             for product in PRODUCTS:
                 values = [row[key][product] * unit for row in own]
-                cells = [f"{value:.3g}" for value in values]
-                growth = f"{exponent(sizes, values):.1f}"
-                lines.append([str(phys), f"{run}, {what}", product, *cells, growth])
-    heads = ["phys", "", "product", *(f"m = {bond}" for bond in BONDS), "exponent"]
+                cells = [f"{value:.3g}" for value in values] + [""] * (len(BONDS) - len(bonds))
+                growth = f"{exponent(list(bonds), values):.1f}"
+                lines.append([f"{phys}, {batch}", f"{run}, {what}", product, *cells, growth])
+    heads = ["phys, batch", "", "product", *(f"m = {bond}" for bond in BONDS), "exponent"]
     write_table("products-cost-table", heads, lines)
 
     rows = json.loads((HOME / "accuracy.json").read_text())

@@ -47,8 +47,8 @@ class Gated(Layer):
     product : {"sketch", "cross"}
         Truncate the product by the layer's sketch, or interpolate it at chosen entries before
         (:mod:`ftnn.nonlinear.hadamard`). For inner and outer bonds m the time grows as
-        :math:`m^4` and as :math:`m^3`, the memory as :math:`m^3` and as :math:`m^2`; the second is
-        faster from bonds of about 32 on (docs/performance.md).
+        :math:`m^4` and as :math:`m^3`, the memory as :math:`m^3` and as :math:`m^2`. The second is
+        faster from bonds of 32 to 64 on, of 16 to 32 in a batch of 16 (docs/performance.md).
 
     Notes
     -----
@@ -57,9 +57,9 @@ class Gated(Layer):
     starts ten times smaller than B, so the layer starts near the linear B x.
 
     With ``product="cross"`` the output is still in the gauge of the sketch, which then truncates
-    nothing. A product that compresses to ``max_bond`` comes out as accurate as by the sketch; for
-    one that does not, whose error by the sketch is a half or more, the error of an interpolation
-    may exceed one. Its places are held fixed in gradients, and jump as x changes.
+    nothing. A product that compresses to ``max_bond`` comes out about as accurate as by the sketch;
+    one that does not comes out worse, with an error that may exceed one. The places are held fixed
+    in gradients, and jump as x changes.
 
     Examples
     --------

@@ -47,7 +47,7 @@ from ..arrays.orthonormal import orthonormalize
 from ..arrays.scales import spread, unit_scale
 from ..chains.absorption import absorb_state, extend_state
 from ..chains.magnitude import divide_state
-from ..chains.overlap import Environment, absorb_each, rescale
+from ..chains.overlap import Environment, rescale
 from ..chains.terms import Cores
 
 SWEEPS = 1
@@ -107,18 +107,18 @@ def interpolate_product(
     fixed = product.fixed()
     back = fixed.reversed()
     bonds = _reachable(bonds, [core.shape[2] for core in value])
-    columns = _index_sets(back, _sketched(fixed, omegas, bonds))
+    right = _sweep(back, _sketched(fixed, omegas, bonds))
     for _ in range(sweeps):
-        rows = _index_sets(fixed, _rights(back, columns))
-        columns = _index_sets(back, _rights(fixed, rows))
-
-    found, last, log_scale = _sweep(product, _rights(product.reversed(), columns))
-    values = [_quotient(basis) for basis in found] + [last]  # (batch, r*d, r')
+        left = _sweep(fixed, _across(right.lefts))
+        right = _sweep(back, _across(left.lefts))
+    # the same vectors at the same places, with gradients
+    found = _sweep(product, _across(_at(product.reversed(), right.bases)))
+    values = [*map(_quotient, found.bases), found.last]  # (batch, r*d, r')
     shaped = (
         do("reshape", array, (array.shape[0], -1, core.shape[2], array.shape[2]))
         for array, core in zip(values, value, strict=True)
     )
-    return spread(list(shaped), log_scale)
+    return spread(list(shaped), found.log_scale)
 
 
 class _Product(NamedTuple):
@@ -194,37 +194,49 @@ class _Basis(NamedTuple):
     live: Array
 
 
-def _sweep(product: _Product, rights: list[Pair]) -> tuple[list[_Basis], Array, Array]:
-    """Choose left index sets against right vectors, site after site.
+class _Swept(NamedTuple):
+    """What a sweep finds.
 
-    Returns
-    -------
+    Attributes
+    ----------
     bases : list of _Basis
         Of sites 0 ... L - 2.
+    lefts : list of Pair
+        Vectors at the index sets left of every site.
     last : array (batch, r*d, 1)
-        Entries at the last site, in units of
+        Entries at the last site.
     log_scale : array (batch,)
+        Logarithm of their unit.
     """
-    lefts = product.edge()
+
+    bases: list[_Basis]
+    lefts: list[Pair]
+    last: Array
+    log_scale: Array
+
+
+def _sweep(product: _Product, rights: list[Pair]) -> _Swept:
+    """Choose left index sets against right vectors, site after site."""
+    lefts = [product.edge()]
     bases: list[_Basis] = []
     for k in range(product.L):
-        fibers = product.fibers(k, lefts)
-        values, log_scale = product.entries(fibers, lefts, rights[k])
+        fibers = product.fibers(k, lefts[k])
+        values, log_scale = product.entries(fibers, lefts[k], rights[k])
         if k:
             values = _masked(values, bases[-1].live)
         if k < product.L - 1:
             bases.append(_basis(values))
-            gate, value = (
-                rescale(_rows(fiber, bases[-1].rows), left.log_scale)
-                for fiber, left in zip(fibers, lefts, strict=True)
-            )
-            lefts = gate, value
-    return bases, values, log_scale
+            lefts.append(_chosen(fibers, lefts[k], bases[k].rows))
+    return _Swept(bases, lefts, values, log_scale)
 
 
-def _index_sets(product: _Product, rights: list[Pair]) -> list[Array]:
-    """Return the left index sets alone, of cuts 1 ... L - 1."""
-    return [basis.rows for basis in _sweep(product, rights)[0]]
+def _chosen(fibers: tuple[Array, Array], lefts: Pair, rows: Array) -> Pair:
+    """Keep the rows of an index set of fibers: the vectors (batch, r, m) left of the next site."""
+    gate, value = (
+        rescale(_rows(fiber, rows), left.log_scale)
+        for fiber, left in zip(fibers, lefts, strict=True)
+    )
+    return gate, value
 
 
 def _basis(values: Array) -> _Basis:
@@ -260,19 +272,17 @@ def _masked(values: Array, live: Array) -> Array:
 # ---- right vectors -------------------------------------------------------------------------------
 
 
-def _rights(back: _Product, columns: list[Array]) -> list[Pair]:
-    """Return vectors right of every site, given the product reversed and its left index sets."""
-    gate, value = (_at(cores, columns, back.edge()[0].array) for cores in (back.gate, back.value))
-    return [(_transposed(g), _transposed(v)) for g, v in zip(gate[::-1], value[::-1], strict=True)]
+def _across(lefts: list[Pair]) -> list[Pair]:
+    """Return the vectors right of every site from those left of the sites of the reversed chain."""
+    return [(_transposed(gate), _transposed(value)) for gate, value in lefts[::-1]]
 
 
-def _at(cores: Cores, sets: list[Array], edge: Array) -> list[Environment]:
-    """Return left vectors (batch, r, m) of a chain at its index sets, of cuts 0 ... L - 1."""
-
-    def step(left: Array, k: int) -> Array:
-        return _rows(absorb_state(left, cores[k]), sets[k])
-
-    return absorb_each(step, edge, range(len(cores) - 1))
+def _at(product: _Product, bases: list[_Basis]) -> list[Pair]:
+    """Return the left vectors at index sets that are known."""
+    lefts = [product.edge()]
+    for k, basis in enumerate(bases):
+        lefts.append(_chosen(product.fibers(k, lefts[k]), lefts[k], basis.rows))
+    return lefts
 
 
 def _sketched(product: _Product, omegas: tuple[Array, ...], bonds: tuple[int, ...]) -> list[Pair]:
