@@ -154,8 +154,9 @@ def products_of(phys: int, batch: int, bond: int, run: str) -> dict[str, int]:
     """Floating point operations of the matrix products of a run, by product."""
     counts = {}
     for product in PRODUCTS:
+        prepared = RUNNERS[run](phys, bond, product, batch=batch)
         with FlopCounterMode(display=False) as counter:
-            RUNNERS[run](phys, bond, product, batch=batch)()
+            prepared()
         counts[product] = counter.get_total_flops()
     return counts
 

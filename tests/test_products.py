@@ -14,7 +14,7 @@ from ftnn.arrays.backend import convert, to_numpy
 from ftnn.arrays.functions import pivot_rows
 from ftnn.arrays.sketches import test_matrices
 from ftnn.nonlinear import Gated, Polynomial
-from ftnn.nonlinear.hadamard import interpolate_product
+from ftnn.nonlinear.hadamard import _basis, _quotient, interpolate_product
 
 backends = st.sampled_from(["numpy", "torch"])
 
@@ -187,12 +187,26 @@ def test_it_holds_at_any_scale_of_single_cores(first, second, dtype):
 
 
 def test_long_chains_neither_overflow_nor_vanish():
-    L = 200
-    cores = [np.full((1, 1, 2, 1), size, np.float32) for size in (3.0, 0.2)]
-    x, y = (mps([core] * L) for core in cores)
+    L, bond = 200, 4
+    edges = [1, *[bond] * (L - 1), 1]
+    x, y = (
+        mps([np.full((1, edges[k], 2, edges[k + 1]), size, np.float32) for k in range(L)])
+        for size in (3.0, 0.2)
+    )
     found = ftnn.MPS(interpolated(x, y, 2))
     assert all(np.isfinite(core).all() for core in found.cores)
-    assert found.log_norm()[0] == pytest.approx(L * np.log(0.6 * 2**0.5), rel=1e-5)
+    expected = L * np.log(0.6 * 2**0.5) + 2 * (L - 1) * np.log(bond)
+    assert found.log_norm()[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_null_fiber_takes_no_row_of_another():
+    # row 0 is the only one of the second fiber, and the first fiber is null
+    values = np.zeros((1, 4, 2))
+    values[0, 0, 1] = 1.0
+    found = _basis(values)
+    assert found.live.tolist() == [[1.0, 0.0]]
+    assert found.rows[0, 0] == 0
+    assert_close(_quotient(found), np.eye(4)[None, :, :1] * [1.0, 0.0])
 
 
 @given(chains(max_sites=4, max_bond=3), st.booleans(), st.booleans())
