@@ -127,7 +127,7 @@ def test_options_of_the_training_are_shown_where_they_are_used(name):
     data = experiment.load(options)
     module = TorchModule(experiment.build(options, data)[1])
     shown = good("train", name, "--help")
-    assert ("--linear-lr" in shown) == bool(module.parameters_of(ftnn.Linear))
+    assert ("--linear-lr" in shown) == bool(module.names_of(ftnn.Linear))
     assert ("--label-smoothing" in shown) == (data.score == ACCURACY)
 
 
@@ -174,9 +174,7 @@ def test_ground_states_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ground_state", lambda *_: pytest.fail("made again"))
     again, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
-    with pytest.raises(
-        ValueError, match=r"000.safetensors: holds the ground states of other points"
-    ):
+    with pytest.raises(ValueError, match=r"000.safetensors: holds the ground states of other"):
         ground_states("few", 7, [(0.5, 0.0), *points[1:]], 4, tmp_path, show=False)
     whole = paths[1].read_bytes()
     flipped = bytearray(whole)
