@@ -305,6 +305,19 @@ def loss_with(x, cores, method, weight):
     return (y.to_dense() @ weight).sum()
 
 
+@METHOD
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("share", [(0.0, -0.65, -0.65), (-0.3, 0.0, -1.0)])
+def test_a_complex_term_too_small_to_count_changes_nothing(method, dtype, share):
+    """Its entries are subnormal next to those of the other term; LAPACK makes NaN of such rows."""
+    decades = 30 if dtype == "complex64" else 240
+    x, y = (Chain(1, (3, 1, 2), (1, 1), "generic", seed).cores(dtype) for seed in (0, 1))
+    y = scaled(y, [round(decades * s) for s in share])
+    both = mps(x, "torch") + mps(y, "torch")
+    one, two = (METHODS[method](t.terms, 1, 0.0, 1)[0] for t in (both, mps(x, "torch") * 1.0))
+    assert_close(dense(ftnn.MPS(one)), dense(ftnn.MPS(two)), dtype, 1e4)
+
+
 @pytest.mark.parametrize("power", [0, -20, 20])
 @pytest.mark.parametrize("zero", [0, 1, 2])
 @pytest.mark.parametrize("method", ["src", "src-oversample", "direct", "dm", "fit"])

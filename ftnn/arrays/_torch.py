@@ -199,12 +199,24 @@ def _(x):
 
 @on_torch(functions.thin_svd)
 def _(x):
-    return torch.linalg.svd(x, full_matrices=False)
+    return torch.linalg.svd(_without_dust(x), full_matrices=False)
 
 
 @on_torch(functions.singular_values)
 def _(x):
-    return torch.linalg.svdvals(x)
+    return torch.linalg.svdvals(_without_dust(x))
+
+
+def _without_dust(x):
+    """Set complex entries to zero that are negligible next to the largest, where NaN comes of them.
+
+    LAPACK divides by the norms of rows, of which the reciprocal overflows if they are subnormal.
+    """
+    if not x.is_complex():
+        return x
+    size, kind = x.abs(), torch.finfo(x.dtype)
+    floor = size.amax(dim=(-2, -1), keepdim=True) * (kind.tiny / kind.eps)
+    return torch.where(size > floor, x, torch.zeros_like(x))
 
 
 @on_torch(functions.take_along)

@@ -39,7 +39,7 @@ class DynamicsOptions(ExperimentOptions):
         below=MOST_HALVINGS + 1,
     )
     doubled_lr: float = option(
-        3e-3, "Peak learning rate of stages that start from a model for half the time.", above=0.0
+        1e-3, "Peak learning rate of stages that start from a model for half the time.", above=0.0
     )
     samples: int = option(128, "Pairs of states to train on.", least=1)
     limit: int | None = option(
