@@ -214,7 +214,7 @@ def test_noise_is_drawn_from_the_seed():
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - other).max() > 0
     exact = built(8, 1, noise=0.0)[0].named_params()["1.A.1"]
-    assert 0 < np.abs(first - exact).max() < 0.02
+    assert 0 < np.abs(first - exact).max() < 0.06
 
 
 def test_a_model_carried_to_a_finer_grid_acts_alike_on_every_point():
@@ -274,6 +274,9 @@ def test_end_to_end(tmp_path, stages):
         if not np.array_equal(array, exact[name])
     }
     assert changed == {"1.A.1", "1.B.1"}
+    learned = ftnn.load(first / "model.safetensors").named_params()
+    for name in changed:
+        assert not learned[name][0, [0, 1], [1, 0]].any()
     still = ("--epochs", 1, "--lr", 1e-12, "--start", first, "--out", second)
     good("train", "two-scale", *options, "--sites", 12, *still)
     carried = json.loads((second / "summary.json").read_text())

@@ -31,7 +31,8 @@ from ftnn.encoding.functions import on_coarser_grid
 from ftnn.experiments import Data, get_experiment, select_rows
 from ftnn.experiments.two_scale.data import FAST, SIZES, SLOW, Coefficients, random_coefficients
 from ftnn.experiments.two_scale.model import carry, is_trained
-from ftnn.experiments.two_scale.options import COARSE
+from ftnn.experiments.two_scale.options import COARSE, COARSE_DEPTH
+from ftnn.layers.surgery import duplicate
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.plotting import plot_solutions
 from ftnn.plotting.style import COLORS, figure, save_figure, style
@@ -66,20 +67,19 @@ def kept(name: str, measure: Callable[[], Any]) -> Any:
 
 
 def trained_run(depth: int, seed: int) -> dict[str, Any]:
-    """Train on the coarse grid: up to four layers from noise, five from the four.
+    """Train on the coarse grid: up to COARSE_DEPTH layers from noise, more of them from those.
 
     A layer more squares the residual of a trained product, so there is little left to train.
     """
     changes: dict[str, Any] = {"depth": depth, "sites": COARSE, "fine_epochs": 0}
-    if depth == DEPTHS[-1]:
-        changes |= {"start": str(folder(depth - 1, seed)), "lr": 1e-5, "epochs": 1}
+    if depth > COARSE_DEPTH:
+        changes |= {"start": str(folder(COARSE_DEPTH, seed)), "lr": 1e-6, "epochs": 1}
     return trained(folder(depth, seed), "two-scale", seed=seed, **changes)
 
 
 def test_errors(sites: int, depth: int, seed: int | None) -> list[float]:
     """Return the errors of all test functions, of a trained model or of the Neumann product."""
-    options, data = replace_values(options_for(sites, depth), {"noise": 0.0}), load(sites)
-    model = EXPERIMENT.build(options, data)[1]
+    data, model = load(sites), neumann_product(sites, depth)
     if seed is not None:
         model = carry(ftnn.load(folder(depth, seed) / "model.safetensors"), model)
     model.to("torch", "float64")
@@ -90,6 +90,17 @@ def test_errors(sites: int, depth: int, seed: int | None) -> list[float]:
     with torch.no_grad():
         squares = relative_squares(model.apply(inputs), targets)
     return squares.clamp(min=0).sqrt().tolist()
+
+
+@cache
+def _neumann_product(sites: int, depth: int) -> ftnn.Layer:
+    options = replace_values(options_for(sites, depth), {"noise": 0.0})
+    return EXPERIMENT.build(options, load(sites))[1]
+
+
+def neumann_product(sites: int, depth: int) -> ftnn.Layer:
+    """Return a copy of the exact construction."""
+    return duplicate(_neumann_product(sites, depth))
 
 
 @cache
@@ -314,7 +325,7 @@ def main() -> None:
 def trained_params(depth: int) -> int:
     """Count the parameters that are trained."""
     model = ftnn.load(folder(depth, 0) / "model.safetensors")
-    return sum(array.size for name, array in model.named_params().items() if is_trained(name))
+    return sum(2 for name in model.named_params() if is_trained(name))  # a diagonal each
 
 
 def relative_of_constant(coefficients: Coefficients) -> float:
@@ -325,8 +336,7 @@ def relative_of_constant(coefficients: Coefficients) -> float:
 
 def draw_solutions(data: Data) -> None:
     """Draw three test functions of the finest grid, with the network of seed 0."""
-    options = options_for(30)
-    model = carry(ftnn.load(folder(5, 0) / "model.safetensors"), EXPERIMENT.build(options, data)[1])
+    model = carry(ftnn.load(folder(5, 0) / "model.safetensors"), neumann_product(30, 5))
     few = [select_rows(part, slice(3)) for part in (data.test_inputs, data.test_targets)]
     functions = [on_coarser_grid(cores, 10) for cores in (*few, model.apply(few[0]))]
     path = DOCS / "images" / "two-scale.png"

@@ -17,8 +17,8 @@ bond dimension 1 which act on the first site only. A :class:`ftnn.Linear` with a
 pair, channel 1 from a and channel 0 from the constant 1, and the last one integrates
 :math:`(1 - x) P`.
 
-Trained is one core of A and one of B in every layer, on the second site (see
-:class:`ftnn.experiments.two_scale.training.OneSite`). What training can gain: multiplied by
+Trained are the diagonals of one core of A and one of B in every layer, on the second site (see
+:class:`ftnn.experiments.two_scale.training.Factors`). What training can gain: multiplied by
 :math:`\alpha_k (2 - b_k)` instead, a pair stays one of :math:`p(a)` and :math:`a\,p(a)`, and the
 residual :math:`q = 1 - b` obeys :math:`q_{k+1} = 1 - \alpha_k + \alpha_k q_k^2`. With
 :math:`b_0 = a` and |r| <= σ, :math:`q_k = T_{2^k}(r/σ)/T_{2^k}(1/σ)` obeys it for
@@ -88,13 +88,13 @@ def build(options: TwoScaleOptions, data: Data) -> tuple[None, Layer]:
     model = Sequential(*layers)
     for name, array in model.named_params().items():
         if is_trained(name):
-            noise = options.noise * rng.standard_normal(array.shape)
-            model.set_arrays({name: array + noise})
+            factors = 1.0 + options.noise * rng.standard_normal(array.shape)
+            model.set_arrays({name: array * factors})  # off the diagonal they are zero
     return None, model
 
 
 def is_trained(name: str) -> bool:
-    """Return whether a parameter, by its dotted name, is one of the site that is trained.
+    """Return whether a parameter, by its dotted name, is one of those that are trained.
 
     Examples
     --------

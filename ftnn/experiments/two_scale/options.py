@@ -6,8 +6,8 @@ from typing import ClassVar
 from ...training.options import option, replace_values
 from ..options import ExperimentOptions
 
-COARSE = 6
-"""Number of sites of the grid of the first of two stages."""
+COARSE, COARSE_DEPTH = 6, 3
+"""Number of sites of the grid of the first of two stages, and the most gated layers there."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class TwoScaleOptions(ExperimentOptions):
         "trains on the finer one only.",
         least=0,
     )
-    fine_lr: float = option(1e-5, "Peak learning rate of the fine epochs.", above=0.0)
+    fine_lr: float = option(1e-6, "Peak learning rate of the fine epochs.", above=0.0)
     depth: int = option(5, "Number of gated layers: each doubles the order.", least=1)
     max_bond: int = option(24, "Largest bond dimension of the activations.", least=1)
     noise: float = option(
-        3e-3, "Noise on the trained weights; 0 starts with the Neumann product.", least=0.0
+        1e-2, "Noise on the trained weights; 0 starts with the Neumann product.", least=0.0
     )
 
     def idle(self) -> dict[str, str]:
@@ -53,12 +53,12 @@ class TwoScaleOptions(ExperimentOptions):
 def stages(options: TwoScaleOptions) -> tuple[TwoScaleOptions, TwoScaleOptions] | None:
     """Split training with ``fine_epochs`` in two: on the coarse grid, and on the full one.
 
-    The first stage has one layer less: a layer more squares the residual of a trained product, and
-    few steps suffice then.
+    Gated layers beyond COARSE_DEPTH come in the second stage. Each squares the residual of the
+    trained product before it, so few steps suffice there.
     """
     if options.fine_epochs == 0 or options.sites <= COARSE:
         return None
     one = replace_values(options, {"fine_epochs": 0, "fine_lr": TwoScaleOptions.fine_lr})
     fine = {"epochs": options.fine_epochs, "lr": options.fine_lr, "start": None}
-    coarse = {"sites": COARSE, "depth": max(1, options.depth - 1)}
+    coarse = {"sites": COARSE, "depth": min(options.depth, COARSE_DEPTH)}
     return replace_values(one, coarse), replace_values(one, fine)
