@@ -5,11 +5,15 @@ import numpy as np
 import ftnn
 from ftnn.arrays.backend import convert, synchronize
 from ftnn.encoding.functions import from_function
+from ftnn.measure.memory import peak_bytes
 from ftnn.nonlinear import KAN, Elementwise, Gated, LayerNorm, Pointwise, RMSNorm, SVDGauge
 
+from .products import BONDS, PRODUCTS, forward, forward_backward
+from .products import DIMS as DIMS_OF_PRODUCTS
 from .workloads import PLACES, usable
 
 DIMS = (8,) * 5
+ON_TORCH = [place for place in PLACES if place.startswith("torch")]
 LAYERS = {
     "linear": lambda: ftnn.Linear(DIMS, DIMS, 8, 8),
     "pointwise-gelu": lambda: Pointwise("gelu"),
@@ -83,3 +87,58 @@ class Cross:
         return float(self.layer.sampled_error(ftnn.MPS(self.cores)).mean())
 
     track_sampled_error.unit = "relative"
+
+
+# ---- the elementwise product of two states -------------------------------------------------------
+
+
+class Hadamard:
+    """Product of two states of bond m, truncated to m: L=12, one sample, float32."""
+
+    params = (BONDS, DIMS_OF_PRODUCTS, PRODUCTS, PLACES)
+    param_names = ("m", "phys", "product", "place")
+
+    def setup(self, bond, phys, product, place):
+        if not usable(place):
+            raise NotImplementedError(f"{place} is not here")
+        self.run = forward(phys, bond, product, place)
+        self.time_forward(bond, phys, product, place)
+
+    def time_forward(self, _bond, _phys, _product, place):
+        self.run()
+        synchronize(place)
+
+
+class HadamardGradient:
+    """Product of two states of bond m, truncated to m, forward and backward."""
+
+    params = (BONDS, DIMS_OF_PRODUCTS, PRODUCTS, ON_TORCH)
+    param_names = ("m", "phys", "product", "place")
+
+    def setup(self, bond, phys, product, place):
+        if not usable(place):
+            raise NotImplementedError(f"{place} is not here")
+        self.run = forward_backward(phys, bond, product, place)
+        self.time_forward_backward(bond, phys, product, place)
+
+    def time_forward_backward(self, _bond, _phys, _product, place):
+        self.run()
+        synchronize(place)
+
+
+class HadamardMemory:
+    """Product of two states of bond m, truncated to m: torch's memory beyond that of the states."""
+
+    params = (BONDS, DIMS_OF_PRODUCTS, PRODUCTS)
+    param_names = ("m", "phys", "product")
+    unit = "bytes"
+
+    def setup(self, _bond, _phys, _product):
+        if not usable("torch-cpu"):
+            raise NotImplementedError("torch is not here")
+
+    def track_peak_forward(self, bond, phys, product):
+        return peak_bytes(forward(phys, bond, product))
+
+    def track_peak_forward_backward(self, bond, phys, product):
+        return peak_bytes(forward_backward(phys, bond, product))

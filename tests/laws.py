@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import ftnn
 from ftnn.arrays.backend import convert, to_numpy
+from ftnn.chains.overlap import overlap
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 
@@ -228,6 +229,19 @@ def assert_same(actual, expected, condition, dtype="float64", shift=0.0, size=No
     if dtype in ("float32", "complex64"):  # worked on in double precision inside
         condition = max(ROUNDING, condition**0.5)
     assert_close(a, b, dtype, condition, scale)
+
+
+def cancellation(cores):
+    """Norm of the vector of moduli, relative to that of the vector: what its rounding is like.
+
+    The largest of the batch, at least 1. A sum of products of random signs is as large as its
+    terms, unless the vector has few entries, all of which may nearly cancel.
+    """
+    arrays = tuple(np.asarray(core, "complex128") for core in cores)
+    (own, log), (most, log_most) = (overlap(x, x) for x in (arrays, tuple(map(np.abs, arrays))))
+    live = own.real > 0
+    ratios = most.real[live] / own.real[live] * np.exp(log_most[live] - log[live])
+    return float(np.sqrt(ratios.max(initial=1.0)))
 
 
 def random_operator(out_dims, in_dims, bond_dim, seed, dtype="float64"):

@@ -127,7 +127,7 @@ def test_options_of_the_training_are_shown_where_they_are_used(name):
     data = experiment.load(options)
     module = TorchModule(experiment.build(options, data)[1])
     shown = good("train", name, "--help")
-    assert ("--linear-lr" in shown) == bool(module.parameters_of(ftnn.Linear))
+    assert ("--linear-lr" in shown) == bool(module.names_of(ftnn.Linear))
     assert ("--label-smoothing" in shown) == (data.score == ACCURACY)
 
 
@@ -163,17 +163,18 @@ def test_ground_states_against_exact_ones(h1, h2, tmp_path):
 
 
 def test_ground_states_are_kept(tmp_path, monkeypatch):
+    from ftnn.experiments import cache
     from ftnn.experiments.quantum_phases import ground_states as module
 
     points = [(0.1 * k, 0.0) for k in range(3)]
-    monkeypatch.setattr(module, "PIECE", 2)
+    monkeypatch.setattr(cache, "PIECE", 2)
     made, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
     paths = sorted(tmp_path.iterdir())
     assert [path.name[-15:] for path in paths] == ["000.safetensors", "001.safetensors"]
     monkeypatch.setattr(module, "ground_state", lambda *_: pytest.fail("made again"))
     again, _ = ground_states("few", 7, points, 4, tmp_path, show=False)
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
-    with pytest.raises(ValueError, match=r"000.safetensors: holds the states of other points"):
+    with pytest.raises(ValueError, match=r"000.safetensors: holds the ground states of other"):
         ground_states("few", 7, [(0.5, 0.0), *points[1:]], 4, tmp_path, show=False)
     whole = paths[1].read_bytes()
     flipped = bytearray(whole)
@@ -187,12 +188,12 @@ def test_ground_states_are_kept(tmp_path, monkeypatch):
 
 
 def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
-    from ftnn.experiments.quantum_phases import ground_states as module
+    from ftnn.experiments import cache
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "PIECE", 1)
+    monkeypatch.setattr(cache, "PIECE", 1)
     points = [(0.1, 0.0), (0.2, 0.0)]
     kept, _ = ground_states("full", 5, points, 4, tmp_path / "kept", show=False)
     with monkeypatch.context() as patch:
@@ -210,6 +211,7 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
+    from ftnn.experiments import cache
     from ftnn.experiments.quantum_phases import ground_states as module
 
     points, plain = [(0.1 * k, 0.0) for k in range(4)], module.ground_state
@@ -219,7 +221,7 @@ def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(sites, h1, h2)
 
-    monkeypatch.setattr(module, "PIECE", 2)
+    monkeypatch.setattr(cache, "PIECE", 2)
     monkeypatch.setattr(module, "ground_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ground_states("cut", 5, points, 4, tmp_path, show=False)
@@ -481,14 +483,14 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     """One on 2^10 points, and one that starts with it."""
     first, second = tmp_path / "first", tmp_path / "second"
     good("train", *STAGED, "--sites", 10, "--out", first, "--quiet")
-    assert same_models(first, staged / "coarse")
+    assert same_models(first, staged / "stage-1")
     more = ("--epochs", 2, "--lr", 2e-3, "--start", first, "--quiet")
     good("train", *STAGED, *more, "--out", second)
     assert same_models(second, staged)
     assert read(second)["test_error"] == read(staged)["test_error"]
-    assert not same_models(staged, staged / "coarse")
-    assert "test_error" not in read(staged / "coarse")  # the test set is read once
-    assert read(staged)["first_seconds"] == read(staged / "coarse")["train_seconds"]
+    assert not same_models(staged, staged / "stage-1")
+    assert "test_error" not in read(staged / "stage-1")  # the test set is read once
+    assert read(staged)["earlier_seconds"] == read(staged / "stage-1")["train_seconds"]
     config = json.loads((staged / "config.json").read_text())["options"]
     assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
     command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
@@ -499,7 +501,7 @@ def test_two_stages_are_two_runs(staged, tmp_path):
 @pytest.mark.parametrize("where", ["first", "between", "second"])
 def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatch):
     cut = tmp_path / "run"
-    begun = {"first": cut / "coarse" / "checkpoint.json", "second": cut / "checkpoint.json"}
+    begun = {"first": cut / "stage-1" / "checkpoint.json", "second": cut / "checkpoint.json"}
     measure, begin = StateRegression.measure, trainer.begin
 
     def strike(*args):

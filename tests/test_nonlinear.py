@@ -131,10 +131,16 @@ def test_law_8_rms_norm_with_gain_equals_torch(chain, backend):
     assert_close(got, expected, condition=1e6, scale=1 + float(expected.norm()))
 
 
-@given(chains(max_sites=4), st.booleans(), st.sampled_from(["float64", "complex128"]), backends)
-def test_law_8_gated_equals_dense(chain, offset, dtype, backend):
+@given(
+    chains(max_sites=4),
+    st.booleans(),
+    st.sampled_from(["sketch", "cross"]),
+    st.sampled_from(["float64", "complex128"]),
+    backends,
+)
+def test_law_8_gated_equals_dense(chain, offset, product, dtype, backend):
     out = tuple(d % 3 + 1 for d in chain.dims)
-    layer = Gated(chain.dims, out, 2, 1000, inner_bond=1000, offset=offset)
+    layer = Gated(chain.dims, out, 2, 1000, inner_bond=1000, offset=offset, product=product)
     a, b = (dense_operator(layer.operators()[name]) for name in "AB")
     x = dense(chain.mps(dtype))
     expected = (offset + x @ a.T) * (x @ b.T)
@@ -575,6 +581,7 @@ def test_running_statistics_live_in_the_torch_module():
         ),
         (lambda: Gated((2, 2), (2,), 2, 2), ValueError, "both need the same"),
         (lambda: Gated((2, 2), (2, 2), 2, 2, inner_bond=0), ValueError, "inner_bond"),
+        (lambda: Gated((2, 2), (2, 2), 2, 2, product="dense"), ValueError, "choose one of sketch"),
         (lambda: Polynomial((2, 2), [1.0], 3), ValueError, "coefficients"),
         (lambda: Polynomial((2, 2), [1.0, math.nan], 3), ValueError, "coefficients"),
         (lambda: LayerNorm((2, 2), 0), ValueError, "max_bond"),

@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+import layer_laws
 import numpy as np
 import pytest
 import torch
+from catalogue import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import (
@@ -272,6 +274,23 @@ def test_layers_that_do_not_see_the_scale_have_its_gradients(kind, dtype, power,
     for one, other, e in zip(found, wanted, powers, strict=True):
         assert bool(torch.isfinite(one).all())
         assert_close(one.double().numpy() * 10.0**e, other.double(), dtype, 1e5)
+
+
+@pytest.mark.parametrize("name", ["RMSNorm", "LayerNorm", "Expectation"])
+@pytest.mark.parametrize("share", [-0.8, 0.8, 1.0])
+@pytest.mark.parametrize("site", [0, 1, 2])
+@pytest.mark.parametrize("dims", [(1, 1, 1), (2, 3, 2)])
+def test_gradients_of_a_core_much_larger_than_the_others_are_finite(name, share, site, dims):
+    """The loss weighs the cores that come out, of which one is as much larger."""
+    make = {
+        "RMSNorm": lambda: ftnn.nonlinear.RMSNorm(),
+        "LayerNorm": lambda: ftnn.nonlinear.LayerNorm(dims, 4),
+        "Expectation": lambda: ftnn.Expectation(dims, 2, 2),
+    }
+    reach = tuple(share if k == site else 0.0 for k in range(3))
+    case = Case(name, make[name](), Chain(2, dims, (2, 2), "generic", 0), reach)
+    layer_laws.gradients(case, "float32")
+    layer_laws.gradients(case, "float64")
 
 
 def test_padding_does_not_hide_a_small_state():

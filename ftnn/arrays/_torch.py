@@ -20,7 +20,7 @@ on_torch = partial(implementation, "torch")
 
 # torch.compile cannot trace autoray's lookup of a function, which happens once: do it now
 _USED = """
-    abs all argmax astype broadcast_to complex128 complex64 concatenate conj copysign cumsum
+    abs all argmax argsort astype broadcast_to complex128 complex64 concatenate conj copysign cumsum
     einsum exp eye flip float32 float64 get_dtype_name imag isfinite linalg.eigh
     linalg.solve linalg.svd log logical_not max maximum minimum ones ones_like real reshape
     sin sqrt stack sum swapaxes tanh transpose where zeros zeros_like"""
@@ -210,6 +210,13 @@ def _(x):
 @on_torch(functions.take_along)
 def _(x, index, axis):
     return x.gather(axis, index)
+
+
+@on_torch(functions.pivot_rows)
+def _(x):
+    factors = torch.linalg.lu_factor_ex(x)
+    permutations = torch.lu_unpack(factors.LU, factors.pivots, unpack_data=False)[0]
+    return permutations.real.argmax(-2)[:, : x.shape[2]]
 
 
 @on_torch(functions.concat)

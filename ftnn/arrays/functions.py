@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from autoray import do
 
-from .backend import Array, is_complex, widest
+from .backend import Array, as_dtype_of, as_index, is_complex, tiny, widest
 from .dispatch import dispatched
 
 # autoray translates the names of keyword arguments at every call, which torch.compile cannot
@@ -169,6 +169,41 @@ def _converging(function: str, x: Array, **options: bool) -> Any:
 def take_along(x: Array, index: Array, axis: int) -> Array:
     """Return the entries of ``x`` at ``index`` along ``axis``."""
     return do("take_along_axis", x, index, axis)
+
+
+@dispatched
+def pivot_rows(x: Array) -> Array:
+    """Choose rows of tall matrices by Gaussian elimination with row pivoting.
+
+    Parameters
+    ----------
+    x : array (batch, n, m)
+        n >= m; a constant of differentiation.
+
+    Returns
+    -------
+    int array (batch, m)
+        All different; the row of column k leaves the largest residual in it, as LAPACK has it.
+        Where all residuals are zero it is any of the rest.
+
+    Examples
+    --------
+    >>> pivot_rows(np.array([[[1.0, 0.0], [2.0, 1.0], [4.0, 2.5]]]))
+    array([[2, 0]])
+    """
+    places, rest, rows = as_index(np.arange(x.shape[1]), x), x, []
+    free = do("ones_like", do("real", x[:, :, 0]))
+    for k in range(x.shape[2]):
+        column = rest[:, :, k]  # (batch, n)
+        size = do("abs", do("real", column)) + (do("abs", do("imag", column)) * is_complex(x))
+        row = do("argmax", (size + tiny(x)) * free, 1)[:, None]  # (batch, 1)
+        free = free * as_dtype_of(places != row, free)
+        pivot = take_along(column, row, 1)
+        pivot = do("where", pivot != 0, pivot, do("ones_like", pivot))
+        full = do("broadcast_to", row[:, :, None], (*row.shape, x.shape[2]))
+        rest = rest - (column / pivot * free)[:, :, None] * take_along(rest, full, 1)
+        rows.append(row)
+    return do("concatenate", rows, axis=1)
 
 
 @dispatched(key=lambda arrays, axis: arrays[0])

@@ -72,24 +72,25 @@ def environments(
     """
     ket = bra if ket is None else ket
     _check(bra, ket, operator, side)
-    first, second = conjugated(bra.cores), ket.cores
+    tops = all_peaks(ket.cores, 4)
+    second = tuple(core / top for core, top in zip(ket.cores, tops, strict=True))
+    # of the bra itself no square is taken, also not in gradients
+    first, power = (second, 2) if bra is ket else (bra.cores, 1)
+    first = conjugated(first)
     batch, L = max(bra.batch_size, ket.batch_size), len(second)
     sites = range(L) if side == "left" else range(L - 1, -1, -1)
     if operator is None:
         absorb = absorb_pair if side == "left" else absorb_pair_right
         edge = do("ones", (batch, 1, 1), like=second[0])
         envs = absorb_each(
-            lambda env, k: absorb(env, first[k], second[k]), edge, sites, all_peaks(second, 3)
+            lambda env, k: absorb(env, first[k], second[k]), edge, sites, tops, power
         )
     else:
         weights = operator.cores
         through = absorb_sandwich if side == "left" else absorb_sandwich_right
         edge = do("ones", (batch, 1, 1, 1), like=second[0])
         envs = absorb_each(
-            lambda env, k: through(env, first[k], weights[k], second[k]),
-            edge,
-            sites,
-            all_peaks(second, 4),
+            lambda env, k: through(env, first[k], weights[k], second[k]), edge, sites, tops, power
         )
     return tuple(envs if side == "left" else envs[::-1])
 

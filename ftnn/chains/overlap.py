@@ -28,8 +28,8 @@ from autoray import do
 
 from ..arrays.backend import Array, is_complex
 from ..arrays.functions import log, matrix_transpose, permute, stack, sum_over
-from ..arrays.scales import all_peaks, log_where, peak
-from .magnitude import divide_node
+from ..arrays.scales import log_where, peak
+from .magnitude import divide_node, divide_state
 from .terms import Cores, Term, extend_overlap
 
 Step = Callable[[Array, int], Array]
@@ -55,9 +55,7 @@ class Environment(NamedTuple):
 # ---- the sweep -----------------------------------------------------------------------------------
 
 
-def absorb_sites(
-    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] = ()
-) -> Environment:
+def absorb_sites(step: Step, edge: Array, sites: Iterable[int]) -> Environment:
     """Absorb sites into an environment, one after another.
 
     Parameters
@@ -68,9 +66,6 @@ def absorb_sites(
         Environment to start from; ones of bond 1 at an end of the chain.
     sites : iterable of int
         In the order in which they are absorbed.
-    tops : sequence of array (batch or 1, 1, ...), optional
-        Sizes of what the steps absorb, by site, of which steps that multiply two states need one:
-        the environment is divided by it beforehand, so that squares of it never appear.
 
     Returns
     -------
@@ -90,27 +85,28 @@ def absorb_sites(
     env, scales, sites = edge, [], list(sites)
     for k in sites:
         # one after the other: their product may be too small for the dtype
-        env = step(env / tops[k] if tops else env, k)
+        env = step(env, k)
         scale = peak(env)  # (batch, 1, ...)
         scales.append(scale)
         env = env / scale
     if not sites:
         return Environment(edge, _no_logarithm(edge))
-    log_scale = sum_over(_logarithms(scales), (1,))
-    if tops:
-        log_scale = log_scale + sum_over(_logarithms([tops[k] for k in sites]), (1,))
-    return Environment(env, log_scale)
+    return Environment(env, sum_over(_logarithms(scales), (1,)))
 
 
 def absorb_each(
-    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] = ()
+    step: Step, edge: Array, sites: Iterable[int], tops: Sequence[Array] = (), power: int = 1
 ) -> list[Environment]:
     """Return the environments before, between and after the sites that are absorbed.
 
     Parameters
     ----------
-    step, edge, sites, tops
+    step, edge, sites
         As of :func:`absorb_sites`.
+    tops : sequence of array (batch or 1, 1, ...), optional
+        What the arrays that a site contributes have been divided by, site by site.
+    power : int
+        Number of the arrays of a site that have been divided by it.
 
     Returns
     -------
@@ -119,7 +115,7 @@ def absorb_each(
     """
     arrays, scales, sites = [edge], [], list(sites)
     for k in sites:
-        env = step(arrays[-1] / tops[k] if tops else arrays[-1], k)
+        env = step(arrays[-1], k)
         scale = peak(env)  # (batch, 1, ...)
         arrays.append(env / scale)
         scales.append(scale)
@@ -128,7 +124,7 @@ def absorb_each(
         return [start]
     logs = _logarithms(scales)  # (batch, sites)
     if tops:
-        logs = logs + _logarithms([tops[k] for k in sites])
+        logs = logs + power * _logarithms([tops[k] for k in sites])
     totals = do("cumsum", logs, 1)
     rest = (Environment(array, totals[:, n]) for n, array in enumerate(arrays[1:]))
     return [start, *rest]
@@ -219,16 +215,16 @@ def overlap(bra: Cores, ket: Cores) -> tuple[Array, Array]:
     """
     if len(bra) != len(ket):
         raise ValueError(f"bra has {len(bra)} sites and ket {len(ket)}; both need the same")
-    conjugate = conjugated(bra)
     batch = max(bra[0].shape[0], ket[0].shape[0])
     edge = do("ones", (batch, 1, 1), like=ket[0])
+    small, log_ket, _ = divide_state(ket)
+    # of the bra itself no square is taken, also not in gradients
+    first, log = (small, 2.0 * log_ket) if bra is ket else (bra, log_ket)
+    first = conjugated(first)
     env, log_scale = absorb_sites(
-        lambda env, k: absorb_pair(env, conjugate[k], ket[k]),
-        edge,
-        range(len(ket)),
-        all_peaks(ket, edge.ndim),
+        lambda env, k: absorb_pair(env, first[k], small[k]), edge, range(len(ket))
     )
-    return do("reshape", env, (-1,)), log_scale
+    return do("reshape", env, (-1,)), log_scale + log
 
 
 def conjugated(cores: Cores) -> Cores:

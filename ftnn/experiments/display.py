@@ -64,9 +64,9 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
         table.add_row(name, *text)
     table.add_row("parameters", f"{summary['num_params']:,}", "")
     table.add_row("compression", ratio(summary["log10_compression"]), "against dense layers")
-    first = summary.get("first_seconds", 0.0)
-    share = f", {first:.1f} of them in the first stage" if first else ""
-    seconds = f"{summary['train_seconds'] + first:.1f} s"
+    earlier = summary.get("earlier_seconds", 0.0)
+    share = f", {earlier:.1f} of them before the last stage" if earlier else ""
+    seconds = f"{summary['train_seconds'] + earlier:.1f} s"
     table.add_row("training time", seconds, f"on {summary['device']}{share}")
     if summary["epochs"]:
         speed = f"{summary['samples_per_s']:,.0f} samples/s"

@@ -54,8 +54,8 @@ class Experiment:
         Maps the model named by ``start`` and the model built for this run to the model to train.
         Without it the arrays of both must have the same names and shapes.
     stages : callable, optional
-        Maps options to the options of two runs, the second of which starts with the model of the
-        first, or to None for a single run.
+        Maps options to the options of two or more runs, each of which starts with the model of the
+        one before, or to None for a single run.
     callbacks : callable, optional
         Maps options and data to further callbacks of the trainer.
     conclude : callable, optional
@@ -87,7 +87,7 @@ class Experiment:
     augment: "Callable[[np.ndarray, np.random.Generator], np.ndarray] | None" = None
     augment_states: "Callable[[Any, np.random.Generator], Any] | None" = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
-    stages: Callable[[Any], tuple[Any, Any] | None] | None = None
+    stages: Callable[[Any], tuple[Any, ...] | None] | None = None
     callbacks: "Callable[[Any, Data], Iterable[Callback]] | None" = None
     conclude: "Callable[[Path, Any, Data, Layer, Any], dict[str, Any]] | None" = None
     read: "Callable[[Run, str, bool], NewSamples] | None" = None

@@ -28,9 +28,6 @@ START = "start.safetensors"
 
 _REMEDY = "restore the file, or train again in a new folder"
 
-FIRST = "coarse"
-"""Subfolder of a run with its first stage, if training has two stages."""
-
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -100,14 +97,25 @@ def check_free(run_dir: Path) -> None:
         )
 
 
+def stage_path(run_dir: Path, number: int) -> Path:
+    """Return the folder of a stage before the last one, by its number from 1.
+
+    Examples
+    --------
+    >>> stage_path(Path("runs/mine"), 2).name
+    'stage-2'
+    """
+    return run_dir / f"stage-{number}"
+
+
 def can_resume(run_dir: Path) -> bool:
-    """Return whether a run, in its last stage if it has two, can be resumed."""
+    """Return whether a run, in its last stage if it has several, can be resumed."""
     return (run_dir / "checkpoint.json").is_file()
 
 
 def has_begun(run_dir: Path) -> bool:
     """Return whether the run or its first stage can be resumed."""
-    return can_resume(run_dir) or can_resume(run_dir / FIRST)
+    return can_resume(run_dir) or can_resume(stage_path(run_dir, 1))
 
 
 def check_same_options(run_dir: Path, saved: Any, options: Any) -> None:

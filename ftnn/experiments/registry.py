@@ -17,6 +17,7 @@ SHIPPED = {
     "quantics": "quantics",
     "burgers": "burgers",
     "two-scale": "two_scale",
+    "quantum-dynamics": "quantum_dynamics",
     "table": "table",
     "images": "images",
 }

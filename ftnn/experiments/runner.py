@@ -1,4 +1,4 @@
-"""Run an experiment: prepare, train in one stage or in two, summarize, draw."""
+"""Run an experiment: prepare, train in one stage or in several, summarize, draw."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,7 +15,6 @@ from ..layers.layer import Layer
 from ..training.options import replace_values
 from .experiment import Experiment
 from .folder import (
-    FIRST,
     START,
     SUMMARY,
     can_resume,
@@ -24,6 +23,7 @@ from .folder import (
     has_begun,
     load_options,
     read_summary,
+    stage_path,
     write_config,
 )
 from .registry import get_experiment
@@ -101,7 +101,7 @@ def run(
     quiet : bool
         Whether to show neither set-up nor progress.
     callbacks : iterable of ftnn.training.Callback
-        Called by the trainer, in both stages if there are two.
+        Called by the trainer, in every stage.
 
     Returns
     -------
@@ -174,29 +174,33 @@ class _Job:
     begun: bool = False
 
     def run(self) -> Result:
-        """Train in one or two stages; the test set is used at the end of the last one."""
-        experiment, folder = self.experiment, self.folder
-        stages = None if experiment.stages is None else experiment.stages(self.options)
-        if stages is None:
-            return self.last(self.prepared(self.options, folder))
-        before, setups, first = folder / FIRST, None, None
-        if not self.from_leader(lambda: has_begun(folder)):
-            with self.world.leader_first():  # report errors of the second stage now
-                setups = [prepare(experiment, stage) for stage in stages]
+        """Train stage after stage; the test set is used at the end of the last one."""
+        experiment, stages = self.experiment, self.stages()
+        places = [*(stage_path(self.folder, n) for n in range(1, len(stages))), self.folder]
+        ahead: dict[int, Setup] = {}
+        if not self.from_leader(lambda: has_begun(self.folder)) and len(stages) > 1:
+            with self.world.leader_first():  # report errors of later stages now
+                ahead = {n: prepare(experiment, stage) for n, stage in enumerate(stages)}
             self.from_leader(lambda: self.begin())
-        if self.from_leader(lambda: can_resume(folder)):
-            setup = self.prepared(replace_values(stages[1], {"start": str(before)}), folder)
-        else:
-            setup = setups[0] if setups else self.prepared(stages[0], before)
-            trainer, first = self.fit(setup, before)
-            if first.outcome == "stopped":
-                return _result(setup, trainer, first, folder)
+        at = self.from_leader(lambda: _latest(places))
+        given = {"start": str(places[at - 1])} if at else {}
+        setup = ahead.pop(at, None) or self.prepared(replace_values(stages[at], given), places[at])
+        seconds = sum(read_summary(place)["train_seconds"] for place in places[:at])
+        for n in range(at, len(stages) - 1):
+            trainer, fitted = self.fit(setup, places[n])
+            if fitted.outcome == "stopped":
+                return _result(setup, trainer, fitted, self.folder)
+            seconds += fitted.train_seconds
+            following = ahead.pop(n + 1, None) or prepare(experiment, stages[n + 1])
             trained = trainer.model.to("numpy")
-            second = setups[1] if setups else prepare(experiment, stages[1])
-            model = start_with(experiment, before, trained, second.model)
-            setup = replace(second, model=model, started=True)
-        seconds = read_summary(before)["train_seconds"] if first is None else first.train_seconds
+            model = start_with(experiment, places[n], trained, following.model)
+            setup = replace(following, model=model, started=True)
         return self.last(replace(setup, options=self.options), seconds)
+
+    def stages(self) -> tuple[Any, ...]:
+        """Return the options of every stage."""
+        split = self.experiment.stages
+        return (split and split(self.options)) or (self.options,)
 
     def from_leader(self, make: Callable[[], T]) -> T:
         """Call a function on the leader, and share the result with all."""
@@ -255,14 +259,19 @@ class _Job:
         )
         return trainer, fitted
 
-    def last(self, setup: Setup, first_seconds: float = 0.0) -> Result:
+    def last(self, setup: Setup, earlier_seconds: float) -> Result:
         """Train the last stage and summarize."""
         trainer, fitted = self.fit(setup, self.folder)
         result = _result(setup, trainer, fitted, self.folder)
         if fitted.outcome != "stopped" and self.world.leads:
-            result = _summarize(setup, trainer, fitted, result, first_seconds)
+            result = _summarize(setup, trainer, fitted, result, earlier_seconds)
         self.world.wait()
         return result
+
+
+def _latest(places: list[Path]) -> int:
+    """Return the number, from 0, of the latest stage that can be resumed; 0 if none can."""
+    return max((n for n, place in enumerate(places) if can_resume(place)), default=0)
 
 
 def _show(world: "World", setup: Setup, folder: Path) -> None:
@@ -289,7 +298,7 @@ def _result(setup: Setup, trainer: "Trainer", fitted: "FitResult", folder: Path)
 
 
 def _summarize(
-    setup: Setup, trainer: "Trainer", fitted: "FitResult", result: Result, first_seconds: float
+    setup: Setup, trainer: "Trainer", fitted: "FitResult", result: Result, earlier_seconds: float
 ) -> Result:
     """Evaluate the kept model on the test set, once; write summary and figures."""
     from ..training.files import json_safe, write_json
@@ -312,8 +321,8 @@ def _summarize(
         "seed": setup.options.train.seed,
         "versions": versions(),
     }
-    if first_seconds:
-        about["first_seconds"] = first_seconds
+    if earlier_seconds:
+        about["earlier_seconds"] = earlier_seconds
     if data.class_names:
         matrix = confusion_matrix(targets, evaluation.predictions, len(data.class_names))
         about |= {"confusion": matrix, "class_names": list(data.class_names)}

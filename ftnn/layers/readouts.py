@@ -9,8 +9,8 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import matrix_transpose, permute
 from ..arrays.random import random_generator
-from ..arrays.scales import all_peaks
 from ..chains.dims import check_dims, check_positive
+from ..chains.magnitude import divide_state
 from ..chains.operators import weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,
@@ -183,7 +183,8 @@ class Expectation(Head):
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
         weights, center = collect(self.params, "weight"), self.center
         batch, copies, L = cores[0].shape[0], self.num_outputs, len(cores)
-        bra, tops = conjugated(cores), all_peaks(cores, 4)
+        small, log, _ = divide_state(cores)
+        bra = conjugated(small)
         l, _, p, r = weights[center].shape
         # the output index travels with the right bond
         middle = do("reshape", weights[center], (l, copies, p, p, r))
@@ -191,16 +192,14 @@ class Expectation(Head):
         operators = [*weights[:center], middle, *weights[center + 1 :]]
         edge = do("ones", (batch, 1, 1, 1), like=cores[0])  # (batch, bra bond, D, ket bond)
         left, log_scale = absorb_sites(
-            lambda env, k: absorb_sandwich(env, bra[k], operators[k], cores[k]),
+            lambda env, k: absorb_sandwich(env, bra[k], operators[k], small[k]),
             edge,
             range(center + 1),
-            tops,
         )
         right, other_scale = absorb_sites(
-            lambda env, k: absorb_sandwich_right(env, bra[k], operators[k], cores[k]),
+            lambda env, k: absorb_sandwich_right(env, bra[k], operators[k], small[k]),
             edge,
             range(L - 1, center, -1),
-            tops,
         )
         bonds = left.shape[1], left.shape[3]
         left = permute(do("reshape", left, (batch, bonds[0], copies, r, bonds[1])), 0, 2, 1, 3, 4)
@@ -210,4 +209,4 @@ class Expectation(Head):
         norm, norm_scale = overlap(cores, cores)
         norm = do("real", norm)
         norm = do("where", norm > 0, norm, do("ones_like", norm))
-        return out / norm[:, None], log_scale + other_scale - norm_scale
+        return out / norm[:, None], log_scale + other_scale + 2.0 * log - norm_scale

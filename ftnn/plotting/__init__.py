@@ -1,5 +1,6 @@
-"""Figures of runs, networks, trained functions, phases and solutions."""
+"""Figures of runs, networks, trained functions, phases, solutions and evolution."""
 
+from .dynamics import plot_dynamics
 from .entanglement import plot_entanglement
 from .functions import plot_functions
 from .network import network_svg, plot_network
@@ -14,6 +15,7 @@ __all__ = [
     "plot_bonds",
     "plot_confusion",
     "plot_curves",
+    "plot_dynamics",
     "plot_entanglement",
     "plot_functions",
     "plot_network",

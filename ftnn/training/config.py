@@ -40,7 +40,8 @@ class TrainConfig(Options):
         generator is seeded before every step.
     device : str
         "cpu", "cuda", "cuda:1", ..., or "auto" for CUDA where available.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "complex64", "complex128"}
+        Of weights and states; complex ones train complex models.
     patience : int, optional
         Stop after this many epochs without a better validation result; None or 0 disables it.
     threads : int, optional
@@ -124,7 +125,9 @@ class TrainConfig(Options):
         remedy="any such integer gives a reproducible run",
     )
     device: str = option("cpu", "Torch device: auto, cpu, cuda or cuda:N.", free=True)
-    dtype: Literal["float32", "float64"] = option("float32", "Precision of training.")
+    dtype: Literal["float32", "float64", "complex64", "complex128"] = option(
+        "float32", "Type of weights and states in training."
+    )
     threads: int | None = option(
         None,
         "CPU threads of torch; 0 leaves the setting unchanged.",

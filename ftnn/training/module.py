@@ -78,15 +78,14 @@ class TorchModule(torch.nn.Module):
         self.bind()
         model.train(self.training)
 
-    def parameters_of(self, kind: type[Layer]) -> list[torch.nn.Parameter]:
-        """Return the parameters of all layers of one kind."""
-        names = {
-            f"{path}{key}".replace(".", ":")
+    def names_of(self, kind: type[Layer]) -> set[str]:
+        """Return the dotted paths of the parameters of all layers of one kind."""
+        return {
+            f"{path}{key}"
             for path, layer in self.model.walk()
             if isinstance(layer, kind)
             for key in layer.params
         }
-        return [p for name, p in self.named_parameters() if name in names]
 
     def extra_repr(self) -> str:
         """Return the representation of the model."""

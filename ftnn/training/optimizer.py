@@ -1,6 +1,7 @@
 """The torch optimizer, schedule and device that a :class:`TrainConfig` names."""
 
 import os
+from collections.abc import Mapping
 
 import torch
 from torch.optim.lr_scheduler import (
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import (
 from ..layers.linear import Linear
 from .config import TrainConfig, check_device
 from .module import TorchModule
+from .weights import parameters_of
 
 SGD_MOMENTUM = 0.9
 
@@ -39,16 +41,39 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def make_optimizer(config: TrainConfig, module: TorchModule) -> torch.optim.Optimizer:
-    """Make the torch optimizer for ``config``; fused, as there are many small parameters."""
+def real_views(module: TorchModule) -> dict[str, torch.Tensor]:
+    """Return the parameters by dotted path, complex ones as leaves of two real numbers (..., 2).
+
+    Both share their memory. Torch's fused optimizers take real parameters only; to them a complex
+    number is two real ones.
+    """
+    return {
+        name: torch.view_as_real(p.detach()) if p.is_complex() else p
+        for name, p in parameters_of(module).items()
+    }
+
+
+def make_optimizer(
+    config: TrainConfig, module: TorchModule, views: Mapping[str, torch.Tensor] | None = None
+) -> torch.optim.Optimizer:
+    """Make the torch optimizer for ``config``; fused, as there are many small parameters.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    module : TorchModule
+    views : mapping of str to tensor, optional
+        What to optimize, as :func:`real_views` returns it; by default its result.
+    """
+    views = real_views(module) if views is None else views
     lr, decay = config.lr, config.weight_decay
-    linear = module.parameters_of(Linear)
+    own = module.names_of(Linear)
+    linear = [view for name, view in views.items() if name in own]
     if config.linear_lr != 1.0 and not linear:
         raise ValueError(
             f"linear_lr is {config.linear_lr}, but the model has no Linear layer; leave it at 1"
         )
-    own = {id(p) for p in linear}
-    rest = [p for p in module.parameters() if id(p) not in own]
+    rest = [view for name, view in views.items() if name not in own]
     groups = [
         {"params": params, "lr": rate}
         for params, rate in ((rest, lr), (linear, lr * config.linear_lr))

@@ -15,7 +15,7 @@ from ..layers.surgery import Block
 from .config import TrainConfig
 from .module import TorchModule
 from .objective import Objective
-from .optimizer import make_optimizer, make_scheduler
+from .optimizer import make_optimizer, make_scheduler, real_views
 from .step_stats import PendingStats
 from .transfer import check_blocks, transfer_arrays, transfer_optimizer
 from .weights import arrays_of, check_arrays, parameters_of, set_arrays
@@ -52,8 +52,11 @@ class Updater:
     def _take(self, module: TorchModule) -> None:
         """Create everything that depends on the parameters of a module."""
         config = self.config
-        optimizer = make_optimizer(config, module)  # the first to refuse a module
-        self.module, self.optimizer = module, optimizer
+        views = real_views(module)
+        optimizer = make_optimizer(config, module, views)  # the first to refuse a module
+        named = parameters_of(module)
+        self.complex_pairs = [(named[n], v) for n, v in views.items() if v is not named[n]]
+        self.module, self.optimizer, self.views = module, optimizer, views
         self.forward: torch.nn.Module = _Forward(module)
         if config.compile:
             self.forward.compile(fullgraph=True, dynamic=False)
@@ -91,6 +94,8 @@ class Updater:
             Size of the batch, over all processes.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        for parameter, _ in self.complex_pairs:
+            parameter.grad = None
         share = len(targets[0]) / total
         with self._sharing(total):
             output = self._output(cores)
@@ -99,6 +104,9 @@ class Updater:
             # DistributedDataParallel takes the mean of gradients over processes, whose shares of
             # the batch may differ by a sample: this makes it that of the mean over samples
             (loss if self.world.size == 1 else loss * (share * self.world.size)).backward()
+        for parameter, view in self.complex_pairs:
+            if parameter.grad is not None:
+                view.grad = torch.view_as_real(parameter.grad.resolve_conj())
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.config.clip_norm or math.inf)
         self._join_buffers()
         means = torch.stack([loss.detach().double(), scores.detach().double().mean()])
@@ -176,16 +184,18 @@ class Updater:
         old, new = parameters_of(self.module), parameters_of(module)
         check_blocks(blocks, old, new)
         optimizer, scheduler, average = self.optimizer, self.scheduler, self.average
+        before = self.views
         averaged = None if average is None else arrays_of(self.evaluated)
         failed = self.failed
-        if len(make_optimizer(self.config, module).param_groups) != len(optimizer.param_groups):
+        groups = make_optimizer(self.config, module).param_groups
+        if len(groups) != len(optimizer.param_groups):
             raise ValueError(
                 "the models differ in whether they have Linear layers, which learn at a rate of "
                 "their own; set linear_lr=1"
             )
         self._take(module)
         self.failed = failed
-        transfer_optimizer(blocks, old, new, optimizer, self.optimizer)
+        transfer_optimizer(blocks, before, self.views, optimizer, self.optimizer)
         self.scheduler.load_state_dict(scheduler.state_dict())
         if averaged is not None:
             transfer_arrays(blocks, averaged, arrays_of(self.evaluated))

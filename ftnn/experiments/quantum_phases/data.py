@@ -1,6 +1,5 @@
 """Ground states on a line, to train on, and on the plane, with their known phases."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from ...chains.states import MPS
 from ...chains.terms import Cores
 from ...training.inputs import select_rows
 from ...truncation import compress
+from ..cache import cache_folder
 from ..splits import Data
 from .dressing import dress
 from .ground_states import Point, ground_states
@@ -84,12 +84,6 @@ def counted(points: np.ndarray) -> np.ndarray:
     curve = np.concatenate([np.stack([h1, h2], axis=1) for h2 in boundary(h1)])
     distance = np.linalg.norm(points[:, None] - curve[None], axis=2).min(axis=1)
     return distance > MARGIN
-
-
-def cache_folder() -> Path:
-    """Return the folder where ground states are cached unless ``--data`` names one."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ftnn"
 
 
 def load(options: PhasesOptions) -> Data:

@@ -8,12 +8,8 @@ return any. :math:`-J (X_1 Z_2 + Z_{N-1} X_N)`, the remainder of the first term 
 the ground state unique and does not change the bulk.
 """
 
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...chains.terms import Cores
-from ...layers.containers import read_tensors, write_tensors
+from ..cache import Cache
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator, MatrixProductState
@@ -30,11 +26,6 @@ _X = np.array([[0.0, 1.0], [1.0, 0.0]])
 _Z = np.diag([1.0, -1.0])
 _WORK_BOND, _CUTOFF = 24, 1e-9
 """Bond dimension of DMRG; cached states are truncated further."""
-
-PIECE = 32
-"""States per file; an interrupted generation continues after the last complete file."""
-
-_JOBS_WORTH_A_PROCESS = 16
 
 Point = tuple[float, float]
 """(h1, h2), in units of J."""
@@ -132,10 +123,6 @@ def ground_states(
 ) -> tuple[Cores, np.ndarray]:
     """Compute ground states at many points, or read those that are kept in files.
 
-    What is computed is kept; where it cannot be, a warning says so.
-
-    If a file cannot be written, a warning is issued and the states are returned all the same.
-
     Parameters
     ----------
     name : str
@@ -157,18 +144,11 @@ def ground_states(
     ValueError
         If a file in the folder is damaged, or holds other points; the message names it.
     """
-    pieces = [points[start : start + PIECE] for start in range(0, len(points), PIECE)]
     stem = f"cluster-ising-{sites}-{max_bond}-{name}"
-    paths = [folder / f"{stem}-{n:03d}.safetensors" for n in range(len(pieces))]
-    kept = {n: _read(paths[n], pieces[n]) for n in range(len(pieces)) if paths[n].exists()}
-    missing = [n for n in range(len(pieces)) if n not in kept]
-    if missing:
-        _make_folder(folder)
-        jobs = [(pieces[n], paths[n]) for n in missing]
-        kept |= zip(missing, _make(sites, jobs, max_bond, name, show), strict=True)
-    states = [kept[n] for n in range(len(pieces))]
-    cores = tuple(np.concatenate([piece[f"cores.{k}"] for piece in states]) for k in range(sites))
-    return cores, np.concatenate([piece["energies"] for piece in states])
+    title = f"ground states, {sites} sites, {name}"
+    cache = Cache(folder, stem, title, "ground states", show=show)
+    arrays = cache.arrays(partial(_solved, sites, max_bond), points)
+    return tuple(arrays[f"cores.{k}"] for k in range(sites)), arrays["energies"]
 
 
 def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
@@ -201,95 +181,8 @@ def string_order(cores: Cores, first: int, last: int) -> np.ndarray:
     return env[:, 0, 0]
 
 
-def _make(
-    sites: int, pieces: Sequence[tuple[Sequence[Point], Path]], max_bond: int, name: str, show: bool
-) -> list[dict[str, np.ndarray]]:
-    """Compute the states of every piece, and write its file as soon as it is complete."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    jobs = [(sites, point, max_bond) for points, _ in pieces for point in points]
-    columns = (
-        TextColumn(f"ground states, {sites} sites, {name}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    console = Console(stderr=True)
-    result, can_write = [], True
-    with (
-        Progress(*columns, console=console, disable=not show) as bar,
-        _mapped(_solved, jobs) as results,
-    ):
-        task = bar.add_task("", total=len(jobs))
-        for points, path in pieces:
-            made = []
-            for _ in points:
-                made.append(next(results))
-                bar.advance(task)
-            tensors = {f"cores.{k}": np.stack([part[k] for part, _ in made]) for k in range(sites)}
-            tensors["points"] = np.array(points)
-            tensors["energies"] = np.array([energy for _, energy in made])
-            can_write = can_write and _keep(path, tensors)
-            result.append(tensors)
-    return result
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder; where it cannot be, writing its files warns."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"--data {folder}: cannot be created ({error}); choose another") from None
-    except OSError:
-        pass
-
-
-def _keep(path: Path, tensors: dict[str, np.ndarray]) -> bool:
-    """Write a file, or warn and return False."""
-    try:
-        write_tensors(path, tensors, {})
-    except OSError as error:
-        warnings.warn(
-            f"ground states are not kept for the next time, choose a folder with --data: {error}",
-            stacklevel=4,
-        )
-        return False
-    return True
-
-
-@contextmanager
-def _mapped(function: Callable, jobs: list) -> Iterator[Iterator]:
-    """Map jobs over as many processes as there are CPUs; results come in order."""
-    workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_WORTH_A_PROCESS)
-    if workers < 2:
-        yield map(function, jobs)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        yield pool.map(function, jobs)
-    finally:  # on Ctrl-C what has not begun is not waited for
-        pool.shutdown(cancel_futures=True)
-
-
-def _solved(job: tuple[int, Point, int]) -> tuple[list[np.ndarray], float]:
-    sites, point, max_bond = job
+def _solved(sites: int, max_bond: int, point: Point) -> dict[str, np.ndarray]:
     with threadpool_limits(1):  # small matrices
         state, energy = ground_state(sites, *point)
-        return padded_cores(state, max_bond), energy
-
-
-def _read(path: Path, points: Sequence[Point]) -> dict[str, np.ndarray]:
-    try:
-        tensors, _ = read_tensors(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged; remove it, and it is made again ({error})") from None
-    if "points" not in tensors or not np.array_equal(tensors["points"], np.array(points)):
-        raise ValueError(f"{path}: holds the states of other points; remove it")
-    return tensors
+        cores = padded_cores(state, max_bond)
+        return {f"cores.{k}": core for k, core in enumerate(cores)} | {"energies": np.array(energy)}
