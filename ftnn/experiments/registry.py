@@ -16,6 +16,7 @@ SHIPPED = {
     "quantum-phases": "quantum_phases",
     "quantics": "quantics",
     "burgers": "burgers",
+    "two-scale": "two_scale",
     "quantum-dynamics": "quantum_dynamics",
     "table": "table",
     "images": "images",

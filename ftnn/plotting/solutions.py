@@ -14,6 +14,7 @@ def plot_solutions(
     errors: np.ndarray,
     title: str,
     path: str | os.PathLike[str],
+    labels: tuple[str, str] = ("input, $u(x, 0)$", "$u(x, T)$"),
 ) -> None:
     """Draw a few functions, and below them the differences of outputs and targets.
 
@@ -27,6 +28,8 @@ def plot_solutions(
         Title of the figure.
     path : path
         Output file; the format follows the name.
+    labels : tuple of str
+        What inputs and targets are called.
     """
     if not inputs.shape == targets.shape == outputs.shape or len(errors) != len(inputs):
         raise ValueError(
@@ -40,8 +43,8 @@ def plot_solutions(
         axes = fig.subplots(2, n, sharex=True, squeeze=False, height_ratios=(2, 1))
         for k in range(n):
             above, below = axes[:, k]
-            above.plot(x, inputs[k], color="#AAAAAA", label="input, $u(x, 0)$")
-            above.plot(x, targets[k], color=COLORS[0], lw=2.6, alpha=0.5, label="$u(x, T)$")
+            above.plot(x, inputs[k], color="#AAAAAA", label=labels[0])
+            above.plot(x, targets[k], color=COLORS[0], lw=2.6, alpha=0.5, label=labels[1])
             above.plot(x, outputs[k], color=COLORS[1], lw=1.0, label="network")
             above.set_title(f"relative error {errors[k]:.1e}")
             below.plot(x, outputs[k] - targets[k], color=COLORS[1], lw=1.0)
