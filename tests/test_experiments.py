@@ -3,7 +3,11 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +212,46 @@ def test_ground_states_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     for folder in (file, file / "inside"):
         with pytest.raises(ValueError, match=r"cannot be created .*; choose another"):
             ground_states("full", 5, points, 4, folder, show=False)
+
+
+def slow_sample(path, job):
+    (path / str(os.getpid())).touch()
+    time.sleep(60.0)
+    return {"x": np.array(job)}
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from functools import partial
+from pathlib import Path
+from ftnn.experiments import cache
+from test_experiments import slow_sample
+if __name__ == "__main__":
+    cache._JOBS_WORTH_A_PROCESS = 1
+    kept = cache.Cache(Path({str(tmp_path / "kept")!r}), "slow", "slow", show=False)
+    kept.arrays(partial(slow_sample, Path({str(tmp_path)!r})), [(float(n),) for n in range(4)])
+"""
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("a pool needs two cores")
+
+    def workers():
+        return [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+
+    with subprocess.Popen([sys.executable, script]) as parent:
+        wait_for(lambda: len(workers()) == 2)
+        parent.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers()))
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """Samples that take long to compute: computed once, in several processes, and kept in files."""
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,21 @@ def _make_folder(folder: Path) -> None:
         pass
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it has ended, killed or not.
+
+    Workers of a pool would wait for jobs for good: each holds the other end of the queue open.
+    """
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _mapped(function: Callable[[Job], Arrays], jobs: Sequence[Job]) -> Iterator[Iterator[Arrays]]:
     """Map jobs over as many processes as there are CPUs; results come in order."""
@@ -189,7 +205,7 @@ def _mapped(function: Callable[[Job], Arrays], jobs: Sequence[Job]) -> Iterator[
     if workers < 2:
         yield map(function, jobs)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent)
     try:
         yield pool.map(function, jobs)
     finally:  # on Ctrl-C what has not begun is not waited for
