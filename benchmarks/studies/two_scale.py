@@ -29,7 +29,14 @@ from benchmarks.studies.runs import trained
 from ftnn.chains.distance import relative_squares
 from ftnn.encoding.functions import on_coarser_grid
 from ftnn.experiments import Data, get_experiment, select_rows
-from ftnn.experiments.two_scale.data import FAST, SIZES, SLOW, Coefficients, random_coefficients
+from ftnn.experiments.two_scale.data import (
+    DRAWS,
+    FAST,
+    SIZES,
+    SLOW,
+    Coefficients,
+    random_coefficients,
+)
 from ftnn.experiments.two_scale.model import carry, is_trained
 from ftnn.experiments.two_scale.options import COARSE, COARSE_DEPTH
 from ftnn.layers.surgery import duplicate
@@ -210,7 +217,8 @@ def by_scale(errors: np.ndarray, bits: np.ndarray) -> list[str]:
 def fno_rows(means: dict[str, np.ndarray], bits: np.ndarray, epochs: int) -> list[list[str]]:
     """Make rows of FNOs: trained on the cell means of the same functions, and at ε = 2^-6."""
     tensors = {name: torch.from_numpy(array)[:, None] for name, array in means.items()}
-    coarse = [resolved_pairs(random_coefficients(size, n), 6) for n, size in enumerate(SIZES)]
+    drawn = zip(SIZES, DRAWS, strict=True)
+    coarse = [resolved_pairs(random_coefficients(size, n), 6) for size, n in drawn]
     pairs = {
         "FNO, trained on cell means": (tensors["train_inputs"], tensors["train_targets"]),
         "FNO, trained at ε = 2^-6": tuple(torch.from_numpy(part)[:, None] for part in coarse[0]),
@@ -262,7 +270,7 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     runs = {(depth, seed): trained_run(depth, seed) for seed in SEEDS for depth in DEPTHS}
-    draw = random_coefficients(SIZES[2], 2)
+    draw = random_coefficients(SIZES[2], DRAWS[2])
     inverse = inverse_errors(draw)
     unit = relative_of_constant(draw)
     neumann = [unit, *(float(errors_of(30, depth, None).mean()) for depth in DEPTHS)]

@@ -13,7 +13,7 @@ from ...plotting import plot_solutions
 from ...training.inputs import select_rows
 from ...training.options import replace_values
 from ..splits import Data
-from .data import SIZES, random_coefficients
+from .data import DRAWS, SIZES, random_coefficients
 from .model import build
 from .options import TwoScaleOptions
 
@@ -25,7 +25,7 @@ def conclude(
     folder: Path, options: TwoScaleOptions, data: Data, model: Layer, evaluation: Any
 ) -> dict[str, Any]:
     """Compare with the Neumann product of as many factors; draw ``solutions.png``."""
-    bits = random_coefficients(SIZES[2], 2).bits(options.sites)
+    bits = random_coefficients(SIZES[2], DRAWS[2]).bits(options.sites)
     neumann = untrained_error(options, data)
     few = slice(_SHOWN)
     inputs, targets = select_rows(data.test_inputs, few), select_rows(data.test_targets, few)
