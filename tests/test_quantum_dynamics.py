@@ -20,7 +20,7 @@ from ftnn.experiments.quantum_dynamics.hamiltonians import FIELDS, VARIATION, X,
 from ftnn.experiments.quantum_dynamics.model import build, carry, squared
 from ftnn.experiments.quantum_dynamics.options import DynamicsOptions, stages
 from ftnn.experiments.quantum_dynamics.states import arrays_of, evolved, initial_state, pairs
-from ftnn.training import StateRegression, TorchModule, TrainConfig
+from ftnn.training import StateRegression, TorchModule, TrainConfig, Trainer, TrainingData
 from ftnn.training.options import replace_values
 from ftnn.training.update import Updater
 from ftnn.training.world import World
@@ -279,6 +279,19 @@ def test_a_complex_parameter_is_two_real_ones(optimizer):
     for one, other in zip(modules[0].parameters(), params, strict=True):
         assert one.is_complex()
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", ["train_inputs", "train_targets"])
+def test_complex_states_are_refused_by_a_real_training(wrong):
+    rng, dims = np.random.default_rng(0), (2, 2)
+    vectors = rng.standard_normal((4, 4)), random_complex(rng, (4, 4))
+    real, other = (ftnn.MPS.from_dense(x, dims) for x in vectors)
+    inputs, targets = (other, real) if wrong == "train_inputs" else (real, other)
+    data = TrainingData(inputs.cores, targets.cores)
+    model = ftnn.Linear(dims, dims, 2, 2, bias=False)
+    trainer = Trainer(model, None, TrainConfig(epochs=1), None, True, StateRegression())
+    with pytest.raises(ValueError, match=f"{wrong} are complex, but dtype is float32; train with"):
+        trainer.fit(data)
 
 
 def test_complex_updates_that_are_not_finite_are_skipped():

@@ -10,7 +10,7 @@ import torch
 
 from ..arrays.backend import convert, to_numpy
 from ..chains.states import MPS
-from .inputs import check_inputs, check_states
+from .inputs import check_inputs, check_precision, check_states
 
 CHUNK = 2048
 """Number of samples encoded at a time."""
@@ -130,6 +130,7 @@ def encode(
     """
     if isinstance(inputs, (MPS, tuple, list)):
         cores = check_states(inputs, argument)
+        check_precision(cores, dtype, argument)
         return _settle(tuple(convert(core, "torch", dtype, "cpu") for core in cores), device)
     check_inputs(inputs, encoder, argument)
     chunks = []

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import check_finite
+from ..arrays.backend import check_finite, is_complex
 from ..chains.cores import check_cores
 from ..chains.states import MPS
 from ..chains.terms import Cores
@@ -34,6 +34,15 @@ def check_states(inputs: Any, argument: str) -> Cores:
     for k, core in enumerate(cores):
         check_finite(core, f"{argument}: cores[{k}]")
     return cores
+
+
+def check_precision(cores: Cores, dtype: str, argument: str) -> None:
+    """Raise ``ValueError`` if states are complex and ``dtype`` is real: parts would be lost."""
+    if any(is_complex(core) for core in cores) and not dtype.startswith("complex"):
+        raise ValueError(
+            f"{argument} are complex, but dtype is {dtype}; train with dtype='complex64' or "
+            "'complex128'"
+        )
 
 
 def select_rows(samples: Any, index: Any) -> Any:

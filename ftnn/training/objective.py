@@ -9,7 +9,7 @@ from autoray import compose, do, get_dtype_name
 from ..arrays.backend import Array, to_numpy
 from ..chains.distance import relative_squares
 from ..chains.overlap import overlap
-from .inputs import check_states
+from .inputs import check_precision, check_states
 from .score import ACCURACY, DEVIATION, ERROR, Score
 
 Arrays = tuple[Array, ...]
@@ -179,6 +179,7 @@ class StateRegression(Objective):
                 "sample"
             )
         dtype = get_dtype_name(output[0])
+        check_precision(cores, dtype, argument)
         arrays = tuple(to_numpy(core).astype(dtype, copy=False) for core in cores)
         zero = np.flatnonzero(overlap(arrays, arrays)[0] == 0.0)
         if zero.size:
