@@ -29,6 +29,16 @@ QUICK = ("quantum-dynamics", "--sites", 5, "--time", 0.3, "--samples", 16, "--de
 QUICK += ("--doublings", 2, "--epochs", 2, "--batch-size", 8, "--max-bond", 4, "--quiet")
 
 
+@pytest.fixture(autouse=True)
+def few_states(monkeypatch):
+    """Few states to validate and to test with, so that no pool of processes is worth it."""
+    from ftnn.experiments.quantum_dynamics import conclusion, data
+
+    monkeypatch.setattr(data, "VALIDATION", 4)
+    monkeypatch.setattr(data, "TEST", 8)
+    monkeypatch.setattr(conclusion, "ENTANGLED", 4)
+
+
 def site_operator(sites, operators):
     """Dense product of single-site operators, given by site."""
     out = np.eye(1)
@@ -115,7 +125,7 @@ def test_random_product_states_measure_the_distance_of_operators():
     rng = np.random.default_rng(0)
     difference = rng.standard_normal((8, 8)) + 1j * rng.standard_normal((8, 8))
     for real in (False, True):
-        states = [initial_state("product", 3, rng, real) for _ in range(4000)]
+        states = [initial_state("product", 3, rng, real) for _ in range(1500)]
         x = np.array([state.to_dense()[:, 0] for state in states])
         squares = np.linalg.norm(x @ difference.T, axis=1) ** 2
         mean = np.linalg.norm(difference) ** 2 / 8
