@@ -187,7 +187,7 @@ def test_stages_double_the_time():
     assert [part.halvings for part in parts] == [3, 2, 1, 0]
     assert [part.layers for part in parts] == [1, 1, 2, 4]
     assert [part.start for part in parts] == ["old", None, None, None]
-    assert [part.train.lr for part in parts] == [0.02, 1e-3, 1e-3, 1e-3]
+    assert [part.train.lr for part in parts] == [0.02, 3e-3, 1e-3, 1e-3]
     assert stages(options()) is None
 
 

@@ -38,8 +38,11 @@ class DynamicsOptions(ExperimentOptions):
         least=0,
         below=MOST_HALVINGS + 1,
     )
-    doubled_lr: float = option(
-        1e-3, "Peak learning rate of stages that start from a model for half the time.", above=0.0
+    squared_lr: float = option(
+        3e-3, "Peak learning rate of stages that start with the square of a layer.", above=0.0
+    )
+    repeated_lr: float = option(
+        1e-3, "Peak learning rate of stages that start with layers repeated.", above=0.0
     )
     samples: int = option(128, "Pairs of states to train on.", least=1)
     limit: int | None = option(
@@ -78,9 +81,9 @@ def stages(options: DynamicsOptions) -> tuple[DynamicsOptions, ...] | None:
     if options.doublings == 0:
         return None
     one = replace_values(options, {"doublings": 0})
-    doubled = replace_values(one, {"lr": options.doubled_lr, "start": None})
-    numbers = range(options.doublings - 1, -1, -1)
-    return (
-        replace_values(one, {"halvings": options.doublings}),
-        *(replace_values(doubled, {"halvings": n}) for n in numbers),
-    )
+    parts = [replace_values(one, {"halvings": options.doublings})]
+    for n in range(options.doublings - 1, -1, -1):
+        part = replace_values(one, {"halvings": n, "start": None})
+        lr = options.squared_lr if part.layers == parts[-1].layers else options.repeated_lr
+        parts.append(replace_values(part, {"lr": lr}))
+    return tuple(parts)
