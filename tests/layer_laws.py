@@ -119,7 +119,9 @@ def balanced(exponents: tuple[int, ...], limit: int = 30) -> tuple[int, ...]:
 
 
 def finite_differences(case: Case) -> None:
-    """Law 7: gradients equal finite differences."""
+    """Law 7: gradients equal finite differences, unless their steps are rounding."""
+    if cancellation(case.cores()) > 300:  # of 1e-6, and a norm loses the square of it
+        return
     module = TorchModule(case.placed(), "float64").eval()
     cores = [torch.from_numpy(core).requires_grad_() for core in case.cores()]
     names = [name for name, _ in module.named_parameters()]
