@@ -219,7 +219,8 @@ def overlap(bra: Cores, ket: Cores) -> tuple[Array, Array]:
     edge = do("ones", (batch, 1, 1), like=ket[0])
     small, log_ket, _ = divide_state(ket)
     # of the bra itself no square is taken, also not in gradients
-    first, log = (small, 2.0 * log_ket) if bra is ket else (bra, log_ket)
+    same = all(a is b for a, b in zip(bra, ket, strict=True))
+    first, log = (small, 2.0 * log_ket) if same else (bra, log_ket)
     first = conjugated(first)
     env, log_scale = absorb_sites(
         lambda env, k: absorb_pair(env, first[k], small[k]), edge, range(len(ket))
