@@ -49,7 +49,7 @@ ROWS |= {f"bond-{bond}": {"depth": 1, "bond_dim": bond} for bond in BONDS}
 STEPS = (4, 8, 16, 32)
 """Steps of Trotter circuits."""
 
-REPEATS, REPEATED_STATES, REPEATED_BOND = 3, 4, 128
+REPEATS, REPEATED_STATES, REPEATED_BOND = 3, 2, 64
 EXPERIMENT = "quantum-dynamics"
 
 
