@@ -16,6 +16,7 @@ from ...layers.sequential import Sequential
 from ...layers.surgery import prolong
 from ...plotting import plot_dynamics
 from ...training.inputs import select_rows
+from ..bonds import needed_bond
 from ..cache import concatenate
 from ..splits import Data
 from .data import ENTANGLED, folder_of
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 TROTTER_STATES = 8
 """Test states on which Trotter circuits are compared."""
+
+LARGEST = 16
+"""Bond dimension that no state to test with exceeds."""
 
 BATCH = 16
 REPEATED = 2
@@ -67,7 +71,10 @@ def conclude(
 def widened(model: Layer, options: DynamicsOptions) -> Sequential:
     """Return the network in double precision, with the bond dimension of tests."""
     assert isinstance(model, Sequential)
-    network = prolong(model, options.sites, options.test_bond)
+    dims, bonds = (2,) * options.sites, (1, *[LARGEST] * (options.sites - 1), 1)
+    layers = [(dims, dims)] * len(model.layers)
+    bond = needed_bond(layers, bonds, options.bond_dim, options.test_bond, BATCH)
+    network = prolong(model, options.sites, bond)
     assert isinstance(network, Sequential)
     real = options.hamiltonian == "imaginary"
     return network.to("numpy", "float64" if real else "complex128")
