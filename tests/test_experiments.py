@@ -242,16 +242,16 @@ if __name__ == "__main__":
         return [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
 
     with subprocess.Popen([sys.executable, script]) as parent:
-        wait_for(lambda: len(workers()) == 2)
+        assert happens(lambda: len(workers()) == 2)
         parent.kill()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers()))
+    assert happens(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers()))
 
 
-def wait_for(condition, seconds=60.0):
+def happens(condition, seconds=60.0):
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+    while not condition() and time.monotonic() < end:
         time.sleep(0.1)
+    return condition()
 
 
 def test_an_interrupted_generation_goes_on(tmp_path, monkeypatch):

@@ -40,6 +40,43 @@ class ExperimentOptions(Options):
 
 
 @dataclass(frozen=True)
+class GridOptions(ExperimentOptions):
+    """Options of an experiment on grids of 2^sites points, the first of two stages on a coarse one.
+
+    Attributes
+    ----------
+    coarse : int
+        Number of sites of the coarse grid, of the class.
+    """
+
+    coarse: ClassVar[int]
+
+    sites: int = option(
+        20,
+        "Sites of the chain: the bits of the grid.",
+        least=2,
+        remedy="the grid has 2^sites points",
+    )
+    limit: int | None = option(
+        None, "Use at most this many training and validation samples, for a trial.", least=1
+    )
+    fine_epochs: int = option(
+        0,
+        "Epochs on the whole grid, after those on a coarse one; 0 trains on the whole one only.",
+        least=0,
+    )
+    fine_lr: float = option(1e-3, "Peak learning rate of the fine epochs.", above=0.0)
+
+    def idle(self) -> dict[str, str]:
+        """Return the options that only two-stage training uses, if there is one stage."""
+        if self.fine_epochs and self.sites > self.coarse:
+            return {}
+        where = f"with sites {self.sites} and fine_epochs {self.fine_epochs}"
+        names = ("fine_epochs", "fine_lr") if self.fine_epochs else ("fine_lr",)
+        return dict.fromkeys(names, where)
+
+
+@dataclass(frozen=True)
 class LayerOptions(Options):
     """Options of a network of truncated layers and a readout."""
 

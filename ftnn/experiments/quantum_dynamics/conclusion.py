@@ -31,7 +31,7 @@ TROTTER_STATES = 8
 """Test states on which Trotter circuits are compared."""
 
 LARGEST = 16
-"""Bond dimension that no state to test with exceeds."""
+"""Bond dimension of the states to test with, at most."""
 
 BATCH = 16
 REPEATED = 2

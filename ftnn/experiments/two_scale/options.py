@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...training.options import option, replace_values
-from ..options import ExperimentOptions
+from ..options import GridOptions
 
 COARSE, COARSE_DEPTH = 6, 3
 """Number of sites of the grid of the first of two stages, and the most gated layers there."""
 
 
 @dataclass(frozen=True)
-class TwoScaleOptions(ExperimentOptions):
+class TwoScaleOptions(GridOptions):
     """Options of the experiment on two scales."""
 
     unused: ClassVar[dict[str, str]] = {
@@ -19,20 +19,13 @@ class TwoScaleOptions(ExperimentOptions):
         "linear_lr": "as its Linear layers are not trained",
     }
 
+    coarse: ClassVar[int] = COARSE
+
     sites: int = option(
         30,
         "Sites of the chain: the bits of the grid.",
         least=6,
         remedy="the grid has 2^sites points, 32 or more in a period",
-    )
-    limit: int | None = option(
-        None, "Use at most this many training and validation samples, for a trial.", least=1
-    )
-    fine_epochs: int = option(
-        0,
-        f"Epochs on a grid finer than 2^{COARSE} points, after those on one of 2^{COARSE}; 0 "
-        "trains on the finer one only.",
-        least=0,
     )
     fine_lr: float = option(1e-6, "Peak learning rate of the fine epochs.", above=0.0)
     depth: int = option(5, "Number of gated layers: each doubles the order.", least=1)
@@ -40,14 +33,6 @@ class TwoScaleOptions(ExperimentOptions):
     noise: float = option(
         1e-2, "Noise on the trained weights; 0 starts with the Neumann product.", least=0.0
     )
-
-    def idle(self) -> dict[str, str]:
-        """Return the options that only two-stage training uses, if there is one stage."""
-        if self.fine_epochs and self.sites > COARSE:
-            return {}
-        where = f"with sites {self.sites} and fine_epochs {self.fine_epochs}"
-        names = ("fine_epochs", "fine_lr") if self.fine_epochs else ("fine_lr",)
-        return dict.fromkeys(names, where)
 
 
 def stages(options: TwoScaleOptions) -> tuple[TwoScaleOptions, TwoScaleOptions] | None:
