@@ -46,6 +46,7 @@ BONDS = (8, 12, 16, 32)
 
 ROWS = {f"depth-{depth}": {"depth": depth} for depth in DEPTHS}
 ROWS |= {f"bond-{bond}": {"depth": 1, "bond_dim": bond} for bond in BONDS}
+ROWS["imaginary"] = {"depth": 4, "hamiltonian": "imaginary", "dtype": "float32"}
 STEPS = (4, 8, 16, 32)
 """Steps of Trotter circuits."""
 
@@ -123,6 +124,8 @@ def report() -> None:
             continue
         depth, bond = changes["depth"], changes.get("bond_dim", 4)
         kind = f"{depth} layers of D = {bond}" if depth > 1 else f"one MPO, D = {bond}"
+        if "hamiltonian" in changes:
+            kind += f", {changes['hamiltonian']} Hamiltonian"
         minutes = [(run["train_seconds"] + run["earlier_seconds"]) / 60 for run in runs]
         lines.append(
             [
