@@ -19,7 +19,9 @@ import ftnn
 from ftnn.cli import app
 from ftnn.encoding.functions import from_function
 from ftnn.experiments import get_experiment
-from ftnn.experiments.burgers.data import burgers
+from ftnn.experiments.burgers import solution
+from ftnn.experiments.burgers.data import gaussian
+from ftnn.experiments.burgers.solution import burgers
 from ftnn.experiments.options import LayerOptions
 from ftnn.experiments.quantics.data import VISCOSITY, Waves, heat, random_waves
 from ftnn.experiments.quantics.model import start_near_identity
@@ -83,7 +85,7 @@ def test_tuned_values_are_files(name):
         ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
         ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
         ("fashion-mnist-quantics", {"depth": 0, "phys": 3}, "phys is 3"),
-        ("burgers", {"sites": 9, "fine_lr": 0.3}, "fine_lr is 0.3"),
+        ("burgers", {"sites": 6, "fine_lr": 0.3}, "fine_lr is 0.3"),
     ],
 )
 def test_options_without_use_are_refused(name, change, words):
@@ -377,9 +379,36 @@ def test_burgers_against_a_solver():
     solved = scipy.integrate.solve_ivp(
         slope, (0, time), start(x).ravel(), method="DOP853", rtol=1e-9, atol=1e-11
     )
-    found = burgers(start, time)(x).ravel()
+    found = burgers(start, time, VISCOSITY)(x).ravel()
     np.testing.assert_allclose(found, solved.y[:, -1], atol=1e-6)
     assert np.abs(found - start(x).ravel()).max() > 0.1
+
+
+def test_burgers_by_averages_is_burgers_by_transforms(monkeypatch):
+    """Where both are accurate; where only averages are, twice the points change nothing."""
+    x = np.arange(1000) / 1000
+    start = gaussian(4, seed=3)
+    by_transforms = burgers(start, 1.0, 0.02)(x)
+    monkeypatch.setattr(solution, "EXPONENT", 0.0)
+    np.testing.assert_allclose(burgers(start, 1.0, 0.02)(x), by_transforms, atol=1e-12)
+    sharp = burgers(gaussian(4, 5, centered=True), 1.0, 1e-3)
+    monkeypatch.setattr(solution, "_POINTS", 4096)
+    monkeypatch.setattr(solution, "_CENTERS", 256)
+    finer = burgers(gaussian(4, 5, centered=True), 1.0, 1e-3)
+    np.testing.assert_allclose(sharp(x), finer(x), atol=1e-12)
+    assert np.abs(np.gradient(sharp(x), x, axis=1)).max() > 20.0  # there are shocks
+
+
+def test_gaussian_functions_have_their_covariance():
+    """That of 625 (25 - Laplace)^-2: 25 / (4 pi^2 k^2 + 25) for every normalized mode."""
+    c = gaussian(20_000, seed=0).coefficients
+    k = np.arange(4)
+    expected = (25 / (4 * np.pi**2 * k**2 + 25)) ** 2 * np.array([1, 2, 2, 2])
+    np.testing.assert_allclose((c[:, :4].real ** 2).mean(axis=0), expected, rtol=0.05)
+    np.testing.assert_allclose((c[:, 1:4].imag ** 2).mean(axis=0), expected[1:], rtol=0.05)
+    assert not gaussian(5, seed=0, centered=True).coefficients[:, 0].any()
+    values = gaussian(3, seed=1)
+    np.testing.assert_allclose(values.on_grid(1024), values(np.arange(1024) / 1024), atol=1e-12)
 
 
 def test_a_prolonged_model_acts_alike_on_a_finer_grid(tmp_path):
@@ -423,7 +452,7 @@ def test_waves():
 TINY = {
     "quantum-phases": ("--sites", 9, "--grid", 4, "--epochs", 2, "--max-bond", 4),
     "quantics": ("--sites", 9, "--limit", 40, "--epochs", 2),
-    "burgers": ("--sites", 8, "--limit", 40, "--epochs", 1, "--depth", 1),
+    "burgers": ("--sites", 6, "--limit", 40, "--epochs", 1, "--depth", 1, "--channels", 2),
 }
 
 
@@ -485,16 +514,22 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
     """Identities on the new sites leave the error what it was, but for what the grid resolves."""
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--quick", "--limit", 40)
-    good("train", name, *options, "--sites", 9, "--epochs", 2, "--out", first, "--quiet")
-    good("train", name, *options, *STILL, "--sites", 12, "--start", first, "--out", second)
+    small = {"quantics": (), "burgers": ("--channels", 2, "--depth", 1, "--max-bond", 8)}[name]
+    options, (coarse, fine) = (*options, *small), {"quantics": (9, 12), "burgers": (6, 8)}[name]
+    good("train", name, *options, "--sites", coarse, "--epochs", 2, "--out", first, "--quiet")
+    good("train", name, *options, *STILL, "--sites", fine, "--start", first, "--out", second)
     assert read(second)["test_error"] == pytest.approx(read(first)["test_error"], rel=0.02)
     first.rename(tmp_path / "elsewhere")  # a run has all that it needs to go on
     again = good("train", "--resume", second, "--quiet")
     (tmp_path / "elsewhere").rename(first)
     assert format(read(second)["test_error"], ERROR.spec) in again
+    other = {"quantics": "its layers are", "burgers": "its layers have other kinds"}[name]
     for start, words in (
-        (("--start", first, "--bond-dim", 3), "its layers are"),
-        (("--start", second, "--sites", 9), "its grid has 2^12 points, and training begins on 2^9"),
+        (("--start", first, "--bond-dim", 3), other),
+        (
+            ("--start", second, "--sites", coarse),
+            f"its grid has 2^{fine} points, and training begins on 2^{coarse}",
+        ),
     ):
         command = ("train", name, *options, "--out", tmp_path / "third", *start)
         result = CliRunner().invoke(app, list(map(str, command)))
@@ -502,7 +537,8 @@ def test_a_run_starts_with_weights_from_a_coarser_grid(name, tmp_path):
         assert words in result.stderr.splitlines()[-1]
 
 
-STAGED = ("burgers", "--quick", "--limit", 40, "--sites", 12, "--depth", 1, "--epochs", 2)
+STAGED = ("burgers", "--quick", "--limit", 40, "--sites", 8, "--depth", 1, "--epochs", 2)
+STAGED += ("--channels", 2, "--max-bond", 8)
 FINE = ("--fine-epochs", 2, "--fine-lr", 2e-3, "--quiet")
 
 
@@ -524,9 +560,9 @@ def staged(tmp_path_factory):
 
 
 def test_two_stages_are_two_runs(staged, tmp_path):
-    """One on 2^10 points, and one that starts with it."""
+    """One on 2^6 points, and one that starts with it."""
     first, second = tmp_path / "first", tmp_path / "second"
-    good("train", *STAGED, "--sites", 10, "--out", first, "--quiet")
+    good("train", *STAGED, "--sites", 6, "--out", first, "--quiet")
     assert same_models(first, staged / "stage-1")
     more = ("--epochs", 2, "--lr", 2e-3, "--start", first, "--quiet")
     good("train", *STAGED, *more, "--out", second)
@@ -536,10 +572,10 @@ def test_two_stages_are_two_runs(staged, tmp_path):
     assert "test_error" not in read(staged / "stage-1")  # the test set is read once
     assert read(staged)["earlier_seconds"] == read(staged / "stage-1")["train_seconds"]
     config = json.loads((staged / "config.json").read_text())["options"]
-    assert (config["sites"], config["epochs"], config["fine_epochs"]) == (12, 2, 2)
-    command = ("train", *STAGED, *FINE, "--sites", 10, "--out", tmp_path / "coarse")
+    assert (config["sites"], config["epochs"], config["fine_epochs"]) == (8, 2, 2)
+    command = ("train", *STAGED, *FINE, "--sites", 6, "--out", tmp_path / "coarse")
     refused = CliRunner().invoke(app, [*map(str, command)])  # on a coarse grid there is one stage
-    assert "fine_epochs is 2, but experiment burgers does not use it with" in refused.stderr
+    assert "but experiment burgers does not use it with sites 6 and fine_epochs 2" in refused.stderr
 
 
 @pytest.mark.parametrize("where", ["first", "between", "second"])
@@ -571,7 +607,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
     moved = tmp_path / "moved"
     cut.rename(moved)
     for option, words in (
-        (("--lr", 0.5), "it was trained with lr 0.01 (now 0.5)"),
+        (("--lr", 0.5), "it was trained with lr 0.003 (now 0.5)"),
         (("--fine-epochs", 3), "it was trained with fine_epochs 2 (now 3)"),
         (("--start", staged), "it was trained with start None"),
     ):
@@ -608,8 +644,8 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
             ("quantics", "--label-smoothing", 0.1),
             "but experiment quantics does not use it as its targets are functions; leave it out",
         ),
-        (("burgers", "--linear-lr", 0.1), "as its network has no Linear layer; leave it out"),
         (("quantics", "--depth", 3), "No such option: --depth"),
+        (("burgers", "--viscosity", 1e-4), "viscosity is 0.0001, expected a number >= 0.001"),
         (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
     ],
 )

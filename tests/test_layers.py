@@ -183,12 +183,15 @@ def test_law_8_rms_norm_equals_torch(chain, eps):
     assert_close(dense(RMSNorm(eps)(x)), expected, condition=1e6, scale=1 + float(expected.norm()))
 
 
-@given(chains(max_sites=4), st.integers(1, 4), backends)
-def test_law_4_residual_equals_dense(chain, seed, backend):
-    inner = with_bias(ftnn.Linear(chain.dims, chain.dims, 2, 1000, seed=seed))
-    layer = ftnn.Residual(inner, 1000)
+@given(chains(max_sites=4), st.integers(1, 4), backends, st.booleans())
+def test_law_4_residual_equals_dense(chain, seed, backend, has_shortcut):
+    wide = tuple(d + 1 for d in chain.dims) if has_shortcut else chain.dims
+    inner = with_bias(ftnn.Linear(chain.dims, wide, 2, 1000, seed=seed))
+    shortcut = with_bias(ftnn.Linear(chain.dims, wide, 1, 1000, seed=seed + 9))
+    layer = ftnn.Residual(inner, 1000, shortcut=shortcut if has_shortcut else None)
     inside = run(inner, chain.cores(), backend)
-    expected = dense(chain.mps()) + inside
+    other = run(shortcut, chain.cores(), backend) if has_shortcut else dense(chain.mps())
+    expected = other + inside
     got = run(layer, chain.cores(), backend)
     assert_close(got, expected, condition=1e5, scale=1 + np.linalg.norm(expected))
 
@@ -322,6 +325,18 @@ def test_a_training_step_on_forty_sites_of_dimension_four_fits_in_two_gib():
         (lambda: ftnn.Readout((2,), 0, 2), ValueError, "num_outputs is 0"),
         (lambda: ftnn.Residual(ftnn.Linear((2,), (3,), 1, 1), 2), ValueError, "same dims"),
         (lambda: ftnn.Residual(RMSNorm(), 2), ValueError, "no in_dims"),
+        (
+            lambda: ftnn.Residual(
+                ftnn.Linear((2,), (3,), 1, 1), 2, shortcut=ftnn.Linear((3,), (2,), 1, 1)
+            ),
+            ValueError,
+            r"shortcut maps \(3,\) to \(2,\), but layer maps \(2,\) to \(3,\)",
+        ),
+        (
+            lambda: ftnn.Residual(ftnn.Linear((2,), (2,), 1, 1), 2, shortcut=np.tanh),
+            TypeError,
+            "shortcut is a ufunc, expected a Layer",
+        ),
         (lambda: ftnn.Sequential(), ValueError, "layers is empty"),
         (lambda: ftnn.Sequential(3), TypeError, "layers.0. is a int"),
         (

@@ -27,6 +27,9 @@ OPERATORS = {
 }
 OTHERS = {
     "Residual": lambda dims: ftnn.Residual(ftnn.Linear(dims, dims, 2, 3), 4),
+    "Residual with a shortcut": lambda dims: ftnn.Residual(
+        ftnn.Linear(dims, dims[::-1], 2, 3), 4, shortcut=ftnn.Linear(dims, dims[::-1], 1, 2)
+    ),
     "Sequential": lambda dims: ftnn.Sequential(RMSNorm(), ftnn.Readout(dims, 3, 2)),
     "Dropout": lambda dims: Dropout(0.1),
     "FeatureMap": lambda dims: FeatureMap((3,) * len(dims), (4,) * len(dims), 5, "tanh"),

@@ -8,7 +8,7 @@ from laws import Chain, assert_close, dense
 
 import ftnn
 from ftnn.layers.surgery import duplicate, parameter_map, prolong, replace
-from ftnn.nonlinear import KAN, CoreNorm, Dropout, Gated, Pointwise, RMSNorm
+from ftnn.nonlinear import KAN, CoreNorm, Dropout, Elementwise, Gated, Pointwise, RMSNorm
 
 DIMS = (3, 2, 4)
 
@@ -176,6 +176,31 @@ def test_new_sites_are_identities(more, seed, nested):
     for name, array in model.named_arrays().items():
         np.testing.assert_array_equal(array, before[name])
     assert_apart(model, longer)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 3), st.integers(0, 9))
+def test_shortcuts_and_functions_of_entries_are_prolonged(more, seed):
+    """On x times a product of ones, every point of a cell has the output of the cell."""
+    dims, inner = (2, 2, 2), (4, 2, 2)
+    model = ftnn.Sequential(
+        ftnn.Residual(
+            ftnn.Sequential(
+                ftnn.Linear(dims, inner, 2, [4, 2], seed=seed),
+                Elementwise("sin", max_bond=4),
+                ftnn.nonlinear.Gated(inner, inner, 2, [4, 2], seed=seed),
+                ftnn.Linear(inner, dims, 2, [2, 2], bias=False, seed=seed + 1),
+            ),
+            [2, 2],
+            shortcut=ftnn.Linear(dims, dims, 2, [2, 2], bias=False, seed=seed + 2),
+        )
+    )
+    longer = prolong(model, 3 + more)
+    assert longer.layers[0].max_bond == (2,) * (2 + more)
+    x = Chain(2, dims, (2, 2), "generic", seed)
+    z = ftnn.MPS([*x.cores(), *[np.ones((2, 1, 2, 1))] * more])
+    expected = np.repeat(dense(model.apply(tuple(x.cores()))), 2**more, axis=1)
+    assert_close(longer(z).to_dense(), expected, condition=1e6)
 
 
 def test_what_cannot_be_prolonged_is_named():

@@ -6,6 +6,8 @@ of every point, layers gelu(K v + W v) with K a product with a weight for every 
 and W a matrix at every point, the last one without gelu, and a projection of every point.
 """
 
+import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,7 @@ class FNOOptions:
     width: int = 32
     depth: int = 4
     epochs: int = 100
+    seconds: float = float("inf")  # training ends, its rate at zero, at the first of both
     batch_size: int = 16
     lr: float = 1e-3
     seed: int = 0
@@ -105,14 +108,21 @@ class TrainedFNO:
         self.num_params = sum(p.numel() * (1 + p.is_complex()) for p in self.model.parameters())
         optimizer = torch.optim.Adam(self.model.parameters(), options.lr)
         steps = options.epochs * -(-len(inputs) // options.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = torch.Generator().manual_seed(options.seed)
+        begin, self.steps = time.perf_counter(), 0
         for _ in range(options.epochs):
             for rows in torch.randperm(len(inputs), generator=order).split(options.batch_size):
+                spent = (time.perf_counter() - begin) / options.seconds
+                share = max(self.steps / steps, spent)
+                if share >= 1.0:
+                    break
+                for group in optimizer.param_groups:
+                    group["lr"] = options.lr * 0.5 * (1.0 + math.cos(math.pi * share))
                 optimizer.zero_grad()
                 relative_errors(self._apply(inputs[rows]), targets[rows]).mean().backward()
                 optimizer.step()
-                schedule.step()
+                self.steps += 1
+        self.seconds = time.perf_counter() - begin
 
     def _apply(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.scale * self.model((inputs - self.center) / self.spread)

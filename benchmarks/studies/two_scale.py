@@ -8,10 +8,8 @@ pictures to docs/images. `--fno EPOCHS` trains Fourier neural operators as well.
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,8 @@ if not __package__:  # run as a script
 import ftnn
 from benchmarks.pages import DOCS, RUNS, copy_picture, spread, write_readme, write_table
 from benchmarks.studies.fno import FNOOptions, TrainedFNO, relative_errors
-from benchmarks.studies.runs import trained
+from benchmarks.studies.linear import distances, linear_map
+from benchmarks.studies.runs import kept, trained
 from ftnn.chains.distance import relative_squares
 from ftnn.encoding.functions import on_coarser_grid
 from ftnn.experiments import Data, get_experiment, select_rows
@@ -43,7 +42,6 @@ from ftnn.layers.surgery import duplicate
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.plotting import plot_solutions
 from ftnn.plotting.style import COLORS, figure, save_figure, style
-from ftnn.training.files import write_json
 from ftnn.training.options import replace_values
 
 SEEDS = (0, 1, 2)
@@ -60,17 +58,6 @@ def options_for(sites: int, depth: int = 5):
 
 
 # ---- the network --------------------------------------------------------------------------------
-
-
-def kept(name: str, measure: Callable[[], Any]) -> Any:
-    """Return a result of an earlier call of this script, or measure and keep it."""
-    path = HOME / "errors.json"
-    results = json.loads(path.read_text()) if path.is_file() else {}
-    if name not in results:
-        results[name] = measure()
-        write_json(path, results)
-        print(name, results[name] if isinstance(results[name], float) else "", flush=True)
-    return results[name]
 
 
 def trained_run(depth: int, seed: int) -> dict[str, Any]:
@@ -124,7 +111,7 @@ def folder(depth: int, seed: int) -> Path:
 def errors_of(sites: int, depth: int, seed: int | None) -> np.ndarray:
     """Return the errors of :func:`test_errors`, measured once."""
     name = f"{sites} sites, depth {depth}, " + ("Neumann" if seed is None else f"seed {seed}")
-    return np.array(kept(name, lambda: test_errors(sites, depth, seed)))
+    return np.array(kept(HOME / "errors.json", name, lambda: test_errors(sites, depth, seed)))
 
 
 def inverse_errors(coefficients: Coefficients) -> list[float]:
@@ -182,30 +169,6 @@ def resolved_pairs(coefficients: Coefficients, bits: int) -> tuple[np.ndarray, n
         parts.append(both)
     inputs, targets = np.moveaxis(np.array(parts), 1, 0)
     return inputs, targets
-
-
-def linear_map(train: tuple, val: tuple, inputs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Apply the best affine map from cell means to cell means: ridge regression.
-
-    The penalty is the best on the validation functions, of 1e-12 ... 1e2 times the largest
-    eigenvalue of the covariance.
-    """
-    (x, y), (x_val, y_val) = train, val
-    mean, base = x.mean(axis=0), y.mean(axis=0)
-    u, s, vh = np.linalg.svd(x - mean, full_matrices=False)
-
-    def apply(points: np.ndarray, penalty: float) -> np.ndarray:
-        weights = s / (s**2 + penalty * s[0] ** 2)
-        return base + ((points - mean) @ vh.T * weights) @ (u.T @ (y - base))
-
-    errors = {p: distances(apply(x_val, p), y_val).mean() for p in 10.0 ** np.arange(-12, 3)}
-    best = min(errors, key=errors.get)
-    return apply(inputs, best), best
-
-
-def distances(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return relative L2 errors (n,)."""
-    return np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
 
 
 def by_scale(errors: np.ndarray, bits: np.ndarray) -> list[str]:

@@ -1,5 +1,6 @@
 """Display of a run: set-up and result, as tables 80 columns wide."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def summary_table(summary: Mapping[str, Any], score: Score, samples: str) -> Tab
     test = f"of {summary['test_samples']} {samples}, seen once"
     table.add_row(f"test {score.name}", format(summary[f"test_{score.name}"], score.spec), test)
     what = {ACCURACY: "mean cross entropy", ERROR: "mean squared relative error"}
-    table.add_row("test loss", f"{summary['test_loss']:.4g}", what.get(score, "mean square"))
+    if not math.isclose(summary["test_loss"], summary[f"test_{score.name}"], rel_tol=1e-4):
+        table.add_row("test loss", f"{summary['test_loss']:.4g}", what.get(score, "mean square"))
     value = summary.get(f"val_{score.name}")
     if value is not None:
         best = f"best, epoch {summary['best_epoch']} of {summary['epochs']}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..layers.layer import Layer
-    from ..training import Callback
+    from ..training import Callback, Objective
     from .folder import Run
     from .splits import Data, NewSamples
 
@@ -56,6 +56,8 @@ class Experiment:
     stages : callable, optional
         Maps options to the options of two or more runs, each of which starts with the model of the
         one before, or to None for a single run.
+    objective : callable, optional
+        Maps options to the objective of the training; by default that of the kind of targets.
     callbacks : callable, optional
         Maps options and data to further callbacks of the trainer.
     conclude : callable, optional
@@ -88,6 +90,7 @@ class Experiment:
     augment_states: "Callable[[Any, np.random.Generator], Any] | None" = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
     stages: Callable[[Any], tuple[Any, ...] | None] | None = None
+    objective: "Callable[[Any], Objective] | None" = None
     callbacks: "Callable[[Any, Data], Iterable[Callback]] | None" = None
     conclude: "Callable[[Path, Any, Data, Layer, Any], dict[str, Any]] | None" = None
     read: "Callable[[Run, str, bool], NewSamples] | None" = None

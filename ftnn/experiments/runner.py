@@ -237,7 +237,11 @@ class _Job:
         resume = self.from_leader(lambda: can_resume(folder))
         if self.world.leads and not self.quiet:
             _show(self.world, setup, folder)
-        objective, train = objective_for(setup.data.score), setup.stage.train
+        experiment, train = setup.experiment, setup.stage.train
+        if experiment.objective is None:
+            objective = objective_for(setup.data.score)
+        else:
+            objective = experiment.objective(setup.stage)
         own = setup.experiment.callbacks
         callbacks = (*(() if own is None else own(setup.stage, setup.data)), *self.callbacks)
         trainer = Trainer(

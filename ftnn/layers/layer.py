@@ -54,6 +54,8 @@ class Layer(ABC):
         Whether the layer, with :attr:`ftnn.Sequential.recompute`, recomputes its own steps in the
         backward pass, as truncations do site by site; False for layers that are recomputed as a
         whole from their input.
+    entrywise : bool
+        Whether the layer is the same function of every entry of the vector, on any chain.
     batch_share : (int, int) or None
         Set while several processes share a batch: the first row of this process, and the size of
         the batch. A layer with random draws draws for the whole batch, and uses its own rows.
@@ -73,6 +75,7 @@ class Layer(ABC):
     """
 
     recomputes_itself = False
+    entrywise = False
     batch_share: tuple[int, int] | None = None
 
     def __init_subclass__(cls, **options: Any):

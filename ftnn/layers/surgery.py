@@ -166,9 +166,10 @@ def prolong(model: Layer, sites: int, max_bond: MaxBond | None = None) -> Layer:
     Parameters
     ----------
     model : Layer
-        A layer whose operators have equal input and output dimensions, such as :class:`ftnn.Linear`
-        and :class:`ftnn.nonlinear.Gated`, or a :class:`ftnn.Sequential` of such layers, on NumPy.
-        New sites have the dimension of the last one.
+        A :class:`ftnn.Linear`, :class:`ftnn.nonlinear.Gated` or
+        :class:`ftnn.nonlinear.Elementwise`, or a :class:`ftnn.Sequential` or
+        :class:`ftnn.Residual` of such layers, on NumPy. New sites have the dimension of the last
+        one, which must be the same in the input and the output.
     sites : int
         Number of sites, at least that of the model.
     max_bond : int or sequence of int, optional
@@ -186,32 +187,35 @@ def prolong(model: Layer, sites: int, max_bond: MaxBond | None = None) -> Layer:
     >>> prolong(ftnn.Linear((2, 2), (2, 2), 3, 4), sites=4)
     Linear((2, 2, 2, 2) -> (2, 2, 2, 2), bond_dim=(3, 1, 1), max_bond=4)
     """
-    if model.children and not model.params:
+    options, operators = model.config(), model.operators()
+    if model.in_dims is not None and sites < len(model.in_dims):
+        raise ValueError(f"sites is {sites}, but the model has {len(model.in_dims)} already")
+    more = sites - len(model.in_dims or ())
+    for name in options.keys() & {"max_bond", "inner_bond"}:
+        if isinstance(options[name], list):
+            options[name] = (
+                max_bond if max_bond is not None else options[name] + (options[name][-1:] * more)
+            )
+        elif max_bond is not None and model.in_dims is not None:
+            options[name] = max_bond
+    if model.entrywise or (model.children and not model.params):
         children = {name: prolong(child, sites, max_bond) for name, child in model.children.items()}
-        return construct(type(model), children, model.config())
-    operators = list(model.operators().values())
-    options = model.config()
-    if not operators or not {"in_dims", "out_dims", "bond_dim"} <= options.keys():
+        return construct(type(model), children, options)
+    if not operators or model.in_dims is None or model.out_dims is None:
         raise TypeError(f"the model has a {type(model).__name__}, expected Linear and Gated")
-    if model.in_dims is None or model.in_dims != model.out_dims:
+    if model.in_dims[-1] != model.out_dims[-1]:
         raise ValueError(
             f"{type(model).__name__} maps {model.in_dims} to {model.out_dims}; identities on new "
-            "sites need the same dimensions on both sides"
+            "sites need the same dimension on both sides, that of the last site"
         )
-    more = sites - len(model.in_dims)
-    if more < 0:
-        raise ValueError(f"sites is {sites}, but the model has {len(model.in_dims)} already")
     dim = model.in_dims[-1]
-    options["in_dims"] = options["out_dims"] = [*model.in_dims, *[dim] * more]
-    options["bond_dim"] = [core.shape[3] for core in operators[0][:-1]] + [1] * more
-    for name in options.keys() & {"max_bond", "inner_bond"}:
-        if max_bond is not None:
-            options[name] = max_bond
-        elif isinstance(options[name], list):
-            options[name] += options[name][-1:] * more
+    for name in ("in_dims", "out_dims"):
+        options[name] = [*options[name], *[dim] * more]
+    first = next(iter(operators.values()))
+    options["bond_dim"] = [core.shape[3] for core in first[:-1]] + [1] * more
     longer = construct(type(model), {}, options)
     identity = np.eye(dim)[None, :, :, None]
-    own = {f"{name}.{k}" for name in model.operators() for k in range(sites)}
+    own = {f"{name}.{k}" for name in operators for k in range(sites)}
     for name, array in longer.params.items():
         new = identity if name in own else np.ones((1, 1, array.shape[2], 1))
         longer.params[name] = model.params.get(name, new).copy()

@@ -67,6 +67,8 @@ class Elementwise(Layer):
     (True, True)
     """
 
+    entrywise = True
+
     def __init__(
         self,
         fn: str | Function,

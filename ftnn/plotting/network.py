@@ -121,7 +121,9 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
         case Residual():
             top = canvas.state_y
             _draw(canvas, layer.children["layer"])
-            _sum(canvas, top, largest_bond(layer.max_bond))
+            shortcut = layer.children.get("shortcut")
+            name = "" if shortcut is None else type(shortcut).__name__
+            _sum(canvas, top, largest_bond(layer.max_bond), name)
         case Dropout():  # in training only
             pass
         case Head():
@@ -243,8 +245,8 @@ def _head(canvas: _Canvas, layer: Head) -> None:
     )
 
 
-def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
-    """Draw a skip connection from the row at ``top`` to a truncated sum below."""
+def _sum(canvas: _Canvas, top: float, max_bond: int, shortcut: str) -> None:
+    """Draw a skip connection from the row at ``top``, with a name, to a truncated sum below."""
     near, far = canvas.right + 0.36, canvas.right + 0.66
     _legs(canvas)
     canvas.y -= _GAP
@@ -252,6 +254,8 @@ def _sum(canvas: _Canvas, top: float, max_bond: int) -> None:
     _sites(canvas, MPS_FILL, "circle", max_bond, sign="+")
     _left(canvas, "residual sum", f"truncate to χ ≤ {max_bond}")
     canvas.axis.plot((near, far, far), (top, top, canvas.y), color=INK, lw=1.4, zorder=1)
+    middle = (top + canvas.y) / 2
+    canvas.axis.text(far + 0.08, middle, shortcut, rotation=90, va="center", fontsize=7, color=INK)
     arrow = FancyArrowPatch(
         (far, canvas.y),
         (near, canvas.y),

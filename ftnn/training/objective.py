@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from autoray import compose, do, get_dtype_name
 
-from ..arrays.backend import Array, to_numpy
+from ..arrays.backend import Array, eps, to_numpy
 from ..chains.distance import relative_squares
 from ..chains.overlap import overlap
 from .inputs import check_precision, check_states
@@ -154,9 +154,28 @@ class StateRegression(Objective):
 
     The loss of a sample is :math:`\|y - t\|^2/\|t\|^2`, its score the square root of that; see
     :func:`ftnn.chains.distance.relative_squares`; train in float64 to reach errors below 3e-4.
+
+    Parameters
+    ----------
+    root : bool
+        Whether the loss is the square root, too. Squares are ruled by the few samples with large
+        errors, such as those whose targets are small.
+
+    Examples
+    --------
+    >>> import ftnn
+    >>> vectors = np.array([[3.0, 0.0, 1.0, 0.0]]), np.array([[3.0, 0.0, 0.0, 4.0]])
+    >>> y, t = (ftnn.MPS.from_dense(v, (2, 2)) for v in vectors)
+    >>> for root in (False, True):
+    ...     print(StateRegression(root).measure(y.cores, t.cores)[0].round(3))
+    [0.68]
+    [0.825]
     """
 
     score = ERROR
+
+    def __init__(self, root: bool = False):
+        self.root = root
 
     def targets(
         self, targets: Any, num_samples: int, output: Any, argument: str
@@ -189,9 +208,12 @@ class StateRegression(Objective):
         return arrays
 
     def measure(self, output: Any, targets: Arrays, smoothing: float = 0.0) -> tuple[Array, Array]:
-        """Compute squared relative errors, and relative errors."""
+        """Compute squared relative errors, or relative errors, and relative errors."""
         squares = relative_squares(output, targets)
-        return squares, do("sqrt", do("clip", do("astype", squares, "float64"), 0.0, np.inf))
+        scores = do("sqrt", do("clip", do("astype", squares, "float64"), 0.0, np.inf))
+        # below the rounding of the squares a root has a large gradient, and no meaning
+        losses = do("sqrt", do("clip", squares, eps(squares), np.inf)) if self.root else squares
+        return losses, scores
 
     def dense(self, output: Any) -> None:
         """Return None: the vectors are too long."""

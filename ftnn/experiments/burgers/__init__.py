@@ -13,7 +13,8 @@ EXPERIMENT = Experiment(
     build=imported(".model:build", __name__),
     tuned=Path(__file__).with_name("config.toml"),
     samples="functions",
-    carry=imported("..quantics.model:carry", __name__),
-    stages=imported("..quantics.options:stages", __name__),
+    carry=imported(".model:carry", __name__),
+    stages=imported(".options:stages", __name__),
+    objective=imported(".model:objective", __name__),
     conclude=imported("..quantics.conclusion:conclude", __name__),
 )

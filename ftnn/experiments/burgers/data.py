@@ -1,43 +1,69 @@
 r"""Pairs of random periodic functions and solutions of the viscous Burgers equation.
 
-Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(x, T) of
-:math:`u_t + u u_x = \nu u_{xx}`, by the transformation of Cole and Hopf: with the mean m and
-:math:`\phi = \exp(-\tfrac{1}{2\nu}\int (u - m)\,dx)`, which solves the heat equation,
-:math:`u(x, T) = m - 2\nu\,\phi_x/\phi` at :math:`x - mT`. It is exact; on 2048 points the spectra
-end at rounding.
+Initial functions of kind "gaussian" are those of Li et al. (arXiv:2010.08895), drawn from
+:math:`N(0, 625 (25 - \Delta)^{-2})`: the coefficients of :math:`\sqrt2 \cos 2\pi k x` and
+:math:`\sqrt2 \sin 2\pi k x` have the deviations :math:`25/(4\pi^2 k^2 + 25)`, and the mean has the
+deviation 1. Modes beyond MODES, 4e-5 of a function, are left out. "centered" ones have mean zero,
+as the generator published with that paper draws them (github.com/neuraloperator/neuraloperator,
+data_generation/burgers). "waves" are smooth functions of four modes.
 """
 
 import numpy as np
 
-from ..quantics.data import VISCOSITY, Waves, generate_pairs
+from ...chains.terms import Cores
+from ...encoding.functions import from_function
+from ..quantics.data import Waves, random_waves
 from ..splits import Data
 from .options import BurgersOptions
+from .solution import burgers
 
-MODES = 4
-"""Highest Fourier mode of the initial functions."""
+MODES, WAVE_MODES = 511, 4
+"""Highest Fourier modes of Gaussian initial functions, and of waves."""
 
-TIME = 0.05
+SIZES = {"gaussian": (900, 100, 200), "centered": (900, 100, 200), "waves": (512, 64, 128)}
+"""Numbers of functions for training, validation and test. Published are 1000 and 200."""
 
-_POINTS, _KEPT = 2048, 200
+_CELLS, _DEGREE = 9, 10
+_RTOLS = 1e-4, 1e-5  # of inputs, whose fine modes hardly matter, and of targets
 
 
-def burgers(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
-    """Solve the viscous Burgers equation."""
-    c = start.coefficients
-    mean = c[:, :1].real
-    k = np.arange(_POINTS // 2 + 1)
-    integral = Waves(np.concatenate([0 * c[:, :1], c[:, 1:] / (2j * np.pi * k[1 : c.shape[1]])], 1))
-    exponent = -integral(np.arange(_POINTS) / _POINTS) / (2 * viscosity)
-    phi = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    modes = np.fft.rfft(phi) * np.exp(-viscosity * time * (2 * np.pi * k) ** 2)
-    slope = np.fft.irfft(2j * np.pi * k * modes, _POINTS)
-    result = np.fft.rfft(-2 * viscosity * slope / np.fft.irfft(modes, _POINTS))[:, :_KEPT] / _POINTS
-    result[:, 1:] *= 2.0
-    result *= np.exp(-2j * np.pi * k[:_KEPT] * mean * time)  # carried along with the mean
-    result[:, :1] += mean
-    return Waves(result)
+def gaussian(number: int, seed: int, centered: bool = False) -> Waves:
+    """Draw Gaussian random functions.
+
+    Parameters
+    ----------
+    number, seed : int
+    centered : bool
+        Whether the means are zero.
+    """
+    k = np.arange(MODES + 1)
+    deviations = 25.0 / ((2 * np.pi * k) ** 2 + 25.0)
+    real, imag = np.random.default_rng(seed).standard_normal((2, number, MODES + 1))
+    c = np.sqrt(2.0) * deviations * (real + 1j * imag)
+    c[:, 0] = 0.0 if centered else real[:, 0] * deviations[0]
+    return Waves(c)
+
+
+def draw(options: BurgersOptions) -> list[tuple[Waves, Waves]]:
+    """Return initial functions and solutions for training, validation and test.
+
+    They do not depend on the seed of the training or on the number of sites.
+    """
+    parts = []
+    for seed, size in enumerate(SIZES[options.initial]):
+        if options.initial == "waves":
+            start = random_waves(size, WAVE_MODES, seed)
+        else:
+            start = gaussian(size, seed, options.initial == "centered")
+        parts.append((start, burgers(start, options.time, options.viscosity)))
+    return parts
 
 
 def load(options: BurgersOptions) -> Data:
     """Generate the pairs."""
-    return generate_pairs(options, lambda start: burgers(start, TIME), MODES)
+    parts: list[Cores] = [
+        from_function(waves, options.sites, _CELLS, _DEGREE, rtol).cores
+        for pair in draw(options)
+        for waves, rtol in zip(pair, _RTOLS, strict=True)
+    ]
+    return Data(*parts).limited(options.limit)

@@ -1,34 +1,129 @@
-"""Gated layers near the identity."""
+r"""Sines of linear functions, gated layers, and a linear shortcut.
+
+.. math:: y = S x + O\, G_n \cdots G_1 \sin(W x + b), \qquad G z = (1 + A z) \circ (B z) .
+
+With linear features, without the sine, the network is a polynomial of x, of degree :math:`2^n`. The
+solution is carried along with the mean m of the initial function, Fourier mode k by a phase
+:math:`2\pi k m T`, and no polynomial of low degree is a wave. A sine of a linear function is one.
+A state of several channels has them on its first site, of dimension 2 channels, index
+2 channel + bit.
+
+Weights start as follows: :math:`W` near multiples of x and of its mean, the first without the mean
+and, with sines, small, so that its sine is nearly linear; gates near the identity, :math:`S` near
+the mean. Layers are built on the coarse grid; on finer sites they start as identities.
+"""
+
+import numpy as np
 
 from ...layers.layer import Layer
+from ...layers.linear import Linear
+from ...layers.residual import Residual
 from ...layers.sequential import Sequential
 from ...layers.surgery import prolong
-from ...nonlinear import Gated
+from ...nonlinear import Elementwise, Gated
+from ...training.objective import StateRegression
 from ..quantics.model import start_near_identity
-from ..quantics.options import COARSE
 from ..splits import Data
 from .options import BurgersOptions
 
 SPARE = 2
-"""Bond dimension of the layers in excess of that of the solutions, at every cut."""
+"""Bond dimension of the layers in excess of that of the solutions, at every fine cut."""
+
+FREQUENCY = 6.0
+"""Deviation of the weights of the mean in the arguments of sines."""
+
+SMALL, NOISE = 0.1, 0.05
+"""Weight of x in the first channel; initial noise, relative to identities."""
+
+SWEEPS = 1
+"""Sweeps of the cross interpolation of sines."""
 
 
 def build(options: BurgersOptions, data: Data) -> tuple[None, Layer]:
-    """Build ``depth`` gated layers: quadratic steps, as in an explicit time-stepping scheme.
+    """Build the network on the coarse grid, and prolong it.
 
-    Sites beyond COARSE start as identities, of bond dimension 1. Every cut gets the bond of the
-    solutions and SPARE more, at most ``options.max_bond``: on fine sites functions are smooth, and
-    need two or three.
+    Cuts of the coarse grid get ``options.max_bond``; finer ones what the solutions need, and SPARE
+    more: there functions are smooth, and need two or three.
     """
-    sites = len(data.train_inputs)
-    coarse = min(sites, COARSE)
-    dims = (2,) * coarse
-    needed = [core.shape[3] for core in data.train_targets[:-1]]
-    bonds = [min(options.max_bond, bond + SPARE) for bond in needed]
-    layers: list[Layer] = []
+    sites, seed = len(data.train_inputs), options.train.seed
+    coarse = min(sites, options.coarse)
+    needed = [core.shape[3] + SPARE for core in data.train_targets[:-1]]
+    bonds = [min(options.max_bond, bond) for bond in needed]
+    bonds[: coarse - 1] = [options.max_bond] * (coarse - 1)
+    here = bonds[: coarse - 1]
+    ends = (2,) * coarse
+    dims = (2 * options.channels, *ends[1:])
+    rng = np.random.default_rng((seed, 4))
+    gates: list[Layer] = []
     for n in range(options.depth):
-        seed = 10 * options.train.seed + n
-        gated = Gated(dims, dims, options.bond_dim, bonds[: coarse - 1], seed=seed)
-        start_near_identity(gated, seed)
-        layers.append(gated)
-    return None, prolong(Sequential(*layers), sites, bonds)
+        gate = Gated(dims, dims, options.bond_dim, here, seed=10 * seed + n)
+        start_near_identity(gate, 10 * seed + n, NOISE)
+        gates.append(gate)
+    last = 10 * seed + options.depth
+    lift = Linear(ends, dims, options.bond_dim, here, seed=last + 1)
+    out = Linear(dims, ends, options.bond_dim, here, bias=False, seed=last + 2)
+    shortcut = Linear(ends, ends, options.bond_dim, here, bias=False, seed=last + 3)
+    channels, with_sines = options.channels, options.features == "sine"
+    first = SMALL if with_sines else 1.0
+    multiples = np.concatenate([[first], 0.3 * rng.standard_normal(channels - 1)])
+    means = FREQUENCY * with_sines * np.concatenate([[0.0], rng.standard_normal(channels - 1)])
+    phases = with_sines * np.concatenate([[0.0], 2 * np.pi * rng.random(channels - 1)])
+    start(lift, multiples[:, None], means[:, None], rng)
+    start(out, SMALL * rng.standard_normal((1, channels)), np.zeros((1, channels)), rng)
+    start(shortcut, np.zeros((1, 1)), np.ones((1, 1)), rng)
+    for k in range(coarse):
+        lift.params[f"bias.{k}"] = np.ones((1, 1, 2, 1))
+    lift.params["bias.0"] = np.repeat(phases, 2)[None, None, :, None]
+    sine = Elementwise("sin", max_bond=options.max_bond, sweeps=SWEEPS, seed=seed)
+    inner = Sequential(lift, *([sine] if with_sines else []), *gates, out)
+    whole = Residual(inner, here, seed=last + 4, shortcut=shortcut)
+    return None, prolong(Sequential(whole), sites, bonds)
+
+
+def start(
+    layer: Linear, multiples: np.ndarray, means: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Set a weight to multiples of the identity and of the mean of a function, plus noise.
+
+    Parameters
+    ----------
+    layer : Linear
+    multiples, means : array (output channels, input channels)
+        The identity is on the first bond channel, the mean on the second.
+    rng : numpy.random.Generator
+    """
+    average = np.full((2, 2), 0.5)
+    for k in range(len(layer.in_dims)):
+        old = layer.params[f"weight.{k}"]
+        left, _, inn, right = old.shape
+        core = NOISE * rng.standard_normal(old.shape) / np.sqrt(inn * right)
+        identity = np.kron(multiples, np.eye(2)) if k == 0 else np.eye(2)
+        mean = np.kron(means, average) if k == 0 else average
+        core[0, :, :, 0] += identity
+        core[min(left, 2) - 1, :, :, min(right, 2) - 1] += mean
+        layer.params[f"weight.{k}"] = core
+
+
+def carry(trained: Layer, built: Layer) -> Layer:
+    """Start from a trained model on this grid or a coarser one, with the bonds of ``built``."""
+    sites = trained.in_dims or (
+        () if not isinstance(trained, Sequential) else trained.layers[0].in_dims or ()
+    )
+    assert isinstance(built, Sequential)
+    own = built.layers[0].in_dims
+    assert own is not None
+    if len(sites) > len(own):
+        raise ValueError(f"its grid has 2^{len(sites)} points, and training begins on 2^{len(own)}")
+    longer = prolong(trained, len(own)).named_params()
+    new = built.named_params()
+    if {name: array.shape for name, array in longer.items()} != {
+        name: array.shape for name, array in new.items()
+    }:
+        raise ValueError("its layers have other kinds, numbers or bond dimensions")
+    built.set_arrays(longer)
+    return built
+
+
+def objective(options: BurgersOptions) -> StateRegression:
+    """Return the objective: relative errors, as functions of mean zero rule their squares."""
+    return StateRegression(root=True)

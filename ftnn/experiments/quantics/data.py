@@ -41,6 +41,12 @@ class Waves:
         k = np.arange(self.coefficients.shape[1])
         return (self.coefficients @ np.exp(2j * np.pi * k[:, None] * x)).real
 
+    def on_grid(self, points: int) -> np.ndarray:
+        """Return the values (n, points) on an even grid, which resolves all modes."""
+        halved = 0.5 * self.coefficients * points
+        halved[:, 0] *= 2.0
+        return np.fft.irfft(halved, points)
+
 
 def random_waves(number: int, modes: int, seed: int) -> Waves:
     """Draw functions whose amplitudes fall as 1/(1 + k), of about unit size."""
