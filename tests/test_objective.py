@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from laws import assert_close, chains, dense, insert_gauges, mps
 
 pytest.importorskip("torch")
@@ -47,6 +48,25 @@ def test_relative_squares_of_long_chains_and_their_gradient():
     # d/ds of (s - 1)^2 at s = 1.5, along the core itself
     along = float((cores[0].grad * cores[0].detach()).sum()) / 1.5
     assert along == pytest.approx(2 * 2 * 0.5, rel=1e-5)
+
+
+@given(chains(kinds=("generic", "padded")), st.sampled_from(["float32", "float64"]))
+def test_roots_are_relative_errors_and_have_finite_gradients(chain, dtype):
+    """Those of y, away from the target and at it, where a root has none."""
+    target = [torch.from_numpy(core).to(getattr(torch, dtype)) for core in chain.cores()]
+    for shift in (0.5, 0.0):
+        first = (target[0] * (1.0 + shift)).requires_grad_()
+        cores = (first, *target[1:])
+        losses, scores = StateRegression(root=True).measure(cores, tuple(target))
+        np.testing.assert_allclose(
+            losses.detach(), shift, atol=1e-3 if dtype[-2:] == "32" else 1e-7
+        )
+        losses.sum().backward()
+        assert torch.isfinite(first.grad).all()
+        if shift:  # d/ds |s - 1| = 1
+            np.testing.assert_allclose(losses.detach(), scores.detach(), rtol=1e-4)
+            along = float((first.grad * target[0]).sum())
+            assert along == pytest.approx(len(losses), rel=1e-2)
 
 
 def states(n, seed):

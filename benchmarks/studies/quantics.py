@@ -21,8 +21,6 @@ from benchmarks.pages import DOCS, RUNS, copy_picture, spread, write_readme, wri
 from benchmarks.studies.runs import trained
 from ftnn.chains.distance import relative_squares
 from ftnn.experiments import get_experiment
-from ftnn.experiments.burgers import data as burgers
-from ftnn.experiments.quantics import data as quantics
 from ftnn.layers.surgery import prolong
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.measure.timing import Timer, compare, training_step
@@ -34,51 +32,27 @@ SEEDS = (0, 1, 2)
 HOME = RUNS / "quantics"
 BATCH, ROUNDS = 32, 5
 SITES = (10, 15, 20, 25, 30, 35, 40)
-SECOND = {"fine_epochs": 0, "epochs": 15, "lr": 1e-3}  # stage of `ftnn train burgers`
 
 
-def test_error(model: ftnn.Sequential, experiment: str, sites: int) -> float:
-    """Mean relative error on the test functions."""
-    chosen = get_experiment(experiment)
+def carried_over(stem: str, sites: int) -> list[float]:
+    """Mean relative errors of trained models on a finer grid, without more training."""
+    chosen = get_experiment("quantics")
     data = chosen.load(replace_values(chosen.tuned_options(), {"sites": sites}))
-    found = model.to("torch", "float64").apply(_tensors(data.test_inputs))
-    return float(relative_squares(found, _tensors(data.test_targets)).clamp(min=0).sqrt().mean())
-
-
-def carried_over(folder: str, experiment: str, sites: int) -> list[float]:
-    """Errors of trained models on a finer grid, without more training."""
+    inputs, targets = _tensors(data.test_inputs), _tensors(data.test_targets)
     errors = []
     for seed in SEEDS:
-        model = ftnn.load(HOME / f"{folder}-{seed}" / "model.safetensors")
+        model = ftnn.load(HOME / f"{stem}-{seed}" / "model.safetensors")
         with torch.no_grad():
-            errors.append(test_error(prolong(model, sites), experiment, sites))
+            found = prolong(model, sites).to("torch", "float64").apply(inputs)
+        squares = relative_squares(found, targets)
+        errors.append(float(squares.clamp(min=0).sqrt().mean()))
     return errors
-
-
-def linear_error() -> float:
-    """Test error for Burgers of the linear map that fits the training pairs best."""
-    points = np.arange(1024) / 1024
-    parts = []
-    for number, size in enumerate(quantics.SIZES):
-        start = quantics.random_waves(size, burgers.MODES, seed=number)
-        end = burgers.burgers(start, burgers.TIME)
-        c = start.coefficients
-        parts.append((np.concatenate([c.real, c.imag[:, 1:]], axis=1), end(points)))
-    (x, y), _, (x_test, y_test) = parts
-    found = x_test @ np.linalg.lstsq(x, y, rcond=None)[0]
-    return float(np.mean(np.linalg.norm(found - y_test, axis=1) / np.linalg.norm(y_test, axis=1)))
 
 
 def readme_line() -> str:
     """Tell the results in one sentence."""
-    linear, nonlinear = (
-        [trained(HOME / f"{stem}-{seed}", experiment)["test_error"] for seed in SEEDS]
-        for stem, experiment in (("heat", "quantics"), ("burgers20", "burgers"))
-    )
-    return (
-        f"Relative error on unseen functions of $2^{{20}}$ points: heat {spread(linear, '.2e')}; "
-        f"Burgers, from coarse to fine, {spread(nonlinear, '.2e')}."
-    )
+    errors = [trained(HOME / f"heat-{seed}", "quantics")["test_error"] for seed in SEEDS]
+    return f"Relative error on unseen functions of $2^{{20}}$ points: {spread(errors, '.2e')}."
 
 
 def step_of(sites: int) -> Callable[[], None]:
@@ -124,38 +98,24 @@ def main() -> None:
     """Train what is missing, write tables and pictures."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    heads = ["equation", "trained on", "tested on", "relative error", "largest", "parameters"]
+    heads = ["trained on", "tested on", "relative error", "largest", "parameters"]
     lines = []
-    for equation, experiment, stem, sites, more, start in (
-        ("heat", "quantics", "heat", 20, {}, ""),
-        ("heat", "quantics", "heat30", 30, {}, ""),
-        ("Burgers", "burgers", "burgers10", 10, {"fine_epochs": 0}, ""),
-        ("Burgers", "burgers", "burgers20", 20, SECOND, "burgers10"),
-    ):
-        runs = []
-        for seed in SEEDS:
-            changes = {"seed": seed, "sites": sites} | more
-            if start:
-                changes["start"] = str(HOME / f"{start}-{seed}")
-            runs.append(trained(HOME / f"{stem}-{seed}", experiment, **changes))
+    for stem, sites in (("heat", 20), ("heat30", 30)):
+        runs = [trained(HOME / f"{stem}-{n}", "quantics", seed=n, sites=sites) for n in SEEDS]
         worst = max(run["largest_error"] for run in runs)
         grid = f"2^{sites}"
-        grids = f"2^10, then {grid}" if start else grid
         errors = spread([run["test_error"] for run in runs], ".2e")
         size = f"{runs[0]['num_params']:,}"
-        lines.append([equation, grids, grid, errors, f"{worst:.1e}", size])
-        for finer in (20, 30):
-            if finer > sites:
-                errors = spread(carried_over(stem, experiment, finer), ".2e")
-                lines.append([equation, grids, f"2^{finer}, carried over", errors, "", size])
+        lines.append([grid, grid, errors, f"{worst:.1e}", size])
+        if sites < 30:
+            errors = spread(carried_over(stem, 30), ".2e")
+            lines.append([grid, "2^30, carried over", errors, "", size])
         nothing = runs[0]["unchanged_error"]
-        lines.append([equation, "–", grid, f"{nothing:.2e} (input unchanged)", "", ""])
-    lines.append(["Burgers", "2^10", "2^10", f"{linear_error():.2e} (best linear map)", "", ""])
+        lines.append(["–", grid, f"{nothing:.2e} (input unchanged)", "", ""])
     write_table("quantics-table", heads, lines)
     write_readme("quantics", readme_line())
-    for stem in ("heat", "burgers20"):
-        copy_picture(HOME / f"{stem}-0" / "solutions.png", f"{stem}.png")
-        copy_picture(HOME / f"{stem}-0" / "network.png", f"{stem}-network.png")
+    copy_picture(HOME / "heat-0" / "solutions.png", "heat.png")
+    copy_picture(HOME / "heat-0" / "network.png", "heat-network.png")
     timers = {str(sites): Timer(step_of(sites)) for sites in SITES}
     seconds = list(compare(timers, ROUNDS).values())
     draw_cost(seconds)
