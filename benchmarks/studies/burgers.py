@@ -49,11 +49,11 @@ CASES: dict[str, dict[str, Any]] = {
     "published": {},
     "centered": {"initial": "centered"},
     "sharp": {"initial": "centered", "viscosity": 1e-3, "coarse": 10},
-    "mild": {"initial": "waves", "viscosity": 0.01, "time": 0.05, "coarse": 7},
+    "mild": {"initial": "waves", "viscosity": 0.01, "time": 0.05, "epochs": 100},
 }
 """Changes of the tuned options, by case."""
 
-FNOS = {"of as many parameters": (8, 12, 4), "of published size": (16, 64, 4)}
+FNOS = {"of as many parameters": (8, 10, 4), "of published size": (16, 64, 4)}
 """Modes, width and layers of Fourier neural operators."""
 
 TIMED = 8

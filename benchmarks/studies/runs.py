@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftnn.experiments import get_experiment, run
+from ftnn.experiments.cache import end_with_parent
 from ftnn.experiments.folder import has_begun, read_summary
 from ftnn.training.files import write_json
 from ftnn.training.options import replace_values
@@ -53,7 +54,7 @@ def in_process(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
 
     The peak is that of its resident memory, some 0.3 GiB of which are libraries.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
         return pool.submit(_with_peak, function, args).result()
 
 
