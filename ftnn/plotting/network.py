@@ -133,7 +133,8 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
         case _ if layer.operators():
             _operators(canvas, layer)
         case _:
-            _bar(canvas, type(layer).__name__)
+            name = getattr(layer, "fn", None)
+            _bar(canvas, type(layer).__name__ + (f": {name}" if isinstance(name, str) else ""))
 
 
 def _operators(canvas: _Canvas, layer: Layer) -> None:

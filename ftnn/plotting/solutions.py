@@ -7,6 +7,10 @@ import numpy as np
 from .style import COLORS, figure, save_figure, style
 
 
+FLAT = 0.2
+"""Share of the range of inputs below which targets are drawn on a scale of their own."""
+
+
 def plot_solutions(
     inputs: np.ndarray,
     targets: np.ndarray,
@@ -17,6 +21,8 @@ def plot_solutions(
     labels: tuple[str, str] = ("input, $u(x, 0)$", "$u(x, T)$"),
 ) -> None:
     """Draw a few functions, and below them the differences of outputs and targets.
+
+    Where targets vary by much less than inputs they are drawn once more, on a scale of their own.
 
     Parameters
     ----------
@@ -39,19 +45,24 @@ def plot_solutions(
     n, points = inputs.shape
     x = np.arange(points) / points
     with style():
-        fig = figure(0.4 + 3.0 * n, 4.0)
-        axes = fig.subplots(2, n, sharex=True, squeeze=False, height_ratios=(2, 1))
+        flat = np.ptp(targets, axis=1).max() < FLAT * np.ptp(inputs, axis=1).max()
+        rows = (1.4, 1, 1) if flat else (2, 1)
+        fig = figure(0.4 + 3.0 * n, 4.0 + flat)
+        axes = fig.subplots(len(rows), n, sharex=True, squeeze=False, height_ratios=rows)
         for k in range(n):
-            above, below = axes[:, k]
+            above, *close, below = axes[:, k]
             above.plot(x, inputs[k], color="#AAAAAA", label=labels[0])
-            above.plot(x, targets[k], color=COLORS[0], lw=2.6, alpha=0.5, label=labels[1])
-            above.plot(x, outputs[k], color=COLORS[1], lw=1.0, label="network")
+            for axis in (above, *close):
+                axis.plot(x, targets[k], color=COLORS[0], lw=2.6, alpha=0.5, label=labels[1])
+                axis.plot(x, outputs[k], color=COLORS[1], lw=1.0, label="network")
             above.set_title(f"relative error {errors[k]:.1e}")
             below.plot(x, outputs[k] - targets[k], color=COLORS[1], lw=1.0)
             below.set(xlabel="x", xlim=(0, 1))
             below.ticklabel_format(axis="y", scilimits=(-2, 2))
         axes[0, 0].set_ylabel("u")
-        axes[1, 0].set_ylabel("difference")
+        if flat:
+            axes[1, 0].set_ylabel("u, closer")
+        axes[-1, 0].set_ylabel("difference")
         fig.suptitle(title, fontsize=10)
         fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         save_figure(fig, path)
