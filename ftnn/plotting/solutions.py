@@ -6,7 +6,6 @@ import numpy as np
 
 from .style import COLORS, figure, save_figure, style
 
-
 FLAT = 0.2
 """Share of the range of inputs below which targets are drawn on a scale of their own."""
 
