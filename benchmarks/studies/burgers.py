@@ -327,6 +327,7 @@ def main() -> None:
     parts = ("networks", "depths", "fno", "maps", "report")
     parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--grids", nargs="+", type=int, help="bits of the grids of FNOs")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
     given = parser.parse_args()
     if unknown := set(given.parts) - set(parts):
@@ -349,7 +350,7 @@ def main() -> None:
         for seed in given.seeds:
             for case in given.cases:
                 for kind in FNOS:
-                    for sites in sorted({options_for(case).coarse, 10}):
+                    for sites in given.grids or sorted({options_for(case).coarse, 10}):
                         fno(case, kind, sites, seed)
     if "maps" in given.parts:
         for case in given.cases:

@@ -40,13 +40,18 @@ def trained(folder: Path, experiment: str, **changes: Any) -> dict[str, Any]:
 
 def kept(path: Path, name: str, measure: Callable[[], Any]) -> Any:
     """Return a result kept in a file of JSON by name, or measure and keep it."""
-    results = json.loads(path.read_text()) if path.is_file() else {}
+    results = _read(path)
     if name not in results:
-        results[name] = measure()
+        result = measure()
+        results = _read(path) | {name: result}  # others may have written meanwhile
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, results)
         print(name, results[name] if isinstance(results[name], (float, dict)) else "", flush=True)
     return results[name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def in_process(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
