@@ -133,8 +133,8 @@ def _draw(canvas: _Canvas, layer: Layer) -> None:
         case _ if layer.operators():
             _operators(canvas, layer)
         case _:
-            name = getattr(layer, "fn", None)
-            _bar(canvas, type(layer).__name__ + (f": {name}" if isinstance(name, str) else ""))
+            fn = getattr(layer, "fn", None)
+            _bar(canvas, type(layer).__name__ + (f": {fn}" if isinstance(fn, str) else ""))
 
 
 def _operators(canvas: _Canvas, layer: Layer) -> None:
