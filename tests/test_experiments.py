@@ -36,6 +36,7 @@ from ftnn.experiments.registry import SHIPPED
 from ftnn.experiments.splits import Data
 from ftnn.interpret import truncation_errors
 from ftnn.layers.surgery import prolong
+from ftnn.nonlinear import FeatureMap, ProductMap
 from ftnn.training.options import flat, replace_values
 
 torch = pytest.importorskip("torch")
@@ -80,6 +81,8 @@ def test_tuned_values_are_files(name):
         ("digits", {"sites": 4}, "unknown key 'sites'"),
         ("fashion-mnist", {"depth": 0, "max_bond": 5}, "does not use it at depth 0"),
         ("fashion-mnist", {"depth": 0, "nonlinearity": "none"}, "nonlinearity is 'none'"),
+        ("fashion-mnist", {"products": 0, "gates": 3}, "does not use it at products 0"),
+        ("images", {"products": 0, "channels": 3}, "channels is 3"),
         ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
         ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
         ("fashion-mnist-quantics", {"depth": 0, "phys": 3}, "phys is 3"),
@@ -122,6 +125,27 @@ def test_without_a_limit_bonds_are_those_of_the_products(name, change):
     assert len(linear) == getattr(options, "network", LayerOptions(depth=1)).depth
     assert all(error.max() < 1e-6 for error in errors.values())
     assert all(len(layer.buffers["omega.0"]) <= layer.max_bond <= 100 for layer in linear)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_products_reach_the_neighbours_in_the_image(count):
+    """A pixel changes the states of its patch and of those as many steps away, and no others."""
+    experiment, rng = get_experiment("images"), np.random.default_rng(0)
+    change = {"products": count, "channels": 4, "gates": 2, "depth": 0, "features": 3}
+    options = replace_values(experiment.tuned_options(), change)
+    images, labels = rng.random((20, 16, 24)), np.arange(20) % 10
+    data = Data(images, labels, images, labels, images, labels, tuple("0123456789"))
+    experiment.check(options)
+    encoder, model = experiment.build(options, data)
+    front = ftnn.Sequential(*model.layers[: 1 + count])
+    assert [type(layer) for layer in front.layers] == [FeatureMap, *[ProductMap] * count]
+    assert model.apply(encoder.encode(images)).shape == (20, 10)
+    moved = images.copy()
+    moved[:, 4, 20] += 1.0  # patch (1, 5) of 4 x 6
+    before, after = (np.stack(front.apply(encoder.encode(x))) for x in (images, moved))
+    distance = (abs(np.arange(4) - 1)[:, None] + abs(np.arange(6) - 5)).ravel()
+    changed = (before != after).reshape(24, -1).any(axis=1)
+    np.testing.assert_array_equal(changed, distance <= count)
 
 
 @pytest.mark.parametrize("name", ["digits", "quantics", "burgers"])

@@ -1,8 +1,9 @@
-"""The table of docs/images-products-table.md: products, shifts and coarsening of product states.
+"""The table of docs/images-products-table.md: products, neighbours and coarsening without bonds.
 
-`python benchmarks/studies/images_products.py train` trains every row with three seeds on one thread,
-with few images and epochs (results in runs/images-products are kept; `--rows` and `--seeds` pick
-some), and `... report` writes the table. It scores on validation images; no test image is read.
+`python benchmarks/studies/images_products.py train` trains every row with three seeds on one
+thread, with few images and epochs (results in runs/images-products are kept; `--rows` and
+`--seeds` pick some), and `... report` writes the table of what has been trained. Rows are
+compared on validation images; no test image is read.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from ftnn.encoding import Encoder, ProductEncoder
 from ftnn.experiments import Data, get_experiment
 from ftnn.experiments.fashion_mnist.data import load_fashion_mnist
 from ftnn.experiments.fashion_mnist.model import mirror_images
+from ftnn.experiments.networks import NEIGHBOURS
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.nonlinear import BlockMap, Dropout, FeatureMap, Gated, ProductMap
 from ftnn.training import TorchModule
@@ -40,7 +42,6 @@ LIMIT, EPOCHS, BATCH = 10_000, 10, 125
 EXPERIMENT = get_experiment("fashion-mnist")
 TUNED = EXPERIMENT.tuned_options()
 BASE = "no-layer"
-CROSS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 SITES, FEATURES = 49, TUNED.network.features
 WIDTH, HIDDEN = 25, 80  # channels between two layers, and products of a layer
 
@@ -137,9 +138,9 @@ def blocks(given: int, out: int) -> Callable[[int], ftnn.Layer]:
 def between(join: str) -> Callable[[int, Data], Network]:
     """Patches of 2 x 2 pixels, joined with neighbours, coarsened, joined, and nothing else."""
     return front(
-        products(5, 13, 40, 14, shifts=CROSS, join=join, normalize=False),
+        products(5, 13, 40, 14, shifts=NEIGHBOURS, join=join, normalize=False),
         blocks(13, WIDTH),
-        products(WIDTH, FEATURES, shifts=CROSS, join=join),
+        products(WIDTH, FEATURES, shifts=NEIGHBOURS, join=join),
         window=2,
         stride=2,
     )
@@ -152,7 +153,9 @@ ROWS = {
         "the same, windows of 10 x 10 pixels at a stride of 3",
         front(features(FEATURES, 10), window=10, stride=3),
     ),
-    "gated": Row("the same, `Gated` at bond 1 after the features", front(features(FEATURES), gates)),
+    "gated": Row(
+        "the same, `Gated` at bond 1 after the features", front(features(FEATURES), gates)
+    ),
     "bilinear": Row(
         "the same, products within a patch in place of ReLU",
         front(products(17, FEATURES, TUNED.network.hidden, normalize=False)),
@@ -162,34 +165,34 @@ ROWS = {
     ),
     "sum": Row(
         "features, sums with neighbours",
-        front(features(WIDTH), products(WIDTH, FEATURES, shifts=CROSS, join="sum")),
+        front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS, join="sum")),
     ),
     "relu": Row(
         "features, ReLU of sums with neighbours",
-        front(features(WIDTH), products(WIDTH, FEATURES, shifts=CROSS, join="relu")),
+        front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS, join="relu")),
     ),
     "product": Row(
         "features, products with neighbours",
-        front(features(WIDTH), products(WIDTH, FEATURES, shifts=CROSS)),
+        front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS)),
     ),
     "unscaled": Row(
         "the same, coordinates not scaled",
-        front(features(WIDTH), products(WIDTH, FEATURES, shifts=CROSS, normalize=False)),
+        front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS, normalize=False)),
     ),
     "two": Row(
         "features, two layers of products with neighbours",
         front(
             features(WIDTH),
-            products(WIDTH, WIDTH, shifts=CROSS),
-            products(WIDTH, FEATURES, shifts=CROSS),
+            products(WIDTH, WIDTH, shifts=NEIGHBOURS),
+            products(WIDTH, FEATURES, shifts=NEIGHBOURS),
         ),
     ),
     "residual": Row(
         "the same, the first one a residual within a site",
         front(
             features(WIDTH),
-            products(WIDTH, WIDTH, shifts=CROSS, residual=True),
-            products(WIDTH, FEATURES, shifts=CROSS),
+            products(WIDTH, WIDTH, shifts=NEIGHBOURS, residual=True),
+            products(WIDTH, FEATURES, shifts=NEIGHBOURS),
         ),
     ),
     "between": Row(
@@ -213,9 +216,7 @@ def run(name: str, seed: int) -> dict[str, float]:
     config, data = TUNED.train, load(seed)
     encoder, network = ROWS[name].build(seed, data)
     model, labels = TorchModule(network, "float32"), torch.from_numpy(data.train_targets)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.lr, weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     steps = LIMIT // BATCH
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.lr, EPOCHS * steps, pct_start=config.warmup, cycle_momentum=False

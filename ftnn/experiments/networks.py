@@ -11,9 +11,12 @@ from ..layers.layer import Layer
 from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.sequential import Sequential
-from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, RMSNorm
+from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, ProductMap, RMSNorm
 from .bonds import bonds_of, needed_bond
 from .options import ImageNetworkOptions, PatchNetworkOptions
+
+NEIGHBOURS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+"""A patch and its four neighbours, in rows and columns."""
 
 
 def image_network(
@@ -73,8 +76,10 @@ def patch_network(
 ) -> Layer:
     """Build trainable features, a coarsening, ``depth`` entangling layers, and a readout.
 
-    The same features for every patch make a product state; ``Coarsen`` maps blocks of it to one
-    site each, still a product state. The entangling layers are those of :func:`image_network`.
+    The same features for every patch make a product state. With ``products`` layers they are
+    multiplied with those of the four neighbours, as residuals but for the last layer. ``Coarsen``
+    maps blocks of it to one site each, still a product state. The entangling layers are those of
+    :func:`image_network`.
 
     Parameters
     ----------
@@ -85,7 +90,7 @@ def patch_network(
         Training images that determine the initial scales.
     num_classes : int
     blocks : int
-        Number of sites after the coarsening.
+        Number of sites after the coarsening: rows of patches, in row-major order.
     seed : int
 
     Returns
@@ -93,9 +98,23 @@ def patch_network(
     Sequential
         float64, on NumPy.
     """
-    dims, hidden = (options.features,) * len(encoder.phys_dims), (options.phys,) * blocks
+    sites, hidden = len(encoder.phys_dims), (options.phys,) * blocks
+    dims, wide = (options.features,) * sites, (options.channels,) * sites
+    first = wide if options.products else dims
     layers: list[Layer] = [
-        FeatureMap(encoder.phys_dims, dims, options.hidden, share=True, seed=10 * seed),
+        FeatureMap(encoder.phys_dims, first, options.hidden, share=True, seed=10 * seed),
+        *(
+            ProductMap(
+                wide,
+                wide if n < options.products else dims,
+                options.gates * len(NEIGHBOURS),
+                (blocks, sites // blocks),
+                NEIGHBOURS,
+                residual=n < options.products,
+                seed=10 * seed + n,
+            )
+            for n in range(1, options.products + 1)
+        ),
         Dropout(options.dropout, 10 * seed),
         Coarsen(dims, hidden, options.block_bond, 10 * seed),
     ]
