@@ -2,8 +2,8 @@
 
 `python benchmarks/studies/images_products.py train` trains every row with three seeds on one
 thread, with few images and epochs (results in runs/images-products are kept; `--rows` and
-`--seeds` pick some), and `... report` writes the table of what has been trained. Rows are
-compared on validation images; no test image is read.
+`--seeds` pick some), and `... report` writes the tables of what has been trained. `--budget more`
+trains on all images. Rows are compared on validation images; no test image is read.
 """
 
 import argparse
@@ -38,7 +38,6 @@ from ftnn.training.options import replace_values
 
 HOME = RUNS / "images-products"
 SEEDS = (0, 1, 2)
-LIMIT, EPOCHS, BATCH = 10_000, 10, 125
 EXPERIMENT = get_experiment("fashion-mnist")
 TUNED = EXPERIMENT.tuned_options()
 BASE = "no-layer"
@@ -46,6 +45,29 @@ SITES, FEATURES = 49, TUNED.network.features
 WIDTH, HIDDEN = 25, 80  # channels between two layers, and products of a layer
 
 Network = tuple[Encoder, ftnn.Layer]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a row is trained.
+
+    Attributes
+    ----------
+    limit : int
+        Training images.
+    epochs : int
+    batch : int
+    suffix : str
+        Of the names of results and table.
+    """
+
+    limit: int
+    epochs: int
+    batch: int
+    suffix: str = ""
+
+
+BUDGETS = {"small": Budget(10_000, 10, 125), "more": Budget(55_000, 10, 250, "-more")}
 
 
 @dataclass(frozen=True)
@@ -206,20 +228,20 @@ ROWS = {
 # ---- training ------------------------------------------------------------------------------------
 
 
-def run(name: str, seed: int) -> dict[str, float]:
+def run(name: str, seed: int, budget: Budget) -> dict[str, float]:
     """Train a row as the experiment is trained, but shorter; kept."""
-    file = result_file(name, seed)
+    file = result_file(name, seed, budget)
     if file.is_file():
         return json.loads(file.read_text())
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    config, data = TUNED.train, load(seed)
+    config, data = TUNED.train, load(seed, budget.limit)
     encoder, network = ROWS[name].build(seed, data)
     model, labels = TorchModule(network, "float32"), torch.from_numpy(data.train_targets)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    steps = LIMIT // BATCH
+    steps = budget.limit // budget.batch
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, EPOCHS * steps, pct_start=config.warmup, cycle_momentum=False
+        optimizer, config.lr, budget.epochs * steps, pct_start=config.warmup, cycle_momentum=False
     )
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)
@@ -227,8 +249,8 @@ def run(name: str, seed: int) -> dict[str, float]:
     loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     rng, begin = np.random.default_rng(seed), time.perf_counter()
     model.train()
-    for _ in range(EPOCHS):
-        order = rng.permutation(LIMIT)
+    for _ in range(budget.epochs):
+        order = rng.permutation(budget.limit)
         for rows in np.split(order, steps):
             optimizer.zero_grad()
             images = mirror_images(data.train_inputs[rows], rng)
@@ -251,17 +273,17 @@ def run(name: str, seed: int) -> dict[str, float]:
 
 
 @cache
-def load(seed: int) -> Data:
+def load(seed: int, limit: int) -> Data:
     """Load the images of a seed; all that are held out for validation are used."""
     data = load_fashion_mnist(None, seed)
     return replace(
-        data, train_inputs=data.train_inputs[:LIMIT], train_targets=data.train_targets[:LIMIT]
+        data, train_inputs=data.train_inputs[:limit], train_targets=data.train_targets[:limit]
     )
 
 
-def result_file(name: str, seed: int) -> Path:
+def result_file(name: str, seed: int, budget: Budget) -> Path:
     """Where a result is kept."""
-    return HOME / f"{name}-{seed}.json"
+    return HOME / f"{name}-{seed}{budget.suffix}.json"
 
 
 def _cores(encoder: Encoder, images: np.ndarray) -> tuple[torch.Tensor, ...]:
@@ -282,16 +304,16 @@ def _score(model: TorchModule, encoder: Encoder, data: Data) -> tuple[float, flo
 # ---- report --------------------------------------------------------------------------------------
 
 
-def report() -> None:
-    """Write the table of all rows that have been trained."""
+def report(budget: Budget) -> None:
+    """Write the table of all rows that have been trained with a budget."""
     lines = []
     for name, row in ROWS.items():
-        seeds = [seed for seed in SEEDS if result_file(name, seed).is_file()]
+        seeds = [seed for seed in SEEDS if result_file(name, seed, budget).is_file()]
         if not seeds:
             continue
-        found = [run(name, seed) for seed in seeds]
+        found = [run(name, seed, budget) for seed in seeds]
         # seed by seed against the base, which shares split and order of the images
-        base = [run(BASE, seed)["val_accuracy"] for seed in seeds]
+        base = [run(BASE, seed, budget)["val_accuracy"] for seed in seeds]
         gains = [100 * (r["val_accuracy"] - b) for r, b in zip(found, base, strict=True)]
         lines.append(
             [
@@ -306,7 +328,7 @@ def report() -> None:
         *("network", "parameters", "validation accuracy", "gain, points"),
         "validation cross entropy",
     ]
-    write_table("images-products-table", heads, lines)
+    write_table(f"images-products{budget.suffix}-table", heads, lines)
 
 
 def main() -> None:
@@ -315,14 +337,16 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "report"))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--budget", choices=BUDGETS, default="small")
     arguments = parser.parse_args()
     keep_freed_memory()
     if arguments.what == "report":
-        report()
+        for budget in BUDGETS.values():
+            report(budget)
         return
     for seed in arguments.seeds:
         for name in arguments.rows:
-            result = run(name, seed)
+            result = run(name, seed, BUDGETS[arguments.budget])
             print(name, seed, {key: round(value, 4) for key, value in result.items()}, flush=True)
 
 

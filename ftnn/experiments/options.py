@@ -117,6 +117,11 @@ class PatchNetworkOptions(ImageNetworkOptions):
     gates: int = option(
         16, "Products with the patch itself and with each neighbour, of every layer.", least=1
     )
+    merge: bool = option(
+        False,
+        "Multiply patches half as wide with their neighbours, then merge 2 x 2 of them, in place "
+        "of the trainable features.",
+    )
     dropout: float = option(
         0.0, "Share of the features dropped in training.", least=0.0, below=1.0, remedy="0 is off"
     )
@@ -128,5 +133,7 @@ class PatchNetworkOptions(ImageNetworkOptions):
         """Return the options of the layers, and of what follows them, where there are none."""
         found = super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})
         if self.products == 0:
-            found |= dict.fromkeys(("channels", "gates"), "at products 0")
+            found |= dict.fromkeys(("channels", "gates", "merge"), "at products 0")
+        elif self.merge:
+            found |= {"hidden": "with merge"}
         return found
