@@ -8,6 +8,7 @@ trains on all images. Rows are compared on validation images; no test image is r
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -172,14 +173,12 @@ ROWS = {
     "present": Row("present network: two entangling layers with KAN", shipped()),
     "no-layer": Row("features, coarsening, no layer", shipped(depth=0)),
     "windows": Row(
-        "the same, windows of 10 x 10 pixels at a stride of 3",
+        "features of windows of 10 x 10 pixels, no layer",
         front(features(FEATURES, 10), window=10, stride=3),
     ),
-    "gated": Row(
-        "the same, `Gated` at bond 1 after the features", front(features(FEATURES), gates)
-    ),
+    "gated": Row("features, `Gated` at bond 1 with own weights", front(features(FEATURES), gates)),
     "bilinear": Row(
-        "the same, products within a patch in place of ReLU",
+        "products within a patch in place of ReLU, no layer",
         front(products(17, FEATURES, TUNED.network.hidden, normalize=False)),
     ),
     "own": Row(
@@ -198,11 +197,11 @@ ROWS = {
         front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS)),
     ),
     "unscaled": Row(
-        "the same, coordinates not scaled",
+        "features, products with neighbours, not scaled",
         front(features(WIDTH), products(WIDTH, FEATURES, shifts=NEIGHBOURS, normalize=False)),
     ),
     "two": Row(
-        "features, two layers of products with neighbours",
+        "features, two layers of products",
         front(
             features(WIDTH),
             products(WIDTH, WIDTH, shifts=NEIGHBOURS),
@@ -210,18 +209,18 @@ ROWS = {
         ),
     ),
     "residual": Row(
-        "the same, the first one a residual within a site",
+        "features, two layers of products, the first a residual",
         front(
             features(WIDTH),
             products(WIDTH, WIDTH, shifts=NEIGHBOURS, residual=True),
             products(WIDTH, FEATURES, shifts=NEIGHBOURS),
         ),
     ),
-    "between": Row(
-        "patches of 2 x 2: products, coarsening, products; no activation", between("product")
+    "between": Row("**patches of 2 x 2: products, coarsening, products**", between("product")),
+    "between-relu": Row(
+        "patches of 2 x 2: ReLU of sums, coarsening, ReLU of sums", between("relu")
     ),
-    "between-relu": Row("the same, ReLU of sums in place of products", between("relu")),
-    "between-sum": Row("the same, sums in place of products", between("sum")),
+    "between-sum": Row("patches of 2 x 2: sums, coarsening, sums", between("sum")),
 }
 
 
@@ -320,7 +319,7 @@ def report(budget: Budget) -> None:
                 row.title,
                 f"{found[0]['num_params']:,}",
                 spread([100 * r["val_accuracy"] for r in found], unit=" %"),
-                "" if name == BASE else f"{np.mean(gains):+.2f}",
+                "" if name == BASE else _gain(gains),
                 spread([r["val_loss"] for r in found], ".4f"),
             ]
         )
@@ -329,6 +328,11 @@ def report(budget: Budget) -> None:
         "validation cross entropy",
     ]
     write_table(f"images-products{budget.suffix}-table", heads, lines)
+
+
+def _gain(gains: list[float]) -> str:
+    mean = f"{statistics.mean(gains):+.2f}"
+    return mean if len(gains) == 1 else f"{mean} ± {statistics.stdev(gains):.2f}"
 
 
 def main() -> None:
