@@ -16,6 +16,7 @@ from laws import KINDS, MAX_ENTRIES, Chain
 import ftnn
 from ftnn.nonlinear import (
     KAN,
+    BlockMap,
     CoreNorm,
     Dropout,
     Elementwise,
@@ -24,6 +25,7 @@ from ftnn.nonlinear import (
     LayerNorm,
     Pointwise,
     Polynomial,
+    ProductMap,
     RMSNorm,
     SketchGauge,
     SVDGauge,
@@ -32,6 +34,8 @@ from ftnn.truncation import METHODS
 
 ENOUGH = 64
 """A bond that truncates nothing of what is drawn here."""
+
+SHIFTS = ((0, 0), (0, 1), (-1, 0), (2, -1))
 
 FUNCTIONS = ("relu", "gelu", "tanh", "sigmoid", "silu", "sin")
 
@@ -175,6 +179,29 @@ def _feature_map(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
     return FeatureMap(dims, out, source.integer(1, 5), source.choice(*FUNCTIONS), share, seed=1)
 
 
+def _product_map(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
+    residual, shifts = source.choice(False, True), SHIFTS[: source.integer(1, len(SHIFTS))]
+    out = dims if residual else (source.integer(2, 4),) * len(dims)
+    rows = source.choice(*(n for n in (1, 2, 3) if len(dims) % n == 0))
+    return ProductMap(
+        dims,
+        out,
+        len(shifts) * source.integer(1, 2),
+        (rows, len(dims) // rows),
+        shifts,
+        source.choice("product", "sum", "tanh"),
+        residual,
+        seed=1,
+    )
+
+
+def _block_map(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
+    rows = source.choice(*(n for n in (1, 2, 3) if len(dims) % n == 0))
+    grid = (rows, len(dims) // rows)
+    block = [source.choice(*(n for n in (1, 2, 3) if side % n == 0)) for side in grid]
+    return BlockMap(dims, source.integer(2, 4), source.integer(1, 3), grid, block, seed=1)
+
+
 def _sketch_gauge(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
     return SketchGauge(dims, source.integer(1, 6), source.integer(0, 99))
 
@@ -244,6 +271,8 @@ ENTRIES = {
         Entry(CoreNorm, _core_norm, on_cores=True),
         Entry(Dropout, _dropout, degree=1),
         Entry(FeatureMap, _feature_map, product=True, degree=1, smooth=False),
+        Entry(ProductMap, _product_map, product=True, degree=1),
+        Entry(BlockMap, _block_map, product=True, degree=1, any_norm=False),
         Entry(SketchGauge, _sketch_gauge, degree=1),
         Entry(SVDGauge, _svd_gauge, degree=1, long=False),
     )

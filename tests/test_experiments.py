@@ -38,6 +38,7 @@ from ftnn.experiments.registry import SHIPPED
 from ftnn.experiments.splits import Data
 from ftnn.interpret import truncation_errors
 from ftnn.layers.surgery import prolong
+from ftnn.nonlinear import BlockMap, FeatureMap, ProductMap
 from ftnn.training.options import flat, replace_values
 
 torch = pytest.importorskip("torch")
@@ -82,6 +83,10 @@ def test_tuned_values_are_files(name):
         ("digits", {"sites": 4}, "unknown key 'sites'"),
         ("fashion-mnist", {"depth": 0, "max_bond": 5}, "does not use it at depth 0"),
         ("fashion-mnist", {"depth": 0, "nonlinearity": "none"}, "nonlinearity is 'none'"),
+        ("fashion-mnist", {"products": 0, "gates": 3}, "does not use it at products 0"),
+        ("images", {"products": 0, "channels": 3}, "channels is 3"),
+        ("images", {"products": 0, "merge": True}, "merge is True"),
+        ("fashion-mnist", {"products": 1, "merge": True, "hidden": 3}, "use it with merge"),
         ("quantum-phases", {"depth": 0, "phys": 3}, "phys is 3"),
         ("digits", {"depth": 0, "bond_dim": 3}, "bond_dim is 3"),
         ("fashion-mnist-quantics", {"depth": 0, "phys": 3}, "phys is 3"),
@@ -124,6 +129,42 @@ def test_without_a_limit_bonds_are_those_of_the_products(name, change):
     assert len(linear) == getattr(options, "network", LayerOptions(depth=1)).depth
     assert all(error.max() < 1e-6 for error in errors.values())
     assert all(len(layer.buffers["omega.0"]) <= layer.max_bond <= 100 for layer in linear)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("merge", [False, True])
+def test_products_reach_the_neighbours_in_the_image(count, merge):
+    """A pixel changes the states of its patch and of those as many steps away, and no others."""
+    experiment, rng = get_experiment("images"), np.random.default_rng(0)
+    change = {"products": count, "channels": 4, "gates": 2, "depth": 0, "features": 3}
+    options = replace_values(experiment.tuned_options(), change | {"merge": merge})
+    images, labels = rng.random((20, 16, 24)), np.arange(20) % 10
+    data = Data(images, labels, images, labels, images, labels, tuple("0123456789"))
+    experiment.check(options)
+    encoder, model = experiment.build(options, data)
+    first = [ProductMap, BlockMap] if merge else [FeatureMap]
+    front = ftnn.Sequential(*model.layers[: len(first) + count])
+    assert [type(layer) for layer in front.layers] == first + [ProductMap] * count
+    assert model.apply(encoder.encode(images)).shape == (20, 10)
+    moved = images.copy()
+    moved[:, 4, 21] += 1.0  # patch (1, 5) of 4 x 6; of those half as wide (2, 10) of 8 x 12
+    before, after = (np.stack(front.apply(encoder.encode(x))) for x in (images, moved))
+    origins = [(2, 10), (1, 10), (3, 10), (2, 9), (2, 11)] if merge else [(2, 10)]
+    steps = [
+        abs(np.arange(4) - row // 2)[:, None] + abs(np.arange(6) - column // 2)
+        for row, column in origins
+    ]
+    changed = (before != after).reshape(24, -1).any(axis=1)
+    np.testing.assert_array_equal(changed, (np.min(steps, axis=0) <= count).ravel())
+
+
+def test_patches_that_cannot_be_halved_are_named():
+    experiment, images = get_experiment("images"), np.zeros((20, 15, 15))
+    options = replace_values(experiment.tuned_options(), {"patch": 5, "products": 1, "merge": True})
+    labels = np.arange(20) % 10
+    data = Data(images, labels, images, labels, images, labels, tuple("0123456789"))
+    with pytest.raises(ValueError, match="patch is 5, but merge needs an even one"):
+        experiment.build(options, data)
 
 
 @pytest.mark.parametrize("name", ["digits", "quantics", "burgers"])

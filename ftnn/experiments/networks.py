@@ -11,9 +11,12 @@ from ..layers.layer import Layer
 from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.sequential import Sequential
-from ..nonlinear import KAN, Dropout, FeatureMap, Pointwise, RMSNorm
+from ..nonlinear import KAN, BlockMap, Dropout, FeatureMap, Pointwise, ProductMap, RMSNorm
 from .bonds import bonds_of, needed_bond
 from .options import ImageNetworkOptions, PatchNetworkOptions
+
+NEIGHBOURS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+"""A patch and its four neighbours, in rows and columns."""
 
 
 def image_network(
@@ -73,19 +76,22 @@ def patch_network(
 ) -> Layer:
     """Build trainable features, a coarsening, ``depth`` entangling layers, and a readout.
 
-    The same features for every patch make a product state; ``Coarsen`` maps blocks of it to one
-    site each, still a product state. The entangling layers are those of :func:`image_network`.
+    The same features for every patch make a product state. With ``products`` layers they are
+    multiplied with those of the four neighbours, as residuals but for the last layer; with
+    ``merge`` they are products of patches half as wide, 2 x 2 of which become one site, and nothing
+    is nonlinear but products. ``Coarsen`` maps blocks of the state to one site each, still a
+    product state. The entangling layers are those of :func:`image_network`.
 
     Parameters
     ----------
     encoder : Encoder
-        Of patches, fitted to the training images.
+        Of patches, fitted to the training images; with ``merge`` four times as many.
     options : PatchNetworkOptions
     images : array (batch, height, width)
         Training images that determine the initial scales.
     num_classes : int
     blocks : int
-        Number of sites after the coarsening.
+        Number of sites after the coarsening: rows of patches, in row-major order.
     seed : int
 
     Returns
@@ -93,14 +99,47 @@ def patch_network(
     Sequential
         float64, on NumPy.
     """
-    dims, hidden = (options.features,) * len(encoder.phys_dims), (options.phys,) * blocks
+    merged = 4 if options.merge and options.products else 1
+    sites, hidden = len(encoder.phys_dims) // merged, (options.phys,) * blocks
+    dims = (options.features,) * sites
     layers: list[Layer] = [
-        FeatureMap(encoder.phys_dims, dims, options.hidden, share=True, seed=10 * seed),
+        *_features(encoder.phys_dims, dims, blocks, options, 10 * seed),
         Dropout(options.dropout, 10 * seed),
         Coarsen(dims, hidden, options.block_bond, 10 * seed),
     ]
     cores, bonds = _encoded(encoder, images), (1,) * (blocks + 1)
     return _finished(layers, hidden, bonds, cores, options, num_classes, seed)
+
+
+def _features(
+    phys_dims: tuple[int, ...],
+    dims: tuple[int, ...],
+    rows: int,
+    options: PatchNetworkOptions,
+    seed: int,
+) -> list[Layer]:
+    """Return the layers from the pixels of patches to ``dims``, with products if there are any."""
+    if not options.products:
+        return [FeatureMap(phys_dims, dims, options.hidden, share=True, seed=seed)]
+    wide, grid = (options.channels,) * len(dims), (rows, len(dims) // rows)
+    layers: list[Layer]
+    if not options.merge:
+        layers = [FeatureMap(phys_dims, wide, options.hidden, share=True, seed=seed)]
+    else:
+        half, fine = options.channels // 2 + 1, (2 * grid[0], 2 * grid[1])
+        small = (half,) * len(phys_dims)
+        gates = max(1, options.gates // 2) * len(NEIGHBOURS)
+        layers = [
+            ProductMap(phys_dims, small, gates, fine, NEIGHBOURS, normalize=False, seed=seed),
+            BlockMap(small, options.channels, options.block_bond, fine, seed=seed),
+        ]
+    for n in range(1, options.products + 1):
+        last, hidden = n == options.products, options.gates * len(NEIGHBOURS)
+        out = dims if last else wide
+        layers.append(
+            ProductMap(wide, out, hidden, grid, NEIGHBOURS, residual=not last, seed=seed + n)
+        )
+    return layers
 
 
 def nonlinearity(name: str, dims: tuple[int, ...], seed: int) -> list[Layer]:

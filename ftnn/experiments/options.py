@@ -108,6 +108,20 @@ class PatchNetworkOptions(ImageNetworkOptions):
 
     features: int = option(9, "Trainable features of a patch, including the constant one.", least=2)
     hidden: int = option(64, "Hidden dimension of the trainable features.", least=1)
+    products: int = option(
+        0, "Layers of products with neighbouring patches, after the features.", least=0
+    )
+    channels: int = option(
+        25, "Physical dimension between these layers, including the constant one.", least=2
+    )
+    gates: int = option(
+        16, "Products with the patch itself and with each neighbour, of every layer.", least=1
+    )
+    merge: bool = option(
+        False,
+        "Multiply patches half as wide with their neighbours, then merge 2 x 2 of them, in place "
+        "of the trainable features.",
+    )
     dropout: float = option(
         0.0, "Share of the features dropped in training.", least=0.0, below=1.0, remedy="0 is off"
     )
@@ -117,4 +131,9 @@ class PatchNetworkOptions(ImageNetworkOptions):
 
     def idle(self) -> dict[str, str]:
         """Return the options of the layers, and of what follows them, where there are none."""
-        return super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})
+        found = super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})
+        if self.products == 0:
+            found |= dict.fromkeys(("channels", "gates", "merge"), "at products 0")
+        elif self.merge:
+            found |= {"hidden": "with merge"}
+        return found

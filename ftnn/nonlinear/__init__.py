@@ -1,5 +1,6 @@
 """Nonlinear layers, on individual cores and on vectors, and normalization."""
 
+from .block_map import BlockMap
 from .dropout import Dropout
 from .elementwise import Elementwise
 from .feature_map import FeatureMap
@@ -8,9 +9,11 @@ from .gauge import SketchGauge, SVDGauge
 from .kan import KAN
 from .normalization import CoreNorm, LayerNorm, RMSNorm
 from .pointwise import Pointwise
+from .product_map import ProductMap
 
 __all__ = [
     "KAN",
+    "BlockMap",
     "CoreNorm",
     "Dropout",
     "Elementwise",
@@ -19,6 +22,7 @@ __all__ = [
     "LayerNorm",
     "Pointwise",
     "Polynomial",
+    "ProductMap",
     "RMSNorm",
     "SVDGauge",
     "SketchGauge",

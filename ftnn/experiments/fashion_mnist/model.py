@@ -14,9 +14,10 @@ ROWS = 28 // PATCH
 
 def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
     """Build a network on 49 patches of 4 x 4 pixels, coarsened to 7 sites: the rows of patches."""
+    side = PATCH // 2 if options.network.merge else PATCH
     # undo the encoder's division by the root of the number of pixels: unit variance
     encoder = ProductEncoder(
-        (28, 28), (PATCH, PATCH), order="row-major", scale=PATCH, standardize="global"
+        (28, 28), (side, side), order="row-major", scale=side, standardize="global"
     )
     encoder.fit(data.train_inputs)
     images, seed = data.train_inputs[:256], options.train.seed

@@ -11,12 +11,15 @@ def build(options: ImagesOptions, data: Data) -> tuple[Encoder, Layer]:
     """Build a network on square patches, coarsened to a site for every row of patches."""
     height, width = data.train_inputs.shape[1:]
     channels = 3 if options.colour else 1
-    patch = (options.patch, options.patch * channels)  # all colours of a pixel in one patch
-    if height % patch[0] or width % patch[1]:
+    if height % options.patch or width % (options.patch * channels):
         raise ValueError(
             f"patch is {options.patch}, which does not divide {height} x {width // channels} "
             "pixels; choose another, or resize with --size"
         )
+    if options.network.merge and options.patch % 2:
+        raise ValueError(f"patch is {options.patch}, but merge needs an even one: it is halved")
+    side = options.patch // 2 if options.network.merge else options.patch
+    patch = (side, side * channels)  # all colours of a pixel in one patch
     # undo the encoder's division by the root of the number of pixels: unit variance
     scale = (patch[0] * patch[1]) ** 0.5
     encoder = ProductEncoder(
