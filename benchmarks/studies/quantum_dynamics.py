@@ -47,6 +47,7 @@ BONDS = (8, 12, 16, 32)
 ROWS = {f"depth-{depth}": {"depth": depth} for depth in DEPTHS}
 ROWS |= {f"bond-{bond}": {"depth": 1, "bond_dim": bond} for bond in BONDS}
 ROWS["imaginary"] = {"depth": 4, "hamiltonian": "imaginary", "dtype": "float32"}
+ROWS["imaginary-short"] = ROWS["imaginary"] | {"time": 1.0}
 STEPS = (4, 8, 16, 32)
 """Steps of Trotter circuits."""
 
@@ -126,6 +127,8 @@ def report() -> None:
         kind = f"{depth} layers of D = {bond}" if depth > 1 else f"one MPO, D = {bond}"
         if "hamiltonian" in changes:
             kind += f", {changes['hamiltonian']} Hamiltonian"
+        if "time" in changes:
+            kind += f", t = {changes['time']:g}"
         minutes = [(run["train_seconds"] + run["earlier_seconds"]) / 60 for run in runs]
         lines.append(
             [
@@ -178,6 +181,9 @@ def draw() -> None:
                     x, y, line, marker=marker, ms=4, color=COLORS[n], label=f"{label}, {kind}"
                 )
         axis.set(xscale="log", yscale="log", xlabel="parameters (complex)", ylabel="infidelity")
+        ticks = [2500 << n for n in range(5)]
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.tick_params(axis="x", which="minor", labelbottom=False)
         axis.set_title("Evolution of 40 spins for t = 2")
         axis.legend(fontsize=7)
         save_figure(fig, DOCS / "images" / "quantum-dynamics-depth.png")
