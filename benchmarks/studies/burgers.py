@@ -241,11 +241,12 @@ def rows_of(case: str) -> list[list[str]]:
             ]
         )
     for kind in FNOS:
-        for name in sorted(
-            {key.rpartition(", ")[0] for key in known if f"{case}, FNO {kind}" in key}
-        ):
+        for sites in sorted({options_for(case).coarse, 10}):
+            grid = f"2^{sites} points"
+            name = f"{case}, FNO {kind}, {grid}"
             runs_here = [known[key] for key in known if key.rpartition(", ")[0] == name]
-            grid = name.rpartition(", ")[2]
+            if not runs_here:
+                continue
             error = spread([run["error"] for run in runs_here], ".2e")
             rows.append(
                 [
@@ -283,9 +284,10 @@ def report() -> None:
                 kind = "sines and gated layers" if sines else "gated layers only"
                 errors = spread([s["test_error"] for _, s in runs], ".2e")
                 lines.append([case, kind, str(depth), errors, f"{runs[0][1]['num_params']:,}"])
-    heads = ["case", "network", "gated layers", "error on the grid of the training", "parameters"]
-    write_table("burgers-depth-table", heads, lines)
-    draw_depths()
+    if len(lines) > 1:
+        heads = ["case", "network", "gated layers", "error on the grid of training", "parameters"]
+        write_table("burgers-depth-table", heads, lines)
+        draw_depths()
     for case in CASES:
         if runs_of(case):
             copy_picture(HOME / f"{case}-0" / "solutions.png", f"burgers-{case}.png")
