@@ -106,20 +106,20 @@ def start(
 
 def carry(trained: Layer, built: Layer) -> Layer:
     """Start from a trained model on this grid or a coarser one, with the bonds of ``built``."""
-    sites = trained.in_dims or (
-        () if not isinstance(trained, Sequential) else trained.layers[0].in_dims or ()
+    kinds, expected = (
+        ", ".join(type(layer).__name__ for _, layer in model.walk() if not layer.children)
+        for model in (trained, built)
     )
-    assert isinstance(built, Sequential)
-    own = built.layers[0].in_dims
-    assert own is not None
-    if len(sites) > len(own):
-        raise ValueError(f"its grid has 2^{len(sites)} points, and training begins on 2^{len(own)}")
-    longer = prolong(trained, len(own)).named_params()
-    new = built.named_params()
-    if {name: array.shape for name, array in longer.items()} != {
-        name: array.shape for name, array in new.items()
-    }:
-        raise ValueError("its layers have other kinds, numbers or bond dimensions")
+    if kinds != expected:
+        raise ValueError(f"its layers are {kinds}, expected {expected}")
+    grid, new = len(trained.in_dims or ()), len(built.in_dims or ())
+    if grid > new:
+        raise ValueError(f"its grid has 2^{grid} points, and training begins on 2^{new}")
+    longer = prolong(trained, new).named_params()
+    for name, array in built.named_params().items():
+        shape = longer[name].shape if name in longer else None
+        if shape != array.shape:
+            raise ValueError(f"array {name!r} has shape {shape}, expected {array.shape}")
     built.set_arrays(longer)
     return built
 
