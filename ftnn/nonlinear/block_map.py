@@ -6,15 +6,14 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import concat, log, permute, replace_zeros, stack, stop_gradient, sum_over
+from ..arrays.functions import concat, log, permute, replace_zeros, stop_gradient, sum_over
 from ..arrays.random import random_generator
 from ..arrays.scales import spread
 from ..chains.dims import check_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.initialization import semi_orthogonal
 from ..layers.layer import Layer
-from .feature_map import coordinates
-from .functions import check_real
+from .feature_map import check_channels, coordinates, site_vectors
 from .product_map import scaled
 
 
@@ -80,11 +79,7 @@ class BlockMap(Layer):
         seed: int = 0,
     ):
         phys_dims = check_dims(phys_dims, "phys_dims")
-        if len(set(phys_dims)) > 1 or phys_dims[0] < 2:
-            raise ValueError(
-                f"phys_dims is {phys_dims}, expected the same dimension on every site, at least "
-                "2: the constant channel and one more"
-            )
+        check_channels(phys_dims, "phys_dims")
         check_positive(out_dim, "out_dim")
         check_positive(bond_dim, "bond_dim")
         if out_dim < 2:
@@ -118,14 +113,8 @@ class BlockMap(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, 1, phys, 1)`` to fewer ``(batch, 1, out, 1)``."""
-        check_real(cores, "BlockMap")
-        if any(core.shape[1] != 1 or core.shape[3] != 1 for core in cores):
-            bonds = tuple(core.shape[3] for core in cores[:-1])
-            raise ValueError(
-                f"x has bond_dims {bonds}, but BlockMap takes product states, of bond dimension "
-                "1; ftnn.Coarsen takes any"
-            )
-        constant, xi = coordinates(stack([core[:, 0, :, 0] for core in cores], 0))
+        x = site_vectors(cores, "BlockMap", "ftnn.Coarsen takes any")  # (sites, batch, phys)
+        constant, xi = coordinates(x)
         zeta = scaled(xi) if self.normalize else xi
         x = self._by_blocks(concat((do("ones_like", constant), zeta), 2))
         constant = self._by_blocks(constant)  # (sites of a block, blocks, batch, 1)

@@ -83,12 +83,8 @@ class FeatureMap(Layer):
         seed: int = 0,
     ):
         phys_dims, out_dims = check_both_dims(phys_dims, out_dims, "phys_dims")
-        for name, dims in (("phys_dims", phys_dims), ("out_dims", out_dims)):
-            if len(set(dims)) > 1 or dims[0] < 2:
-                raise ValueError(
-                    f"{name} is {dims}, expected the same dimension on every site, at least 2: "
-                    "the constant channel and one more"
-                )
+        check_channels(phys_dims, "phys_dims")
+        check_channels(out_dims, "out_dims")
         check_positive(hidden, "hidden")
         super().__init__(phys_dims, out_dims)
         function = resolve_function(fn, at_zero=True)
@@ -112,19 +108,41 @@ class FeatureMap(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, 1, phys, 1)`` to cores ``(batch, 1, out, 1)``."""
-        check_real(cores, "FeatureMap")
-        if any(core.shape[1] != 1 or core.shape[3] != 1 for core in cores):
-            bonds = tuple(core.shape[3] for core in cores[:-1])
-            raise ValueError(
-                f"x has bond_dims {bonds}, but FeatureMap takes product states, of bond dimension "
-                "1; place it directly after a ProductEncoder"
-            )
-        x = stack([core[:, 0, :, 0] for core in cores], 0)  # (sites, batch, phys)
+        remedy = "place it directly after a ProductEncoder"
+        x = site_vectors(cores, "FeatureMap", remedy)  # (sites, batch, phys)
         constant, xi = coordinates(x)
         inner = self.function(xi @ self.params["inner"] + self.params["inner_bias"])
         phi = inner @ self.params["outer"] + self.params["outer_bias"]
         y = constant * concat((do("ones_like", phi[..., :1]), phi), 2)
         return tuple(y[k][:, None, :, None] for k in range(len(cores)))
+
+
+def check_channels(dims: tuple[int, ...], argument: str) -> None:
+    """Raise ``ValueError`` unless all sites have the same dimension, at least 2."""
+    if len(set(dims)) > 1 or dims[0] < 2:
+        raise ValueError(
+            f"{argument} is {dims}, expected the same dimension on every site, at least 2: the "
+            "constant channel and one more"
+        )
+
+
+def site_vectors(cores: Cores, kind: str, remedy: str) -> Array:
+    """Return the vectors (sites, batch, phys) of real product states with equal dimensions.
+
+    Parameters
+    ----------
+    cores : tuple of array (batch, 1, phys, 1)
+    kind, remedy : str
+        Class of the layer, and advice, in errors.
+    """
+    check_real(cores, kind)
+    if any(core.shape[1] != 1 or core.shape[3] != 1 for core in cores):
+        bonds = tuple(core.shape[3] for core in cores[:-1])
+        raise ValueError(
+            f"x has bond_dims {bonds}, but {kind} takes product states, of bond dimension 1; "
+            f"{remedy}"
+        )
+    return stack([core[:, 0, :, 0] for core in cores], 0)
 
 
 def coordinates(x: Array) -> tuple[Array, Array]:

@@ -7,13 +7,13 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array
-from ..arrays.functions import concat, stack, sum_over
+from ..arrays.functions import concat, sum_over
 from ..arrays.random import random_generator
 from ..chains.dims import check_both_dims, check_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .feature_map import coordinates
-from .functions import check_real, resolve_function
+from .feature_map import check_channels, coordinates, site_vectors
+from .functions import resolve_function
 
 TINY = 1e-6
 """Mean square of the coordinates up to which they are not scaled up."""
@@ -104,12 +104,8 @@ class ProductMap(Layer):
         seed: int = 0,
     ):
         phys_dims, out_dims = check_both_dims(phys_dims, out_dims, "phys_dims")
-        for name, dims in (("phys_dims", phys_dims), ("out_dims", out_dims)):
-            if len(set(dims)) > 1 or dims[0] < 2:
-                raise ValueError(
-                    f"{name} is {dims}, expected the same dimension on every site, at least 2: "
-                    "the constant channel and one more"
-                )
+        check_channels(phys_dims, "phys_dims")
+        check_channels(out_dims, "out_dims")
         check_positive(hidden, "hidden")
         grid = (1, len(phys_dims)) if grid is None else check_dims(grid, "grid")
         if len(grid) != 2 or grid[0] * grid[1] != len(phys_dims):
@@ -150,14 +146,8 @@ class ProductMap(Layer):
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, 1, phys, 1)`` to cores ``(batch, 1, out, 1)``."""
-        check_real(cores, "ProductMap")
-        if any(core.shape[1] != 1 or core.shape[3] != 1 for core in cores):
-            bonds = tuple(core.shape[3] for core in cores[:-1])
-            raise ValueError(
-                f"x has bond_dims {bonds}, but ProductMap takes product states, of bond dimension "
-                "1; place it before the entangling layers"
-            )
-        x = stack([core[:, 0, :, 0] for core in cores], 0)  # (sites, batch, phys)
+        remedy = "place it before the entangling layers"
+        x = site_vectors(cores, "ProductMap", remedy)  # (sites, batch, phys)
         constant, xi = coordinates(x)
         zeta = scaled(xi) if self.normalize else xi
         first = zeta @ self.params["first"] + self.params["first_bias"]

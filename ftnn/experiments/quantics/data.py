@@ -4,7 +4,6 @@ Inputs are random periodic functions u(x, 0) on [0, 1), targets the solutions u(
 :math:`u_t = \nu u_{xx}`, known in closed form for every Fourier mode.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,18 +70,10 @@ def heat(start: Waves, time: float, viscosity: float = VISCOSITY) -> Waves:
 
 
 def load(options: QuanticsOptions) -> Data:
-    """Generate the pairs."""
-    return generate_pairs(options, lambda start: heat(start, TIME), MODES)
-
-
-def generate_pairs(options: QuanticsOptions, solve: Callable[[Waves], Waves], modes: int) -> Data:
-    """Generate pairs of random functions and solutions.
-
-    The functions do not depend on the seed of the training or on the number of sites.
-    """
+    """Generate the pairs; they do not depend on the seed of the training or the number of sites."""
     parts: list[Cores] = []
     for number, size in enumerate(SIZES):
-        start = random_waves(size, modes, seed=number)
-        for waves in (start, solve(start)):
+        start = random_waves(size, MODES, seed=number)
+        for waves in (start, heat(start, TIME)):
             parts.append(from_function(waves, options.sites, 7, 10, _RTOL).cores)
     return Data(*parts).limited(options.limit)
