@@ -231,7 +231,7 @@ def converged(number: int = 4) -> None:
         for _ in range(number):
             state = initial_state(kind, options.sites, rng)
             plain = evolved(state, by, [options.time])[0]
-            finer = evolved(state, by, [options.time], step=0.1, cutoff=1e-11)[0]
+            finer = evolved(state, by, [options.time], step=0.05, cutoff=1e-13)[0]
             cosine = abs(plain.H @ finer) ** 2 / abs((plain.H @ plain) * (finer.H @ finer))
             worst = max(worst, 1.0 - float(cosine))
         print(f"{kind}: infidelity at most {worst:.1e} at t = {options.time:g}")
