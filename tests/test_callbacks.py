@@ -25,6 +25,7 @@ from test_trainer import (  # noqa: E402
 )
 
 from ftnn.training import Callback, Regression, TensorBoard, Trainer, TrainingData  # noqa: E402
+from ftnn.training.callbacks import KeepStart  # noqa: E402
 
 TWO = replace(CONFIG, epochs=2)
 
@@ -370,3 +371,34 @@ def test_tensorboard_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
         TensorBoard()
+
+
+# ---- a start that counts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("later", [0.7, 0.9])
+def test_a_start_is_kept_until_an_epoch_is_better(tmp_path, later):
+    results = [(1.0, 0.8), (1.0, 0.2), (1.0, later), (1.0, 0.3), (1.0, 0.4)]
+    trainer = scripted_trainer(tmp_path, results, callbacks=[KeepStart(seconds=1000.0)])
+    start = arrays(trainer.model)
+    result = trainer.fit(make_data())
+    assert [line["kept"] for line in result.history] == [False, later == 0.9, False, False]
+    assert result.best_epoch == (2 if later == 0.9 else 0)
+    assert result.val_score == max(later, 0.8)
+    assert same(arrays(trainer.model), start) == (later == 0.7)
+    assert same(ftnn.load(result.model_path).named_arrays(), start) == (later == 0.7)
+    assert result.train_seconds > 1000.0
+
+
+@pytest.mark.parametrize("step", [2, 7])
+def test_a_start_survives_an_interruption(tmp_path, step):
+    results = [(1.0, 0.8), *[(1.0, 0.3)] * 4]
+    stop = [KeepStart(1000.0), StopAt(step)]
+    trainer = scripted_trainer(tmp_path, results, callbacks=stop)
+    start = arrays(trainer.model)
+    assert trainer.fit(make_data()).outcome == "stopped"
+    trainer = scripted_trainer(tmp_path, results[1:], callbacks=[KeepStart(1000.0)])
+    result = trainer.fit(make_data(), resume=True)
+    assert (result.outcome, result.best_epoch, result.val_score) == ("completed", 0, 0.8)
+    assert same(arrays(trainer.model), start)
+    assert 1000.0 < result.train_seconds < 2000.0

@@ -17,7 +17,7 @@ from ftnn.experiments.quantum_dynamics.conclusion import (
     trotter_infidelity,
 )
 from ftnn.experiments.quantum_dynamics.hamiltonians import FIELDS, VARIATION, X, Y, Z, hamiltonian
-from ftnn.experiments.quantum_dynamics.model import build, carry, squared
+from ftnn.experiments.quantum_dynamics.model import build, carry, fit, squared
 from ftnn.experiments.quantum_dynamics.options import DynamicsOptions, stages
 from ftnn.experiments.quantum_dynamics.states import arrays_of, evolved, initial_state, pairs
 from ftnn.training import StateRegression, TorchModule, TrainConfig, Trainer, TrainingData
@@ -25,7 +25,7 @@ from ftnn.training.options import replace_values
 from ftnn.training.update import Updater
 from ftnn.training.world import World
 
-QUICK = ("quantum-dynamics", "--sites", 5, "--time", 0.3, "--samples", 16, "--depth", 2)
+QUICK = ("quantum-dynamics", "--sites", 5, "--time", 0.3, "--samples", 16, "--depth", 4)
 QUICK += ("--doublings", 2, "--epochs", 2, "--batch-size", 8, "--max-bond", 4, "--quiet")
 
 
@@ -183,19 +183,42 @@ def test_carrying_refuses_what_does_not_fit(tmp_path):
 
 
 def test_stages_double_the_time():
-    parts = stages(options(doublings=3, halvings=0, depth=4, lr=0.02, start="old"))
-    assert [part.halvings for part in parts] == [3, 2, 1, 0]
-    assert [part.layers for part in parts] == [1, 1, 2, 4]
-    assert [part.start for part in parts] == ["old", None, None, None]
-    assert [part.train.lr for part in parts] == [0.02, 3e-3, 1e-3, 1e-3]
-    assert stages(options()) is None
+    parts = stages(options(doublings=3, halvings=0, depth=8))
+    assert [part.halvings for part in parts] == [2, 1, 0]
+    assert [part.layers for part in parts] == [2, 4, 8]
+    assert [part.layers for part in stages(options(halvings=1, depth=8))] == [2, 4]
+    assert stages(options(depth=2)) is stages(options(depth=1)) is None
+    assert stages(options(depth=8, start="of half the time")) is None
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+@pytest.mark.parametrize("name", ["ising", "imaginary"])
+def test_layers_start_fitted(name, depth, tmp_path):
+    """Repeated operators of a fraction of the time, against dense propagators."""
+    chosen = options(
+        hamiltonian=name,
+        depth=depth,
+        bond_dim=8,
+        samples=32,
+        doublings=4,
+        data=str(tmp_path),
+        dtype="float32" if name == "imaginary" else "complex64",
+    )
+    data, lines = get_experiment("quantum-dynamics").load(chosen), []
+    model = fit(chosen, data, build(chosen, data)[1], lines.append)
+    assert len(lines) == 5 - max(0, depth.bit_length() - 1)
+    assert len(model.layers) == depth
+    exact = propagator(given_hamiltonian(name, 4), 0.4 / depth)
+    for layer in model.layers:
+        found = ftnn.MPO(layer.operators()["weight"]).to_dense()
+        assert np.linalg.norm(found - exact) < 2e-3 * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"depth": 3}, "depth is 3, expected a power of two, as stages double it; try 2 or 4"),
-        ({"halvings": 1, "doublings": 1}, "halvings is 1 and doublings 1"),
+        ({"depth": 64}, "depth is 64, expected an integer"),
         ({"doublings": 6}, "doublings is 6, expected an integer"),
         ({"time": 0.0}, "time is 0.0, expected a number > 0"),
     ],
@@ -230,8 +253,8 @@ def test_training_in_stages_learns_and_resumes(name, tmp_path, monkeypatch):
         assert np.abs(weight.imag).max() > 1e-3
     stopped, measure = tmp_path / "stopped", StateRegression.measure
 
-    def strike(*arguments):  # in the second of three stages
-        if (stopped / "stage-2" / "checkpoint.json").is_file():
+    def strike(*arguments):  # in the first of two stages
+        if (stopped / "stage-1" / "checkpoint.json").is_file():
             raise KeyboardInterrupt
         return measure(*arguments)
 

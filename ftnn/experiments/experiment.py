@@ -53,6 +53,10 @@ class Experiment:
     carry : callable, optional
         Maps the model named by ``start`` and the model built for this run to the model to train.
         Without it the arrays of both must have the same names and shapes.
+    fit : callable, optional
+        Called with options, data, the new model, and a function that shows a line of text; returns
+        the model that training begins with where no other model is there to start with: one with
+        weights that are fitted to the training samples without gradients.
     stages : callable, optional
         Maps options to the options of two or more runs, each of which starts with the model of the
         one before, or to None for a single run.
@@ -89,6 +93,7 @@ class Experiment:
     augment: "Callable[[np.ndarray, np.random.Generator], np.ndarray] | None" = None
     augment_states: "Callable[[Any, np.random.Generator], Any] | None" = None
     carry: "Callable[[Layer, Layer], Layer] | None" = None
+    fit: "Callable[[Any, Data, Layer, Callable[[str], None]], Layer] | None" = None
     stages: Callable[[Any], tuple[Any, ...] | None] | None = None
     objective: "Callable[[Any], Objective] | None" = None
     callbacks: "Callable[[Any, Data], Iterable[Callback]] | None" = None

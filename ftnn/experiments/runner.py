@@ -1,5 +1,6 @@
 """Run an experiment: prepare, train in one stage or in several, summarize, draw."""
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -233,17 +234,24 @@ class _Job:
     def fit(self, setup: Setup, folder: Path) -> "tuple[Trainer, FitResult]":
         """Train a stage in a folder, from its checkpoint if there is one."""
         from ..training import Trainer
+        from ..training.callbacks import KeepStart
 
         resume = self.from_leader(lambda: can_resume(folder))
         if self.world.leads and not self.quiet:
             _show(self.world, setup, folder)
+        begun = time.perf_counter()
+        fit = self.experiment.fit
+        if not (resume or setup.started) and fit is not None:
+            setup = replace(setup, model=self.fitted(fit, setup), started=True)
+        starts = (KeepStart(time.perf_counter() - begun),) if setup.started else ()
         experiment, train = setup.experiment, setup.stage.train
         if experiment.objective is None:
             objective = objective_for(setup.data.score)
         else:
             objective = experiment.objective(setup.stage)
         own = setup.experiment.callbacks
-        callbacks = (*(() if own is None else own(setup.stage, setup.data)), *self.callbacks)
+        further = () if own is None else own(setup.stage, setup.data)
+        callbacks = (*starts, *further, *self.callbacks)
         trainer = Trainer(
             setup.model, setup.encoder, train, folder, self.quiet, objective, callbacks
         )
@@ -262,6 +270,14 @@ class _Job:
             summarize=folder != self.folder,
         )
         return trainer, fitted
+
+    def fitted(self, fit: Callable[..., Layer], setup: Setup) -> Layer:
+        """Fit the new model to the training samples without gradients; the leader does."""
+        show = _ignore if self.quiet else _show_text
+        arguments = (setup.stage, setup.data, setup.model, show)
+        arrays = self.from_leader(lambda: fit(*arguments).named_arrays())
+        setup.model.set_arrays(arrays)
+        return setup.model
 
     def last(self, setup: Setup, earlier_seconds: float) -> Result:
         """Train the last stage and summarize."""
@@ -285,6 +301,16 @@ def _show(world: "World", setup: Setup, folder: Path) -> None:
     out.print(setup_table(setup), setup_line(setup), f"run folder {folder}", sep="\n")
     if world.size > 1:
         out.print(f"{world.size} processes share every batch")
+
+
+def _show_text(text: str) -> None:
+    from .display import console
+
+    console().print(text)
+
+
+def _ignore(text: str) -> None:
+    pass
 
 
 def _result(setup: Setup, trainer: "Trainer", fitted: "FitResult", folder: Path) -> Result:

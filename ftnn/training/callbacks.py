@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .files import json_safe
 from .metrics import append_metrics
 from .probe import probe
 
@@ -95,6 +96,30 @@ class Callback:
 
         A callback that replaced the model must replace it again, so that the weights fit.
         """
+
+
+class KeepStart(Callback):
+    """The start of a fit counts: its weights are kept until an epoch is better on validation.
+
+    Parameters
+    ----------
+    seconds : float
+        What it took to make the start; counts as training.
+    """
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds = seconds
+
+    def fit_start(self, fit: "Fit") -> None:
+        """Evaluate the start, unless the fit is resumed."""
+        progress = fit.progress
+        if progress.epochs_done or progress.sums.steps:
+            return
+        progress.seconds += self.seconds
+        if fit.val is not None:
+            result = fit.evaluate(fit.val)
+            progress.best_score, progress.best_loss = result.score, json_safe(result.loss)
+            fit.keep()
 
 
 class LayerProbe(Callback):

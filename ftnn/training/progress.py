@@ -23,7 +23,7 @@ class FitResult:
         Which weights ``model_path`` holds: those of the epoch with the best validation score
         (the lower loss breaks ties), or, without validation data, the last ones.
     best_epoch : int
-        Epoch of those weights, from 1; 0 if no epoch was finished.
+        Epoch of those weights, from 1; 0 for those of the start.
     val_score, val_loss : float or None
         Validation results of those weights; the score is that of the objective, such as the
         accuracy.

@@ -44,7 +44,8 @@ def restore(fit: Fit) -> None:
         history = world.from_leader(lambda: read_metrics(folder, lines))
         load_states(fit.callbacks, fit, content["callbacks"])
         fit.updater.check_state(content["update"])
-        kept = _load_kept(fit, progress.replacements > 0) if progress.best_epoch else None
+        any_kept = progress.best_epoch > 0 or progress.best_score is not None
+        kept = _load_kept(fit, progress.replacements > 0) if any_kept else None
         fit.updater.load_state(content["update"])
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is incomplete ({error!r}); {REMEDY}") from None

@@ -14,6 +14,7 @@ EXPERIMENT = Experiment(
     tuned=Path(__file__).with_name("config.toml"),
     samples="states",
     carry=imported(".model:carry", __name__),
+    fit=imported(".model:fit", __name__),
     stages=imported(".options:stages", __name__),
     conclude=imported(".conclusion:conclude", __name__),
 )

@@ -1,24 +1,31 @@
-r"""Layers near the identity, and the doubling of time.
+r"""Layers that are fitted for short times, and the doubling of time.
 
-Evolution is autonomous, :math:`U(2t) = U(t)^2`: a network for time t, twice, is one for 2t. While
-there are layers to add, the layers are repeated; a single one is squared, and compressed to its
-bond dimension. Training directly for a long time does not work: the overlap of the first output
-with the target is exponentially small in the number of sites, and so are its gradients (Anschuetz,
-arXiv:2205.05786; arXiv:2301.08609 for MPS).
+Evolution is autonomous, :math:`U(2t) = U(t)^2`: a network for time t, twice, is one for 2t. A
+single layer is fitted by least squares, and its square, compressed to its bond dimension, starts
+the fit for twice the time; then layers are repeated, and trained by gradients. Training directly
+for a long time does not work: the overlap of the first output with the target is exponentially
+small in the number of sites, and so are its gradients (Anschuetz, arXiv:2205.05786;
+arXiv:2301.08609 for MPS).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
+from ...chains.operators import MPO
 from ...chains.states import MPS
 from ...chains.terms import Cores
 from ...layers.layer import Layer
 from ...layers.linear import Linear
+from ...layers.operator_fit import fit_operator
 from ...layers.sequential import Sequential
+from ...training.options import replace_values
 from ...truncation import compress
 from ..bonds import bonds_of, needed_bond
 from ..quantics.model import start_near_identity
 from ..splits import Data
-from .options import DynamicsOptions
+from .data import load
+from .options import MOST_HALVINGS, DynamicsOptions
 
 NOISE = 0.02
 """Size of the random entries in weights that start near the identity."""
@@ -59,10 +66,43 @@ def carry(trained: Layer, built: Layer) -> Layer:
         raise ValueError(f"it has {len(old)} layers, expected {len(new)} or {len(new) // 2}")
     for n, layer in enumerate(new):
         weight = old[n % len(old)].operators()["weight"]
-        if len(new) == len(old):
-            weight = squared(weight, layer.bond_dim)
-        for k, core in enumerate(weight):
-            layer.params[f"weight.{k}"] = _padded(core, layer.params[f"weight.{k}"])
+        _fill(layer, squared(weight, layer.bond_dim) if len(new) == len(old) else weight)
+    return built
+
+
+def fit(options: DynamicsOptions, data: Data, built: Layer, show: Callable[[str], None]) -> Layer:
+    """Fit a single layer for short times, without gradients, and repeat it.
+
+    Parameters
+    ----------
+    options : DynamicsOptions
+    data : Data
+        Only its dimensions are used: samples are those of shorter times.
+    built : Sequential of Linear
+    show : callable
+        Called with a line of text for every time.
+
+    Returns
+    -------
+    Layer
+        ``built``, with new weights.
+    """
+    dims = tuple(core.shape[2] for core in data.train_inputs)
+    weight: Cores = tuple(np.eye(dim).reshape(1, dim, dim, 1) for dim in dims)
+    first = min(max(options.doublings + options.halvings, options.single), MOST_HALVINGS)
+    for n in range(first, options.single - 1, -1):
+        if n < first:
+            weight = squared(weight, options.bond_dim)
+        pairs = load(replace_values(options, {"halvings": n}))
+        states = MPS(pairs.train_inputs), MPS(pairs.train_targets)
+        found = fit_operator(*states, MPO(weight), options.bond_dim, options.sweeps)
+        weight = found.operator.cores
+        show(
+            f"one layer for time {options.time / 2**n:g}: mean squared error "
+            f"{found.errors[-1]:.1e} after {len(found.errors)} sweeps"
+        )
+    for layer in _layers(built):
+        _fill(layer, weight)
     return built
 
 
@@ -96,6 +136,11 @@ def squared(weight: Cores, max_bond: tuple[int, ...] | int) -> Cores:
         core.reshape(core.shape[1], *old.shape[1:3], core.shape[3])
         for core, old in zip(result, weight, strict=True)
     )
+
+
+def _fill(layer: Linear, weight: Cores) -> None:
+    for k, core in enumerate(weight):
+        layer.params[f"weight.{k}"] = _padded(core, layer.params[f"weight.{k}"])
 
 
 def _padded(core: np.ndarray, like: np.ndarray) -> np.ndarray:

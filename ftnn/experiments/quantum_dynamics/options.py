@@ -27,8 +27,8 @@ class DynamicsOptions(ExperimentOptions):
     time: float = option(2.0, "Time of the evolution, in units of 1/J.", above=0.0)
     doublings: int = option(
         MOST_HALVINGS,
-        f"Stages before the last one: each trains for half the time of the next; at most "
-        f"{MOST_HALVINGS}.",
+        "The first operator is fitted for time / 2^doublings; then the time is doubled again and "
+        f"again; at most {MOST_HALVINGS}.",
         least=0,
         below=MOST_HALVINGS + 1,
     )
@@ -38,12 +38,6 @@ class DynamicsOptions(ExperimentOptions):
         least=0,
         below=MOST_HALVINGS + 1,
     )
-    squared_lr: float = option(
-        3e-3, "Peak learning rate of stages that start with the square of a layer.", above=0.0
-    )
-    repeated_lr: float = option(
-        1e-3, "Peak learning rate of stages that start with layers repeated.", above=0.0
-    )
     samples: int = option(128, "Pairs of states to train on.", least=1)
     limit: int | None = option(
         None, "Use at most this many training and validation samples, for a trial.", least=1
@@ -51,7 +45,13 @@ class DynamicsOptions(ExperimentOptions):
     data: str | None = option(
         None, "Folder of cached states; by default the user's cache.", free=True
     )
-    depth: int = option(4, "Number of layers, a power of two.", least=1)
+    depth: int = option(
+        4,
+        "Number of layers, a power of two.",
+        least=1,
+        below=2**MOST_HALVINGS + 1,
+    )
+    sweeps: int = option(20, "Most sweeps of every fit of a single layer.", least=1)
     bond_dim: int = option(4, "Bond dimension of the weights.", least=1)
     max_bond: int = option(20, "Bond dimension of the activations in training.", least=1)
     test_bond: int = option(64, "Bond dimension of the activations in tests.", least=1)
@@ -64,26 +64,21 @@ class DynamicsOptions(ExperimentOptions):
                 f"depth is {self.depth}, expected a power of two, as stages double it; try "
                 f"{below} or {2 * below}"
             )
-        if self.halvings and self.doublings:
-            raise ValueError(
-                f"halvings is {self.halvings} and doublings {self.doublings}; one stage has "
-                "doublings 0"
-            )
 
     @property
     def layers(self) -> int:
         """Number of layers at this number of halvings."""
         return max(1, self.depth >> self.halvings)
 
+    @property
+    def single(self) -> int:
+        """Number of halvings of the time of a single layer."""
+        return max(self.halvings, self.depth.bit_length() - 1)
+
 
 def stages(options: DynamicsOptions) -> tuple[DynamicsOptions, ...] | None:
-    """Split training in stages of time / 2^doublings, ..., time / 2, time."""
-    if options.doublings == 0:
+    """Split training in stages of doubled time, the first of them with two layers."""
+    if options.start is not None or options.single - options.halvings < 2:
         return None
-    one = replace_values(options, {"doublings": 0})
-    parts = [replace_values(one, {"halvings": options.doublings})]
-    for n in range(options.doublings - 1, -1, -1):
-        part = replace_values(one, {"halvings": n, "start": None})
-        lr = options.squared_lr if part.layers == parts[-1].layers else options.repeated_lr
-        parts.append(replace_values(part, {"lr": lr}))
-    return tuple(parts)
+    rest = range(options.single - 1, options.halvings - 1, -1)
+    return tuple(replace_values(options, {"halvings": n}) for n in rest)
