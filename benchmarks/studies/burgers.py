@@ -318,6 +318,8 @@ def draw_depths() -> None:
                 )
         axis.set(xlabel="gated layers", ylabel="relative error", xticks=DEPTHS)
         axis.set_xticks(DEPTHS, [str(depth) for depth in DEPTHS])
+        ticks = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+        axis.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
         axis.minorticks_off()
         axis.legend()
         save_figure(fig, DOCS / "images" / "burgers-depths.png")
