@@ -45,7 +45,7 @@ def conclude(
     network = widened(model, options)
     cases = {"product": (data.test_inputs, data.test_targets), **entangled(options)}
     found = {
-        name: infidelities(outputs(network, states), targets)
+        name: infidelities(outputs(network, states), in_double(targets))
         for name, (states, targets) in cases.items()
     }
     means = {name: float(values.mean()) for name, values in found.items()}
@@ -88,6 +88,11 @@ def outputs(network: Layer, cores: Cores) -> Cores:
         for n in range(0, len(cores[0]), BATCH)
     ]
     return tuple(concatenate([part[k] for part in parts]) for k in range(len(cores)))
+
+
+def in_double(cores: Cores) -> Cores:
+    """Convert to double precision: infidelities below 1e-6 are rounding in single."""
+    return tuple(core.astype(np.result_type(core, np.float64)) for core in cores)
 
 
 def entangled(options: DynamicsOptions) -> dict[str, tuple[Cores, Cores]]:
