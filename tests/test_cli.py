@@ -448,10 +448,14 @@ def test_as_a_program():
 
 
 @pytest.mark.parametrize(
-    ("name", "dims", "most"),
-    [("fashion-mnist", (17,) * 49, 100_000), ("fashion-mnist-quantics", (4,) * 5, 60_000)],
+    ("name", "change", "dims", "most"),
+    [
+        ("fashion-mnist", (), (5,) * 196, 100_000),
+        ("fashion-mnist", ("--no-merge", "--products", 0, "--depth", 2), (17,) * 49, 100_000),
+        ("fashion-mnist-quantics", (), (4,) * 5, 60_000),
+    ],
 )
-def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path, name, dims, most):
+def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path, name, change, dims, most):
     rng = np.random.default_rng(0)
     for part, n in (("train", 400), ("t10k", 40)):
         pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
@@ -463,7 +467,7 @@ def test_fashion_mnist_trains_on_idx_files_with_augmentation(tmp_path, name, dim
     run = tmp_path / "run"
     flags = ("--data", tmp_path, "--limit", 60, "--epochs", 1, "--augment", "--threads", 1)
     with pytest.warns(UserWarning, match="is not Fashion-MNIST"):
-        good("train", name, *flags, "--out", run)
+        good("train", name, *flags, *change, "--out", run)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["test_samples"] == 40
     assert summary["num_params"] <= most

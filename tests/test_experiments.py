@@ -158,6 +158,20 @@ def test_products_reach_the_neighbours_in_the_image(count, merge):
     np.testing.assert_array_equal(changed, (np.min(steps, axis=0) <= count).ravel())
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_without_products_nothing_is_merged(merge):
+    """`--products 0` alone builds the network of features, whether merge is left on or not."""
+    experiment, images = get_experiment("fashion-mnist"), np.zeros((20, 28, 28))
+    images[:, 7, 9] = np.arange(20)
+    change = {"products": 0, "depth": 2, "merge": merge}
+    options = replace_values(experiment.tuned_options(), change)
+    experiment.check(options)
+    data = Data(images, np.arange(20) % 10, *2 * (images, np.arange(20) % 10), ())
+    encoder, model = experiment.build(options, data)
+    assert encoder.phys_dims == (17,) * 49
+    assert model.num_params() == 85_427
+
+
 def test_patches_that_cannot_be_halved_are_named():
     experiment, images = get_experiment("images"), np.zeros((20, 15, 15))
     options = replace_values(experiment.tuned_options(), {"patch": 5, "products": 1, "merge": True})

@@ -21,9 +21,7 @@ from benchmarks.studies.runs import trained
 RUNS = pages.RUNS / "figures"
 PICTURES = {
     "digits": {},
-    "fashion-mnist": {
-        name: name for name in ("network", "curves", "confusion", "bonds", "entanglement")
-    },
+    "fashion-mnist": {name: name for name in ("network", "curves", "confusion")},
     "fashion-mnist-quantics": {
         name: f"quantics-{name}" for name in ("curves", "entanglement", "spectra", "functions-1")
     },

@@ -40,7 +40,9 @@ from ftnn.training.options import replace_values
 HOME = RUNS / "images-products"
 SEEDS = (0, 1, 2)
 EXPERIMENT = get_experiment("fashion-mnist")
-TUNED = EXPERIMENT.tuned_options()
+TUNED = replace_values(
+    EXPERIMENT.tuned_options(), {"merge": False, "products": 0, "depth": 2}
+)  # of the network that was shipped when the rows were trained
 BASE = "no-layer"
 SITES, FEATURES = 49, TUNED.network.features
 WIDTH, HIDDEN = 25, 80  # channels between two layers, and products of a layer
@@ -89,8 +91,8 @@ class Row:
 # ---- networks ------------------------------------------------------------------------------------
 
 
-def shipped(**changes: object) -> Callable[[int, Data], Network]:
-    """The shipped network, with options."""
+def former(**changes: object) -> Callable[[int, Data], Network]:
+    """The network with two entangling layers, with options."""
 
     def build(seed: int, data: Data) -> Network:
         options = replace_values(TUNED, {"seed": seed, **changes})
@@ -102,7 +104,7 @@ def shipped(**changes: object) -> Callable[[int, Data], Network]:
 def front(
     *layers: Callable[[int], ftnn.Layer], window: int = 4, stride: int = 4
 ) -> Callable[[int, Data], Network]:
-    """Layers on product states of windows, then dropout, rows and readout of the shipped network.
+    """Layers on product states of windows, then dropout, rows and readout of that network.
 
     Each of `layers` maps a seed to a layer; the last of them leaves 49 sites.
     """
@@ -132,7 +134,7 @@ def front(
 
 
 def features(out: int, window: int = 4) -> Callable[[int], ftnn.Layer]:
-    """The shared features of the shipped network, with `out` channels."""
+    """The shared features of that network, with `out` channels."""
     return lambda seed: FeatureMap(
         (window**2 + 1,) * SITES, (out,) * SITES, TUNED.network.hidden, share=True, seed=seed
     )
@@ -170,8 +172,8 @@ def between(join: str) -> Callable[[int, Data], Network]:
 
 
 ROWS = {
-    "present": Row("present network: two entangling layers with KAN", shipped()),
-    "no-layer": Row("features, coarsening, no layer", shipped(depth=0)),
+    "present": Row("two entangling layers with KAN", former()),
+    "no-layer": Row("features, coarsening, no layer", former(depth=0)),
     "windows": Row(
         "features of windows of 10 x 10 pixels, no layer",
         front(features(FEATURES, 10), window=10, stride=3),

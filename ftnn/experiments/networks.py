@@ -99,7 +99,7 @@ def patch_network(
     Sequential
         float64, on NumPy.
     """
-    merged = 4 if options.merge and options.products else 1
+    merged = 4 if options.merges else 1
     sites, hidden = len(encoder.phys_dims) // merged, (options.phys,) * blocks
     dims = (options.features,) * sites
     layers: list[Layer] = [

@@ -129,11 +129,18 @@ class PatchNetworkOptions(ImageNetworkOptions):
         8, "Bond dimension within blocks of sites that are merged into one.", least=1
     )
 
+    @property
+    def merges(self) -> bool:
+        """Whether patches are halved and merged, for which there must be products."""
+        return self.merge and self.products > 0
+
     def idle(self) -> dict[str, str]:
         """Return the options of the layers, and of what follows them, where there are none."""
         found = super().idle() | ({"nonlinearity": "at depth 0"} if self.depth == 0 else {})
         if self.products == 0:
-            found |= dict.fromkeys(("channels", "gates", "merge"), "at products 0")
+            # merge=False is not idle: it says what products=0 implies
+            names = ("channels", "gates", "merge") if self.merge else ("channels", "gates")
+            found |= dict.fromkeys(names, "at products 0")
         elif self.merge:
             found |= {"hidden": "with merge"}
         return found

@@ -7,7 +7,7 @@ from .options import FashionMNISTOptions
 
 EXPERIMENT = Experiment(
     name="fashion-mnist",
-    description="Fashion-MNIST, 28 x 28; 49 patches coarsened to 7 sites; half an hour.",
+    description="Fashion-MNIST, 28 x 28; products of neighbouring patches, 7 sites; half an hour.",
     options=FashionMNISTOptions,
     load=imported(".data:load", __name__),
     build=imported(".model:build", __name__),

@@ -13,8 +13,11 @@ ROWS = 28 // PATCH
 
 
 def build(options: FashionMNISTOptions, data: Data) -> tuple[Encoder, Layer]:
-    """Build a network on 49 patches of 4 x 4 pixels, coarsened to 7 sites: the rows of patches."""
-    side = PATCH // 2 if options.network.merge else PATCH
+    """Build a network on 49 patches of 4 x 4 pixels, coarsened to 7 sites: the rows of patches.
+
+    With ``merge`` these are made of 196 patches of 2 x 2.
+    """
+    side = PATCH // 2 if options.network.merges else PATCH
     # undo the encoder's division by the root of the number of pixels: unit variance
     encoder = ProductEncoder(
         (28, 28), (side, side), order="row-major", scale=side, standardize="global"

@@ -16,9 +16,9 @@ def build(options: ImagesOptions, data: Data) -> tuple[Encoder, Layer]:
             f"patch is {options.patch}, which does not divide {height} x {width // channels} "
             "pixels; choose another, or resize with --size"
         )
-    if options.network.merge and options.patch % 2:
+    if options.network.merges and options.patch % 2:
         raise ValueError(f"patch is {options.patch}, but merge needs an even one: it is halved")
-    side = options.patch // 2 if options.network.merge else options.patch
+    side = options.patch // 2 if options.network.merges else options.patch
     patch = (side, side * channels)  # all colours of a pixel in one patch
     # undo the encoder's division by the root of the number of pixels: unit variance
     scale = (patch[0] * patch[1]) ** 0.5
