@@ -44,8 +44,13 @@ DEPTHS = (1, 2, 4, 8)
 BONDS = (8, 12, 16, 32)
 """Bond dimensions of single MPOs."""
 
-ROWS = {f"depth-{depth}": {"depth": depth} for depth in DEPTHS}
-ROWS |= {f"bond-{bond}": {"depth": 1, "bond_dim": bond} for bond in BONDS}
+RATE = 1e-3
+"""Peak learning rate of all rows but four layers, which have that of the command."""
+
+ROWS: dict[str, dict[str, Any]] = {
+    f"depth-{depth}": {"depth": depth} | ({} if depth == 4 else {"lr": RATE}) for depth in DEPTHS
+}
+ROWS |= {f"bond-{bond}": {"depth": 1, "bond_dim": bond, "lr": RATE} for bond in BONDS}
 ROWS["imaginary"] = {"depth": 4, "hamiltonian": "imaginary", "dtype": "float32"}
 ROWS["imaginary-short"] = ROWS["imaginary"] | {"time": 1.0}
 STEPS = (4, 8, 16, 32)
