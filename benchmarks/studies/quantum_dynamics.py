@@ -134,7 +134,7 @@ def report() -> None:
             kind += f", {changes['hamiltonian']} Hamiltonian"
         if "time" in changes:
             kind += f", t = {changes['time']:g}"
-        minutes = [(run["train_seconds"] + run["earlier_seconds"]) / 60 for run in runs]
+        minutes = [(run["train_seconds"] + run.get("earlier_seconds", 0.0)) / 60 for run in runs]
         lines.append(
             [
                 kind,
