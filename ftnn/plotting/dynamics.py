@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .style import COLORS, figure, save_figure, style
 
@@ -53,7 +54,8 @@ def plot_dynamics(
                 sites, times, values, cmap=colors, vmin=low, vmax=high, shading="nearest"
             )
             ax.set(title=title, xlabel="site")
-            fig.colorbar(mesh, ax=ax, location="bottom", label=label, aspect=30)
+            ticks = MaxNLocator(4)
+            fig.colorbar(mesh, ax=ax, location="bottom", label=label, aspect=30, ticks=ticks)
             if times[-1] > trained:
                 ax.axhline(trained, color="black", lw=0.8, ls="--")
         axes[0].set_ylabel("time $t$ (1/J)")
