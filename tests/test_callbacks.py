@@ -26,6 +26,7 @@ from test_trainer import (  # noqa: E402
 
 from ftnn.training import Callback, Regression, TensorBoard, Trainer, TrainingData  # noqa: E402
 from ftnn.training.callbacks import KeepStart  # noqa: E402
+from ftnn.training.fit import Fit  # noqa: E402
 
 TWO = replace(CONFIG, epochs=2)
 
@@ -398,6 +399,24 @@ def test_a_start_survives_an_interruption(tmp_path, step):
     start = arrays(trainer.model)
     assert trainer.fit(make_data()).outcome == "stopped"
     trainer = scripted_trainer(tmp_path, results[1:], callbacks=[KeepStart(1000.0)])
+    result = trainer.fit(make_data(), resume=True)
+    assert (result.outcome, result.best_epoch, result.val_score) == ("completed", 0, 0.8)
+    assert same(arrays(trainer.model), start)
+    assert 1000.0 < result.train_seconds < 2000.0
+
+
+def test_a_start_counts_also_if_its_evaluation_is_interrupted(tmp_path, monkeypatch):
+    def strike(*arguments):
+        raise KeyboardInterrupt
+
+    results = [(1.0, 0.8), *[(1.0, 0.3)] * 4]
+    trainer = scripted_trainer(tmp_path, results, callbacks=[KeepStart(1000.0)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "evaluate", strike)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(make_data())
+    trainer = scripted_trainer(tmp_path, results, callbacks=[KeepStart()])
+    start = arrays(trainer.model)
     result = trainer.fit(make_data(), resume=True)
     assert (result.outcome, result.best_epoch, result.val_score) == ("completed", 0, 0.8)
     assert same(arrays(trainer.model), start)

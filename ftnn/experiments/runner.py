@@ -243,7 +243,8 @@ class _Job:
         fit = self.experiment.fit
         if not (resume or setup.started) and fit is not None:
             setup = replace(setup, model=self.fitted(fit, setup), started=True)
-        starts = (KeepStart(time.perf_counter() - begun),) if setup.started else ()
+        started = setup.started or (resume and self.from_leader((folder / START).is_file))
+        starts = (KeepStart(time.perf_counter() - begun),) if started else ()
         experiment, train = setup.experiment, setup.stage.train
         if experiment.objective is None:
             objective = objective_for(setup.data.score)

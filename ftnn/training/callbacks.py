@@ -121,6 +121,14 @@ class KeepStart(Callback):
             progress.best_score, progress.best_loss = result.score, json_safe(result.loss)
             fit.keep()
 
+    def state(self) -> dict[str, Any]:
+        """Return the seconds: the fit may be stopped before they are counted."""
+        return {"seconds": self.seconds}
+
+    def load_state(self, fit: "Fit", state: dict[str, Any]) -> None:
+        """Restore the seconds."""
+        self.seconds = state["seconds"]
+
 
 class LayerProbe(Callback):
     """Truncation errors, bond dimensions and entropies by layer, on a few samples every epoch."""
