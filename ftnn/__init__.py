@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         nonlinear,
         plotting,
         sklearn,
+        tensorized,
         training,
         truncation,
     )
@@ -60,6 +61,7 @@ __all__ = [
     "plotting",
     "save",
     "sklearn",
+    "tensorized",
     "training",
     "truncation",
 ]
@@ -72,6 +74,7 @@ _ROOMS = (
     "nonlinear",
     "plotting",
     "sklearn",
+    "tensorized",
     "training",
     "truncation",
 )

@@ -22,6 +22,7 @@ ROOMS = (
     "training",
     "measure",
     "plotting",
+    "tensorized",
     "sklearn",
     "experiments",
     "cli",

@@ -1,0 +1,9 @@
+"""Torch modules with dense inputs and outputs, whose weights are tensor networks."""
+
+from .conv import Conv1d, Conv2d, Conv3d
+from .embedding import Embedding
+from .linear import Linear
+from .moments import Moments
+from .plan import Plan, plan
+
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "Embedding", "Linear", "Moments", "Plan", "plan"]

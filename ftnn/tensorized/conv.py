@@ -1,0 +1,313 @@
+"""Convolutions whose kernel is a network of cores, applied as a sequence of small convolutions."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..arrays.contraction import contract
+from .decompose import Ranks, decompose
+from .formats import CONV, check_format
+from .graph import Graph, Names
+from .module import (
+    TensorizedModule,
+    centered,
+    checked_mean,
+    checked_moments,
+    checked_weight,
+)
+from .plan import multiply
+
+
+class _Conv(TensorizedModule):
+    """What convolutions in one, two and three dimensions share."""
+
+    dense: ClassVar[Any]
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+    _pads: list[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | str | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        format: str = "tucker",
+        ranks: Ranks = 8,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        like = self.dense(  # torch checks the arguments, and completes them
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False,
+            padding_mode, device="meta",
+        )  # fmt: skip
+        inputs = in_channels // groups * prod(like.kernel_size)
+        graph = _graph(format, like)
+        super().__init__(format, graph, out_channels, inputs)
+        for name in _SETTINGS:
+            setattr(self, name, getattr(like, name))
+        self._pads = like._reversed_padding_repeated_twice
+        empty = torch.empty(0, device=device, dtype=dtype)
+        self._init_cores(graph, ranks, 1 / (3 * inputs), empty)
+        bound = inputs**-0.5
+        drawn = torch.empty(out_channels, device=device, dtype=dtype).uniform_(-bound, bound)
+        self.bias = nn.Parameter(drawn) if bias else None
+
+    @classmethod
+    def from_dense(
+        cls,
+        layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
+        format: str = "tucker",
+        ranks: Ranks | None = None,
+        params: int | None = None,
+        rtol: float | None = None,
+        moments: Tensor | None = None,
+        mean: Tensor | None = None,
+    ) -> Self:
+        """Approximate a trained convolution; without ranks, params and rtol, exactly.
+
+        Parameters
+        ----------
+        layer : torch.nn.Conv1d, Conv2d or Conv3d
+        format, ranks, params, rtol : optional
+            As of :meth:`ftnn.tensorized.Linear.from_dense`.
+        moments : Tensor, optional
+            Second moments of the patches, (n, n) or (n,), n = in_channels / groups * kernel, with
+            an axis of groups before if there are several; see :class:`Moments`.
+        mean : Tensor, optional
+            Mean of the patches, likewise (n,).
+
+        Raises
+        ------
+        TypeError, ValueError
+        """
+        if type(layer) is not cls.dense:
+            raise TypeError(
+                f"layer is {type(layer).__name__}, expected torch.nn.{cls.dense.__name__}"
+            )
+        weight = checked_weight(layer.weight.detach().flatten(1), "the convolution")
+        graph = _graph(format, layer)
+        mean = checked_mean(mean, layer.bias, weight.shape[1], layer.groups)
+        own = centered(checked_moments(moments, weight.shape[1], layer.groups), mean)
+        shared = graph.out_legs[:1] if layer.groups > 1 else ()
+        found = decompose(weight, graph, own, shared, ranks, params, rtol)
+        with torch.device("meta"):
+            new = cls(
+                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+                layer.padding, layer.dilation, layer.groups, layer.bias is not None,
+                layer.padding_mode, format, 1,
+            )  # fmt: skip
+        new._take(found, weight)
+        if layer.bias is not None:
+            gap = None if mean is None else new.mean_gap(weight, mean)
+            bias = layer.bias.detach()
+            new.bias = nn.Parameter(bias.clone() if gap is None else bias + gap.to(bias))
+        return new.train(layer.training)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense kernel, in the layout of torch; contracted anew, and differentiable."""
+        return self._kernel(self.matrix())
+
+    def to_dense(self) -> nn.Module:
+        """Return a dense convolution of the same function."""
+        with torch.no_grad():
+            weight = self._kernel(self.matrix())
+        new = self.dense(
+            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
+            self.dilation, self.groups, self.bias is not None, self.padding_mode, device="meta",
+        )  # fmt: skip
+        new.weight = nn.Parameter(weight.contiguous())
+        if self.bias is not None:
+            new.bias = nn.Parameter(self.bias.detach().clone())
+        return new.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (batch, in, ...), or a single one (in, ...), to images."""
+        dims = len(self.kernel_size)
+        if x.ndim not in (dims + 1, dims + 2) or x.shape[-dims - 1] != self.in_channels:
+            raise ValueError(
+                f"inputs have shape {tuple(x.shape)}, expected (batch, {self.in_channels}, "
+                f"{', '.join(['size'] * dims)})"
+            )
+        batched = x if x.ndim == dims + 2 else x[None]
+        y = multiply(self, batched)
+        if self.bias is not None:
+            y = y + self.bias.reshape(-1, *(1,) * dims)
+        return y if x.ndim == dims + 2 else y[0]
+
+    # ---- ways to multiply ------------------------------------------------------------------------
+
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Ways to multiply: groups have no sequence of convolutions."""
+        return ("dense", "cores") if self.groups == 1 else ("dense",)
+
+    def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a batch of images."""
+        if isinstance(batch, int):
+            raise ValueError(
+                f"batch is {batch}, expected the shape of the inputs, "
+                f"(batch, {self.in_channels}, ...)"
+            )
+        return tuple(batch)
+
+    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+        """Convolve images (batch, in, ...) in one of the ways."""
+        dims = len(self.kernel_size)
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        x = nn.functional.pad(x, self._pads, mode=mode) if any(self._pads) else x
+        arrays, names = self.weights(kind, kept)
+        convolve = _CONVOLVE[dims]
+        if kind == "dense":
+            kernel = self._kernel(arrays[0])
+            return convolve(x, kernel, None, self.stride, 0, self.dilation, self.groups)
+        return self._sequence(convolve, x, arrays, names)
+
+    def _sequence(
+        self, convolve: Callable[..., Tensor], x: Tensor, arrays: list[Tensor], names: list[Names]
+    ) -> Tensor:
+        """Channels to ranks, along the axes of the kernel, ranks to channels."""
+        graph, dims = self.graph, len(self.kernel_size)
+        (out,), (channel, *kernel) = graph.out_legs, graph.in_legs
+        ones = (1,) * dims
+
+        def point(y: Tensor, holder: str, first: str, second: str) -> Tensor:
+            n = graph.holders(holder)[0]
+            matrix = contract([arrays[n]], [names[n]], (first, second))
+            return convolve(y, matrix.reshape(*matrix.shape, *ones))
+
+        if self.format == "tucker":
+            y = point(x, channel, "r1", channel)
+            core = contract([arrays[2]], [names[2]], ("r0", "r1", *kernel))
+            y = convolve(y, core, None, self.stride, 0, self.dilation)
+            return point(y, out, out, "r0")
+        y = point(x, channel, "r0", channel)
+        for axis, leg in enumerate(kernel):
+            n = graph.holders(leg)[0]
+            shape = tuple(graph.sizes[leg] if k == axis else 1 for k in range(dims))
+            stride = tuple(self.stride[k] if k == axis else 1 for k in range(dims))
+            reach = tuple(self.dilation[k] if k == axis else 1 for k in range(dims))
+            if self.format == "cp":
+                taps = contract([arrays[n]], [names[n]], ("r0", leg))
+                taps = taps.reshape(-1, 1, *shape)
+                y = convolve(y, taps, None, stride, 0, reach, len(taps))
+            else:
+                taps = contract([arrays[n]], [names[n]], (f"r{axis + 1}", f"r{axis}", leg))
+                y = convolve(y, taps.reshape(*taps.shape[:2], *shape), None, stride, 0, reach)
+        last = "r0" if self.format == "cp" else f"r{dims}"
+        return point(y, out, out, last)
+
+    def _kernel(self, matrix: Tensor) -> Tensor:
+        """Return a matrix as the kernel that torch expects."""
+        return matrix.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
+
+    def stores_much(self, kind: str, shape: tuple[int, ...]) -> bool:
+        """Whether intermediates of the backward pass have more entries than inputs and outputs."""
+        ratio = prod(shape[2:]) * shape[0] * max(self.ranks, default=1)
+        return kind != "dense" and ratio > 4 * prod(shape) + self._rows * self._columns
+
+    def extra_repr(self) -> str:
+        """Describe the convolution."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, format={self.format!r}, ranks={self.ranks}"
+        )
+
+
+_SETTINGS = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+)
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {
+    1: nn.functional.conv1d,
+    2: nn.functional.conv2d,
+    3: nn.functional.conv3d,
+}
+
+
+class Conv1d(_Conv):
+    """A drop-in for ``torch.nn.Conv1d`` whose kernel is a network of cores.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As of ``torch.nn.Conv1d``.
+    format : {"tucker", "cp", "tt"}
+        Factors for both kinds of channels and a core between them; a sum of outer products; a
+        chain from input channels over the axes of the kernel to the outputs.
+    ranks : int, sequence or mapping of int
+    device, dtype : optional
+    """
+
+    dense = nn.Conv1d
+
+
+class Conv2d(_Conv):
+    """A drop-in for ``torch.nn.Conv2d`` whose kernel is a network of cores.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As of ``torch.nn.Conv2d``.
+    format : {"tucker", "cp", "tt"}
+        Factors for both kinds of channels and a core between them; a sum of outer products; a
+        chain from input channels over the axes of the kernel to the outputs.
+    ranks : int, sequence or mapping of int
+    device, dtype : optional
+
+    Examples
+    --------
+    >>> import torch, ftnn
+    >>> dense = torch.nn.Conv2d(16, 32, 3, padding=1)
+    >>> layer = ftnn.tensorized.Conv2d.from_dense(dense, "tucker", ranks=8)
+    >>> layer(torch.zeros(2, 16, 9, 9)).shape, layer.num_params
+    (torch.Size([2, 32, 9, 9]), 992)
+    """
+
+    dense = nn.Conv2d
+
+
+class Conv3d(_Conv):
+    """A drop-in for ``torch.nn.Conv3d`` whose kernel is a network of cores.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As of ``torch.nn.Conv3d``.
+    format : {"tucker", "cp", "tt"}
+        Factors for both kinds of channels and a core between them; a sum of outer products; a
+        chain from input channels over the axes of the kernel to the outputs.
+    ranks : int, sequence or mapping of int
+    device, dtype : optional
+    """
+
+    dense = nn.Conv3d
+
+
+def _graph(format: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Graph:
+    check_format(format, CONV)
+    groups = layer.groups
+    outs = (layer.out_channels,) if groups == 1 else (groups, layer.out_channels // groups)
+    return CONV[format](outs, (layer.in_channels // groups, *layer.kernel_size))

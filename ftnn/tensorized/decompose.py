@@ -1,0 +1,222 @@
+"""A matrix as a network of cores, of given ranks, given size, or given error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .fit import fit_cores
+from .graph import Graph, Names
+from .start import cp_start, ring_start, tree_start
+from .target import Target, target_of
+
+Ranks = int | Sequence[int] | Mapping[str, int]
+
+SWEEPS = 12
+"""Most walks over all cores in a fit."""
+
+GROWTH = 1.25
+"""Ranks grow by this factor until an error is reached."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Cores that approximate a matrix.
+
+    Attributes
+    ----------
+    graph : Graph
+        With the ranks that were chosen.
+    cores : list of Tensor
+        In double precision.
+    error : float
+        Relative error in the metric of the inputs.
+    """
+
+    graph: Graph
+    cores: list[Tensor]
+    error: float
+
+
+def decompose(
+    weight: Tensor,
+    graph: Graph,
+    moments: Tensor | None = None,
+    shared: Names = (),
+    ranks: Ranks | None = None,
+    params: int | None = None,
+    rtol: float | None = None,
+    sweeps: int = SWEEPS,
+) -> Decomposition:
+    """Approximate a matrix by the cores of a graph.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (out, in), real; padded with zeros to the dimensions of the graph.
+    graph : Graph
+        A format with its dimensions; its ranks are ignored.
+    moments : Tensor, optional
+        Second moments of the inputs, (in, in), or their diagonal (in,), with an axis of groups
+        before them if there are shared legs. Without: the Frobenius norm.
+    shared : tuple of str
+        Output legs that number groups.
+    ranks : int, sequence or mapping, optional
+        Rank of all bonds, of every bond in order, or by name; ranks that gain nothing are lowered.
+    params : int, optional
+        Most entries of all cores.
+    rtol : float, optional
+        Largest relative error in the metric. With none of the three, the weight is exact.
+    sweeps : int
+        Most sweeps of alternating least squares; 0 leaves the start.
+
+    Raises
+    ------
+    ValueError
+        If more than one of ranks, params and rtol is given, or one is out of range.
+    """
+    given = [
+        name for name, x in (("ranks", ranks), ("params", params), ("rtol", rtol)) if x is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given; choose one")
+    target = target_of(weight, graph, moments, shared)
+    if ranks is not None:
+        return fitted_at(target, given_ranks(graph, ranks), sweeps)
+    if params is not None:
+        return fitted_at(target, affordable(target, params), sweeps)
+    return _accurate(target, 0.0 if rtol is None else rtol, sweeps)
+
+
+def fitted_at(target: Target, graph: Graph, sweeps: int) -> Decomposition:
+    """Fit cores of the ranks of a graph."""
+    target = target.at(graph)
+    if graph.is_tree:
+        start = tree_start(target)
+    elif graph.is_ring:
+        start = ring_start(target)
+    else:
+        start = cp_start(target)
+    fitted = fit_cores(target, start, sweeps)
+    return Decomposition(graph, fitted.cores, fitted.error)
+
+
+def capped(graph: Graph, ranks: Mapping[str, int]) -> Graph:
+    """Return a graph with ranks, lowered where a core or the weight cannot have them."""
+    most = graph.most_ranks()
+    found = graph.with_ranks({bond: min(rank, most[bond]) for bond, rank in ranks.items()})
+    while graph.is_tree:
+        before = found.ranks
+        for n, core in enumerate(found.cores):
+            for bond in (name for name in core if name in graph.bonds):
+                rest = prod(found.shape(n)) // found.sizes[bond]
+                if found.sizes[bond] > rest:
+                    found = found.with_ranks({bond: rest})
+        if found.ranks == before:
+            break
+    return found
+
+
+def given_ranks(graph: Graph, ranks: Ranks) -> Graph:
+    """Check ranks and put them on a graph."""
+    bonds = graph.bonds
+    if isinstance(ranks, int):
+        by_name: Mapping[str, int] = dict.fromkeys(bonds, ranks)
+    elif isinstance(ranks, Mapping):
+        by_name = ranks
+        if set(ranks) != set(bonds):
+            raise ValueError(f"ranks name {sorted(ranks)}, expected {sorted(bonds)}")
+    else:
+        if len(ranks) != len(bonds):
+            raise ValueError(
+                f"ranks {tuple(ranks)} are {len(ranks)}, expected {len(bonds)}: {bonds}"
+            )
+        by_name = dict(zip(bonds, ranks, strict=True))
+    for bond, rank in by_name.items():
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            raise ValueError(f"the rank of {bond} is {rank!r}, expected an integer >= 1")
+    return capped(graph, by_name)
+
+
+def affordable(target: Target, params: int) -> Graph:
+    """Return the graph of the largest ranks with at most so many entries.
+
+    Along a tree, the bonds get all singular values above a common threshold; in other networks
+    all bonds have the same rank.
+    """
+    graph = target.graph
+    least = graph.with_ranks(dict.fromkeys(graph.bonds, 1))
+    if least.num_params > params:
+        raise ValueError(
+            f"params is {params}, but cores of rank 1 have {least.num_params} entries; allow as "
+            "many, or choose other dims"
+        )
+    found = list(_by_size(target))
+    low, high = 0, len(found)
+    while high - low > 1:  # the last that is affordable
+        middle = (low + high) // 2
+        low, high = (middle, high) if found[middle].num_params <= params else (low, middle)
+    return found[low]
+
+
+def _by_size(target: Target) -> Sequence[Graph]:
+    """Return graphs of growing ranks, the first of rank 1."""
+    graph = target.graph
+    if not graph.is_tree:
+        most = max(graph.most_ranks().values())
+        return _Lazy(most, lambda n: capped(graph, dict.fromkeys(graph.bonds, n + 1)))
+    values = target.spectra
+    if not values:
+        return [graph]
+    steps = torch.cat(list(values.values())).sort(descending=True).values
+
+    def at(n: int) -> Graph:
+        ranks = {bond: max(1, int((own >= steps[n]).sum())) for bond, own in values.items()}
+        return capped(graph, ranks)
+
+    return _Lazy(len(steps), at)
+
+
+class _Lazy(Sequence):
+    """A sequence whose entries are made when asked for."""
+
+    def __init__(self, length, make):
+        self.length, self.make = length, make
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, n):
+        if not 0 <= n < self.length:
+            raise IndexError(n)
+        return self.make(n)
+
+
+def _accurate(target: Target, rtol: float, sweeps: int) -> Decomposition:
+    """Fit cores of the least ranks found that reach an error."""
+    if not 0.0 <= rtol < 1.0:
+        raise ValueError(f"rtol is {rtol!r}, expected a number from 0, exact, to below 1")
+    graph = target.graph
+    full = capped(graph, graph.full_ranks())
+    if rtol == 0.0 or not graph.bonds:
+        return fitted_at(target, full, sweeps)
+    if graph.is_tree:
+        values = target.spectra
+        share = rtol / max(len(values), 1) ** 0.5
+        ranks = {bond: _needed(own, share) for bond, own in values.items()}
+    else:
+        ranks = dict.fromkeys(graph.bonds, 1)
+    while True:
+        chosen = capped(graph, ranks)
+        found = fitted_at(target, chosen, sweeps)
+        if found.error <= rtol or chosen.ranks == full.ranks:
+            return found
+        ranks = {bond: max(rank + 1, int(GROWTH * rank)) for bond, rank in chosen.ranks.items()}
+
+
+def _needed(values: Tensor, share: float) -> int:
+    """Return the number of singular values whose tail is at most a share of all."""
+    tails = values.square().flip(0).cumsum(0).flip(0)  # tail from this one on
+    return max(1, int((tails > share**2 * tails[0]).sum()))

@@ -1,0 +1,220 @@
+r"""Alternating least squares over the cores of a weight, in the metric of its inputs.
+
+The error :math:`\mathrm{tr}\,(W - \tilde W) \Sigma (W - \tilde W)^T` is quadratic in every single
+core x, as :math:`\tilde W` is linear in it: :math:`x^T A x - 2 b^T x + c`. Both terms are networks:
+b is :math:`W \Sigma` contracted with all other cores; A is all other cores twice, their outputs
+joined, and their inputs joined by :math:`\Sigma`. Output legs of the core itself are on neither
+side of A, which is therefore solved once for all of them; likewise inputs, if the metric is the
+identity. If it is diagonal, there is a system for each of them. No format is special: chains,
+trees, rings, sums of products.
+
+Between cores of a tree, the bond's gauge is moved by a QR decomposition, so that the other cores
+are orthonormal, and the condition number of A is at most that of :math:`\Sigma`.
+
+ALS in this metric is known for Tucker and CP (arXiv:2511.04494).
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ..arrays.contraction import contract
+from .graph import Names
+from .target import PRIME, Target
+
+DIRECT = 4096
+"""Largest system that is solved directly; larger ones by conjugate gradients."""
+
+STEPS = 30
+"""Conjugate gradient steps of a larger system, from the core so far."""
+
+RIDGE = 1e-13
+"""Added to the diagonal of a system, relative to its mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Result of a fit.
+
+    Attributes
+    ----------
+    cores : list of Tensor
+    errors : tuple of float
+        Relative error of the start, and after every sweep.
+    """
+
+    cores: list[Tensor]
+    errors: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Relative error of the cores in the metric."""
+        return min(self.errors)
+
+
+def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float = 1e-3) -> Fitted:
+    """Lower the error of cores, one after the other.
+
+    Parameters
+    ----------
+    target : Target
+    cores : list of Tensor
+        Where to start, with the shapes of ``target.graph``.
+    sweeps : int
+        Most walks over all cores.
+    rtol : float
+        Stop when a sweep lowers the error by less than this fraction.
+
+    Returns
+    -------
+    Fitted
+        The cores of the least error.
+    """
+    graph = target.graph
+    best, errors = list(cores), [target.error(cores)]
+    if errors[0] < 1e-14 or not target.square:
+        return Fitted(best, tuple(errors))
+    cores = list(cores)
+    tour = graph.tour
+    if graph.is_tree:
+        for core, (parent, edge) in graph.parents.items():  # orthonormal but for the root
+            _move_gauge(cores, graph.cores, core, parent, edge)
+    else:
+        _balance(cores)
+    for _ in range(sweeps):
+        for step, core in enumerate(tour):
+            cores[core] = _solve(target, cores, core)
+            if graph.is_tree:
+                following = tour[(step + 1) % len(tour)]
+                bond = next((b for n, b in graph.neighbours(core) if n == following), None)
+                if bond is not None:
+                    _move_gauge(cores, graph.cores, core, following, bond)
+            else:
+                _balance(cores)
+        errors.append(target.error(cores))
+        if errors[-1] <= min(errors[:-1]):
+            best = list(cores)
+        if not errors[-1] < (1 - rtol) * errors[-2]:
+            break
+    return Fitted(best, tuple(errors))
+
+
+def _move_gauge(
+    cores: list[Tensor], names: tuple[Names, ...], first: int, second: int, bond: str
+) -> None:
+    """Make a core orthonormal towards a bond, and multiply the rest into its neighbour."""
+    here = names[first]
+    inner = tuple(name for name in here if name != bond)
+    matrix = contract([cores[first]], [here], (*inner, bond))
+    if prod(matrix.shape[:-1]) < matrix.shape[-1]:
+        return  # wider than high: its QR would shrink the bond
+    q, r = torch.linalg.qr(matrix.reshape(-1, matrix.shape[-1]))
+    cores[first] = contract([q.reshape(matrix.shape)], [(*inner, bond)], here)
+    there = names[second]
+    primed = tuple(bond + PRIME if name == bond else name for name in there)
+    cores[second] = contract([r, cores[second]], [(bond, bond + PRIME), primed], there)
+
+
+def _balance(cores: list[Tensor]) -> None:
+    """Give all cores the same norm."""
+    norms = [float(core.norm()) for core in cores]
+    if min(norms) == 0.0:
+        return
+    mean = prod(norm ** (1 / len(norms)) for norm in norms)
+    for n, norm in enumerate(norms):
+        cores[n] = cores[n] * (mean / norm)
+
+
+def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
+    """Return the core of the least error, given all others."""
+    graph = target.graph
+    names = graph.cores[core]
+    others = [n for n in range(len(cores)) if n != core]
+    arrays = [cores[n] for n in others]
+    terms = [graph.cores[n] for n in others]
+    right = contract([target.weighted, *arrays], [graph.legs, *terms], names)
+    coupled, batch = _roles(target, core)
+    if prod(graph.sizes[name] for name in coupled) > DIRECT:
+        return _by_gradients(target, arrays, terms, names, right, cores[core])
+    twins = _twins(target)
+    metric, metric_names = target.metric
+    system = contract(
+        [*arrays, *arrays, *metric],
+        [*terms, *(tuple(twins.get(n, n) for n in term) for term in terms), *metric_names],
+        (*batch, *coupled, *(twins[name] for name in coupled)),
+    )
+    free = tuple(name for name in names if name not in coupled and name not in batch)
+    sides = contract([right], [names], (*batch, *coupled, *free))
+    size = prod(graph.sizes[name] for name in coupled)
+    groups = tuple(graph.sizes[name] for name in batch)
+    matrix = system.reshape(*groups, size, size)
+    solved = _positive_solve(matrix, sides.reshape(*groups, size, -1))
+    return contract([solved.reshape(sides.shape)], [(*batch, *coupled, *free)], names).contiguous()
+
+
+def _roles(target: Target, core: int) -> tuple[Names, Names]:
+    """Names of a core between which a system couples, and those which have a system each."""
+    graph, names = target.graph, target.graph.cores[core]
+    coupled = [name for name in names if name in graph.bonds]
+    batch = [name for name in names if name in target.shared]
+    if target.moments is not None:
+        inputs = [name for name in names if name in graph.in_legs]
+        (coupled if target.is_full else batch).extend(inputs)
+    return tuple(coupled), tuple(batch)
+
+
+def _twins(target: Target) -> dict[str, str]:
+    """Names of the second copy of the cores: bonds are its own, and inputs, if they are coupled."""
+    graph = target.graph
+    own = graph.bonds + (graph.in_legs if target.is_full else ())
+    return {name: name + PRIME for name in own}
+
+
+def _positive_solve(matrix: Tensor, sides: Tensor) -> Tensor:
+    """Solve systems of positive matrices, (..., n, n) and (..., n, columns)."""
+    size = matrix.shape[-1]
+    if size == 0:
+        return sides
+    mean = matrix.diagonal(dim1=-2, dim2=-1).mean(dim=-1).clamp(min=torch.finfo(matrix.dtype).tiny)
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    for ridge in (RIDGE, 1e-10, 1e-7):
+        factor, failed = torch.linalg.cholesky_ex(matrix + (ridge * mean)[..., None, None] * eye)
+        if not failed.any():
+            return torch.cholesky_solve(sides, factor)
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > 1e-12 * values[..., -1:]
+    inverse = torch.where(kept, 1 / values.where(kept, torch.ones_like(values)), 0.0)
+    return vectors @ (inverse[..., None] * (vectors.mT @ sides))
+
+
+def _by_gradients(
+    target: Target,
+    arrays: list[Tensor],
+    terms: list[Names],
+    names: Names,
+    right: Tensor,
+    start: Tensor,
+) -> Tensor:
+    """Solve for a core by conjugate gradients; the matrix is applied through the dense weight."""
+    legs = target.graph.legs
+
+    def apply(core: Tensor) -> Tensor:
+        dense = contract([core, *arrays], [names, *terms], legs)
+        return contract([target.measured(dense), *arrays], [legs, *terms], names)
+
+    found = start
+    rest = right - apply(found)
+    direction, square = rest, rest.square().sum()
+    goal = 1e-24 * right.square().sum()
+    for _ in range(STEPS):
+        if square <= goal:
+            break
+        image = apply(direction)
+        length = square / (direction * image).sum()
+        found = found + length * direction
+        rest = rest - length * image
+        previous, square = square, rest.square().sum()
+        direction = rest + (square / previous) * direction
+    return found

@@ -1,0 +1,279 @@
+"""Linear layers of torch whose weight is a network of cores."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..arrays.contraction import contract
+from .decompose import Ranks, decompose
+from .dims import check_dims, factors
+from .formats import LINEAR, check_format
+from .graph import Graph, Names
+from .module import (
+    TensorizedModule,
+    centered,
+    checked_mean,
+    checked_moments,
+    checked_weight,
+)
+from .plan import multiply
+
+Dims = tuple[Sequence[int], Sequence[int]]
+
+SITES = {"svd": 1, "mpo": 2, "tt": 2, "ring": 3, "tree": 4}
+"""Number of factors of outputs and of inputs, unless dimensions are given."""
+
+
+class Linear(TensorizedModule):
+    r"""A drop-in for ``torch.nn.Linear`` with :math:`W` as a network of cores: y = W x + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    format : {"svd", "mpo", "tt", "ring", "tree"}
+        Two matrices; a chain with an output and an input on every core; a chain with inputs on the
+        left and outputs on the right; a chain closed to a ring; a binary tree.
+    dims : (out_dims, in_dims), optional
+        Factors of the sizes, or of somewhat larger ones, to which the weight is padded.
+    ranks : int, sequence or mapping of int
+    bias : bool
+    device, dtype : optional
+
+    Raises
+    ------
+    ValueError
+        If dims are too small, or a format or rank is none.
+
+    Examples
+    --------
+    >>> import torch, ftnn
+    >>> layer = ftnn.tensorized.Linear(784, 10, "mpo", ranks=4)
+    >>> layer(torch.zeros(32, 5, 784)).shape, layer.dims, layer.num_params
+    (torch.Size([32, 5, 10]), ((5, 2), (28, 28)), 794)
+
+    Layers of trained weights, with at most 5000 entries:
+
+    >>> dense = torch.nn.Linear(784, 100)
+    >>> layer = ftnn.tensorized.Linear.from_dense(dense, "mpo", params=5000)
+    >>> layer.ranks, layer.num_params
+    ((8,), 4580)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        format: str = "mpo",
+        dims: Dims | None = None,
+        ranks: Ranks = 8,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(
+            format, _graph(format, dims, out_features, in_features), out_features, in_features
+        )
+        self.in_features, self.out_features = in_features, out_features
+        like = torch.empty(0, device=device, dtype=dtype)
+        self._init_cores(self.graph, ranks, 1 / (3 * in_features), like)
+        bound = in_features**-0.5
+        drawn = torch.empty(out_features, device=device, dtype=dtype).uniform_(-bound, bound)
+        self.bias = nn.Parameter(drawn) if bias else None
+
+    @classmethod
+    def from_dense(
+        cls,
+        layer: nn.Linear,
+        format: str = "mpo",
+        dims: Dims | None = None,
+        ranks: Ranks | None = None,
+        params: int | None = None,
+        rtol: float | None = None,
+        moments: Tensor | None = None,
+        mean: Tensor | None = None,
+    ) -> Self:
+        """Approximate a trained layer; without ranks, params and rtol, exactly.
+
+        Parameters
+        ----------
+        layer : torch.nn.Linear
+            Or a ``Conv1D`` of Hugging Face's transformers, whose weight is (in, out).
+        format, dims : optional
+            See the class.
+        ranks : int, sequence or mapping of int, optional
+        params : int, optional
+            Most entries of the cores, the bias not counted.
+        rtol : float, optional
+            Largest relative error of the weight, in the metric of the moments.
+        moments : Tensor, optional
+            Second moments of the inputs, (in, in), or their diagonal, (in,); see :class:`Moments`.
+            They make the error that of the outputs.
+        mean : Tensor, optional
+            Mean of the inputs, (in,): the bias makes up for the error of the mean output, and the
+            cores for what varies, if the layer has a bias.
+
+        Raises
+        ------
+        TypeError, ValueError
+        """
+        weight = checked_weight(matrix_of(layer), "the layer")
+        out_features, in_features = weight.shape
+        graph = _graph(format, dims, out_features, in_features)
+        mean = checked_mean(mean, layer.bias, in_features)
+        own = centered(checked_moments(moments, in_features), mean)
+        found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol)
+        with torch.device("meta"):
+            new = cls(
+                in_features, out_features, format, graph_dims(graph), 1, layer.bias is not None
+            )
+        new._take(found, weight)
+        if layer.bias is not None:
+            gap = None if mean is None else new.mean_gap(weight, mean)
+            bias = layer.bias.detach()
+            new.bias = nn.Parameter(bias.clone() if gap is None else bias + gap.to(bias))
+        return new.train(layer.training)
+
+    def to_dense(self) -> nn.Linear:
+        """Return a ``torch.nn.Linear`` of the same function."""
+        with torch.no_grad():
+            weight = self.matrix()
+        new = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        new.weight = nn.Parameter(weight.contiguous())
+        if self.bias is not None:
+            new.bias = nn.Parameter(self.bias.detach().clone())
+        return new.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map inputs (..., in) to outputs (..., out)."""
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"inputs have shape {tuple(x.shape)}, expected (..., {self.in_features})"
+            )
+        rows = x.reshape(-1, self.in_features)
+        y = multiply(self, rows)
+        if self.bias is not None:
+            y = y + self.bias
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    # ---- ways to multiply ------------------------------------------------------------------------
+
+    kinds = ("dense", "halves", "cores")
+
+    def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a batch of inputs: rows, features."""
+        return (batch, self.in_features) if isinstance(batch, int) else tuple(batch)
+
+    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+        """Multiply rows (samples, in) by the weight in one of the ways; (samples, out)."""
+        arrays, names = self.weights(kind, kept)
+        if kind == "dense":
+            return nn.functional.linear(x, arrays[0])
+        outs, ins = self.dims
+        if prod(ins) > self.in_features:
+            x = nn.functional.pad(x, (0, prod(ins) - self.in_features))
+        graph = self.graph
+        y = contract(
+            [x.reshape(-1, *ins), *arrays],
+            [("samples", *graph.in_legs), *names],
+            ("samples", *graph.out_legs),
+        )
+        return y.reshape(-1, prod(outs))[:, : self.out_features]
+
+    def kept_bytes(self, kind: str) -> int:
+        """Bytes that are kept of contracted weights."""
+        if kind != "halves":
+            return super().kept_bytes(kind)
+        sizes = self.graph.sizes
+        entries = (prod(sizes[name] for name in names) for names in _open_names(self.graph))
+        return self.cores[0].element_size() * sum(entries)
+
+    def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
+        """Contract the cores as far as that needs no inputs."""
+        if kind != "halves":
+            return super().contracted(kind)
+        cores, graph, arrays = list(self.cores), self.graph, []
+        open_names = _open_names(graph)
+        for group, names in zip(halves(graph), open_names, strict=True):
+            terms = [graph.cores[n] for n in group]
+            arrays.append(contract([cores[n] for n in group], terms, names))
+        return arrays, open_names
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return (
+            f"{self.in_features}, {self.out_features}, format={self.format!r}, dims={self.dims}, "
+            f"ranks={self.ranks}, bias={self.bias is not None}"
+        )
+
+
+def halves(graph: Graph) -> tuple[tuple[int, ...], ...]:
+    """Part the cores in two, where the two factors are smallest; a core alone is one.
+
+    Examples
+    --------
+    >>> from ftnn.tensorized.formats import mpo, tt
+    >>> halves(mpo((2, 2, 2, 2), (3, 3, 3, 3))), halves(tt((4, 4), (4, 4)))
+    (((0, 1), (2, 3)), ((0, 1), (2, 3)))
+    """
+    count = len(graph.cores)
+    if count == 1:
+        return ((0,),)
+    if not graph.is_tree:
+        return tuple(range(count // 2)), tuple(range(count // 2, count))
+    whole = prod(graph.sizes[leg] for leg in graph.legs)
+
+    def entries(bond: str) -> int:
+        here = prod(graph.sizes[leg] for leg in graph.legs_behind(bond))
+        return graph.sizes[bond] * (here + whole // here)
+
+    behind = graph.cores_behind(min(graph.bonds, key=entries))
+    return behind, tuple(n for n in range(count) if n not in behind)
+
+
+def _open_names(graph: Graph) -> list[Names]:
+    """Names of the legs and of the open bonds of both halves."""
+    found = []
+    for group in halves(graph):
+        inside = {name for n in group for name in graph.cores[n]}
+        rest = (core for n, core in enumerate(graph.cores) if n not in group)
+        outside = {*graph.legs, *(name for core in rest for name in core)}
+        names = (*graph.legs, *graph.bonds)
+        found.append(tuple(name for name in names if name in inside and name in outside))
+    return found
+
+
+def matrix_of(layer: nn.Module) -> Tensor:
+    """Return the weight (out, in) of a linear layer, or raise ``TypeError``."""
+    if isinstance(layer, nn.Linear):
+        return layer.weight.detach()
+    if type(layer).__name__ == "Conv1D" and getattr(layer, "nf", None) is not None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach().T
+    raise TypeError(f"layer is {type(layer).__name__}, expected torch.nn.Linear")
+
+
+def graph_dims(graph: Graph) -> Dims:
+    """Return the dimensions of a graph, outputs first."""
+    outs = tuple(graph.sizes[leg] for leg in graph.out_legs)
+    return outs, tuple(graph.sizes[leg] for leg in graph.in_legs)
+
+
+def _graph(format: str, dims: Dims | None, out_features: int, in_features: int) -> Graph:
+    check_format(format, LINEAR)
+    if dims is None:
+        dims = factors(out_features, SITES[format]), factors(in_features, SITES[format])
+    outs, ins = tuple(dims[0]), tuple(dims[1])
+    check_dims(outs, out_features, "out_dims")
+    check_dims(ins, in_features, "in_dims")
+    if format == "svd" and (len(outs), len(ins)) != (1, 1):
+        raise ValueError(f"dims are {(outs, ins)}, but format 'svd' has one factor of each")
+    if format != "tt" and len(outs) != len(ins):
+        raise ValueError(
+            f"dims are {(outs, ins)}, but format {format!r} has an output and an input on every "
+            "core; give as many of each"
+        )
+    return LINEAR[format](outs, ins)

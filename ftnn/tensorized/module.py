@@ -1,0 +1,233 @@
+"""What the tensorized modules of torch share: their cores."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..arrays.contraction import contract
+from .decompose import Decomposition, Ranks, given_ranks
+from .graph import Graph, Names
+
+
+class TensorizedModule(nn.Module):
+    """A module whose weight is a network of cores.
+
+    Attributes
+    ----------
+    format : str
+    cores : torch.nn.ParameterList
+        In the order of the graph.
+    error : float or None
+        Relative error of :meth:`from_dense` in the metric of its moments; None for other modules.
+    """
+
+    format: str
+    error: float | None = None
+    kinds: tuple[str, ...] = ("dense", "cores")
+
+    def __init__(self, format: str, graph: Graph, rows: int, columns: int):
+        super().__init__()
+        self.format = format
+        self.graph = graph
+        self._rows, self._columns = rows, columns
+        self.cores = nn.ParameterList()
+
+    @property
+    def dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Dimensions of outputs and of inputs."""
+        sizes = self.graph.sizes
+        outs = tuple(sizes[leg] for leg in self.graph.out_legs)
+        return outs, tuple(sizes[leg] for leg in self.graph.in_legs)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Size of every bond."""
+        return tuple(self.graph.ranks.values())
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters, the bias included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, in the layout of torch; contracted anew, and differentiable."""
+        return self.matrix()
+
+    def matrix(self) -> Tensor:
+        """Contract the cores to a matrix (out, in)."""
+        dense = contract(list(self.cores), list(self.graph.cores), self.graph.legs)
+        outs, ins = self.dims
+        return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
+
+    def mean_gap(self, weight: Tensor, mean: Tensor) -> Tensor:
+        """Return the output of a weight (out, in) less that of the cores, for the mean input."""
+        with torch.no_grad():
+            gap = (weight - self.matrix()).double()
+        groups = 1 if mean.ndim == 1 else len(mean)
+        parts = gap.reshape(groups, -1, gap.shape[1]) @ mean.to(gap).reshape(groups, -1, 1)
+        return parts.reshape(-1)
+
+    # ---- ways to multiply, see plan.py -----------------------------------------------------------
+
+    def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a batch of inputs."""
+        raise NotImplementedError
+
+    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+        """Multiply inputs by the weight in one of the ways; contracted weights may be kept."""
+        raise NotImplementedError
+
+    def kept_bytes(self, kind: str) -> int:
+        """Bytes that are kept of contracted weights."""
+        return self.cores[0].element_size() * self._rows * self._columns if kind == "dense" else 0
+
+    def stores_much(self, kind: str, shape: tuple[int, ...]) -> bool:
+        """Whether the backward pass would store more of the inputs than the dense weight has."""
+        return (
+            kind != "dense" and shape[0] * max(self.ranks, default=1) > self._rows * self._columns
+        )
+
+    def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
+        """Contract the cores as far as that needs no inputs; keep the result if asked to."""
+        if not kept:
+            return self.contracted(kind)
+        state = tuple((core.data_ptr(), _version(core), core.dtype) for core in self.cores)
+        memory = self.__dict__.setdefault("_kept", {})
+        if memory.get(kind, (None,))[0] != state:
+            memory.clear()
+            memory[kind] = (state, self.contracted(kind))
+        return memory[kind][1]
+
+    def forget(self) -> None:
+        """Drop contracted weights that are kept."""
+        self.__dict__.pop("_kept", None)
+
+    def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
+        """Contract the cores as far as that needs no inputs."""
+        if kind == "dense":
+            return [self.matrix().contiguous()], [("out", "in")]
+        return list(self.cores), list(self.graph.cores)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be contracted again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+    # ----------------------------------------------------------------------------------------------
+
+    def to_quimb(self) -> Any:
+        """Return the cores as a quimb tensor network, with their names as indices.
+
+        Returns
+        -------
+        quimb.tensor.TensorNetwork
+            Of NumPy arrays; outer indices are ``o0, o1, ...`` and ``i0, i1, ...``, tags ``core0``,
+            ``core1`` and so on. Contract it to the padded weight with
+            ``network.contract(all, output_inds=[...])``.
+        """
+        from quimb.tensor import Tensor as QuimbTensor
+        from quimb.tensor import TensorNetwork
+
+        return TensorNetwork(
+            [
+                QuimbTensor(core.detach().cpu().numpy(), names, tags=(f"core{n}",))
+                for n, (core, names) in enumerate(zip(self.cores, self.graph.cores, strict=True))
+            ]
+        )
+
+    def set_cores(self, graph: Graph, cores: list[Tensor], like: Tensor) -> None:
+        """Take cores, in the dtype and on the device of a tensor."""
+        self.graph = graph
+        new = (core.to(dtype=like.dtype, device=like.device).contiguous() for core in cores)
+        self.cores = nn.ParameterList([nn.Parameter(core) for core in new])
+
+    def _init_cores(self, graph: Graph, ranks: Ranks, variance: float, like: Tensor) -> None:
+        """Draw cores whose weight has entries of a variance: the product of variances and paths."""
+        graph = given_ranks(graph, ranks)
+        paths = prod(graph.ranks.values())
+        deviation = (variance / paths) ** (0.5 / len(graph.cores))
+        shapes = (graph.shape(n) for n in range(len(graph.cores)))
+        self.set_cores(graph, [deviation * torch.randn(shape) for shape in shapes], like)
+
+    def _take(self, found: Decomposition, like: Tensor) -> Self:
+        self.set_cores(found.graph, found.cores, like)
+        self.error = found.error
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Take ranks, too, from the cores that are loaded."""
+        shapes: dict[str, int] = {}
+        for n, names in enumerate(self.graph.cores):
+            core = state_dict.get(f"{prefix}cores.{n}")
+            if core is None or core.ndim != len(names):
+                break
+            shapes |= dict(zip(names, core.shape, strict=True))
+        legs = self.graph.legs
+        if shapes and all(shapes.get(leg) == self.graph.sizes[leg] for leg in legs):
+            graph = self.graph.with_ranks({bond: shapes[bond] for bond in self.graph.bonds})
+            if graph.ranks != self.graph.ranks:
+                first = self.cores[0]
+                self.set_cores(
+                    graph, [first.new_empty(graph.shape(n)) for n in range(len(graph.cores))], first
+                )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _version(core: Tensor) -> int:
+    return 0 if core.is_inference() else core._version
+
+
+def checked_weight(weight: Tensor, name: str) -> Tensor:
+    """Raise an error unless a weight can be decomposed."""
+    if weight.is_complex() or not weight.is_floating_point():
+        raise TypeError(f"the weight of {name} is of {weight.dtype}, expected a real floating type")
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"the weight of {name} has values that are not finite; load another")
+    return weight
+
+
+def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tensor | None:
+    """Raise an error unless second moments fit the inputs of a layer."""
+    if moments is None:
+        return None
+    ahead = (groups,) if groups > 1 else ()
+    expected = ((*ahead, size, size), (*ahead, size))
+    if tuple(moments.shape) not in expected:
+        raise ValueError(
+            f"moments have shape {tuple(moments.shape)}, expected {expected[0]}, or their diagonal "
+            f"{expected[1]}"
+        )
+    if not torch.isfinite(moments).all():
+        raise ValueError("moments have values that are not finite; check the inputs they are from")
+    if (
+        moments if moments.ndim == len(ahead) + 1 else moments.diagonal(dim1=-2, dim2=-1)
+    ).min() < 0:
+        raise ValueError("moments have negative squares, expected means of squares of the inputs")
+    return moments
+
+
+def checked_mean(
+    mean: Tensor | None, bias: Tensor | None, size: int, groups: int = 1
+) -> Tensor | None:
+    """Return the mean of inputs, or None for a layer without bias, which could not use it."""
+    if mean is None or bias is None:
+        return None
+    expected = (groups, size) if groups > 1 else (size,)
+    if tuple(mean.shape) != expected:
+        raise ValueError(f"mean has shape {tuple(mean.shape)}, expected {expected}")
+    if not torch.isfinite(mean).all():
+        raise ValueError("mean has values that are not finite; check the inputs it is from")
+    return mean
+
+
+def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:
+    """Return covariances instead of second moments."""
+    if moments is None or mean is None:
+        return moments
+    mean = mean.to(moments)
+    if moments.ndim == mean.ndim:
+        return (moments - mean.square()).clamp(min=0)
+    return moments - mean[..., :, None] * mean[..., None, :]

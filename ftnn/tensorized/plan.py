@@ -1,0 +1,151 @@
+"""Which of the ways of multiplying is the fastest: measured once for every shape, and cached.
+
+It depends on the number of rows, the ranks, the machine and its threads, and operations counted do
+not tell it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from .module import TensorizedModule
+
+CACHE_BYTES = 1 << 28
+"""Most bytes that a layer keeps of contracted weights while gradients are off."""
+
+ROUNDS = 5
+"""Measurements of every kind, in turns; the median counts."""
+
+_chosen: dict[tuple, "Plan"] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The choice for a layer and a shape of its inputs.
+
+    Attributes
+    ----------
+    kind : {"dense", "halves", "cores"}
+        The weight is formed, once where it can be kept, and multiplied; the cores are contracted
+        to two factors, which are multiplied one after the other; or the inputs are contracted with
+        the cores, in the cheapest order.
+    recompute : bool
+        Whether intermediates are computed again in the backward pass instead of being stored.
+    seconds : dict of str to float
+        Median time of every kind.
+    shape : tuple of int
+        Shape of the inputs, the first a power of two.
+    gradients : bool
+    """
+
+    kind: str
+    recompute: bool
+    seconds: dict[str, float]
+    shape: tuple[int, ...]
+    gradients: bool
+
+    def __str__(self) -> str:
+        """Tell what was chosen, and the times."""
+        what = "forward and backward" if self.gradients else "forward"
+        times = ", ".join(f"{kind} {1e6 * s:.0f} µs" for kind, s in self.seconds.items())
+        again = ", intermediates recomputed" if self.recompute else ""
+        return f"{self.kind}{again} ({what}, inputs {self.shape}: {times})"
+
+
+def plan(layer: "TensorizedModule", batch: int | tuple[int, ...]) -> Plan:
+    """Return how a layer multiplies, measuring it if that has not been done.
+
+    Parameters
+    ----------
+    layer : ftnn.tensorized.Linear or a convolution
+    batch : int or tuple of int
+        Number of rows; or the shape of the inputs, as convolutions need it.
+
+    Returns
+    -------
+    Plan
+        Of forward and backward while gradients are on; of forward, with contracted weights kept,
+        under ``torch.no_grad()``.
+
+    Examples
+    --------
+    >>> import ftnn, torch
+    >>> layer = ftnn.tensorized.Linear(64, 64, "mpo", ranks=4)
+    >>> with torch.no_grad():
+    ...     found = ftnn.tensorized.plan(layer, 32)
+    >>> found.kind in ("dense", "halves", "cores"), found.shape
+    (True, (32, 64))
+    """
+    shape = layer.input_shape(batch)
+    if min(shape) < 1:
+        raise ValueError(f"batch is {batch}, expected numbers of at least 1")
+    return _plan(layer, shape, torch.is_grad_enabled())
+
+
+def multiply(layer: "TensorizedModule", x: Tensor) -> Tensor:
+    """Multiply inputs by the weight of a layer in the fastest way."""
+    if torch.compiler.is_compiling() or not x.numel():
+        return layer.multiply("dense", x, kept=False)
+    gradients = torch.is_grad_enabled()
+    chosen = _plan(layer, tuple(x.shape), gradients)
+    if chosen.recompute:
+        return checkpoint(layer.multiply, chosen.kind, x, False, use_reentrant=False)
+    return layer.multiply(chosen.kind, x, kept=not gradients)
+
+
+def _plan(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool) -> Plan:
+    shape = (1 << (shape[0] - 1).bit_length(), *shape[1:])
+    first = layer.cores[0]
+    name = f"{type(layer).__name__}({layer.extra_repr()})"
+    key = (name, shape, gradients, first.device, first.dtype, torch.get_num_threads())
+    if key not in _chosen:
+        _chosen[key] = _measured(layer, shape, gradients)
+    return _chosen[key]
+
+
+def _measured(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool) -> Plan:
+    """Time every kind on random inputs."""
+    kinds = [kind for kind in layer.kinds if gradients or layer.kept_bytes(kind) <= CACHE_BYTES]
+    again = {kind: gradients and layer.stores_much(kind, shape) for kind in kinds}
+    first = layer.cores[0]
+    x = torch.zeros(shape, dtype=first.dtype, device=first.device).requires_grad_(gradients)
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for turn in range(ROUNDS + 1):
+        for kind in kinds:
+            seconds = _timed(lambda: _once(layer, x, kind, again[kind]), first.device)  # noqa: B023
+            if turn:
+                times[kind].append(seconds)
+    found = {kind: median(values) for kind, values in times.items()}
+    best = min(found, key=found.__getitem__)
+    layer.forget()
+    return Plan(best, again[best], found, shape, gradients)
+
+
+def _once(layer: "TensorizedModule", x: Tensor, kind: str, again: bool) -> None:
+    if not x.requires_grad:
+        layer.multiply(kind, x, kept=True)
+        return
+    if again:
+        y = checkpoint(layer.multiply, kind, x, False, use_reentrant=False)
+    else:
+        y = layer.multiply(kind, x, kept=False)
+    wanted = [x, *(core for core in layer.cores if core.requires_grad)]
+    if y.requires_grad:
+        torch.autograd.grad(y.sum(), wanted, allow_unused=True)
+
+
+def _timed(call: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter() - begin
