@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .layers.readouts import Expectation, Readout
     from .layers.residual import Residual
     from .layers.sequential import Sequential
+    from .tensorized.tensorization import tensorize
     from .truncation.compress import compress
 
 __version__ = "0.2.0"
@@ -61,6 +62,7 @@ __all__ = [
     "plotting",
     "save",
     "sklearn",
+    "tensorize",
     "tensorized",
     "training",
     "truncation",
@@ -95,6 +97,7 @@ _HOMES = {
     "load": "layers.files",
     "load_encoder": "layers.files",
     "save": "layers.files",
+    "tensorize": "tensorized.tensorization",
 }
 
 

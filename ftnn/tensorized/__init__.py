@@ -5,5 +5,18 @@ from .embedding import Embedding
 from .linear import Linear
 from .moments import Moments
 from .plan import Plan, plan
+from .tensorization import Row, Tensorization, tensorize
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "Embedding", "Linear", "Moments", "Plan", "plan"]
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "Embedding",
+    "Linear",
+    "Moments",
+    "Plan",
+    "Row",
+    "Tensorization",
+    "plan",
+    "tensorize",
+]

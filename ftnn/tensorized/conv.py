@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
-from .decompose import Ranks, decompose
+from .decompose import Decomposition, Ranks, decompose
 from .formats import CONV, check_format
 from .graph import Graph, Names
 from .module import (
@@ -56,7 +56,7 @@ class _Conv(TensorizedModule):
             padding_mode, device="meta",
         )  # fmt: skip
         inputs = in_channels // groups * prod(like.kernel_size)
-        graph = _graph(format, like)
+        graph = kernel_graph(format, like)
         super().__init__(format, graph, out_channels, inputs)
         for name in _SETTINGS:
             setattr(self, name, getattr(like, name))
@@ -100,23 +100,30 @@ class _Conv(TensorizedModule):
                 f"layer is {type(layer).__name__}, expected torch.nn.{cls.dense.__name__}"
             )
         weight = checked_weight(layer.weight.detach().flatten(1), "the convolution")
-        graph = _graph(format, layer)
+        graph = kernel_graph(format, layer)
         mean = checked_mean(mean, layer.bias, weight.shape[1], layer.groups)
         own = centered(checked_moments(moments, weight.shape[1], layer.groups), mean)
         shared = graph.out_legs[:1] if layer.groups > 1 else ()
         found = decompose(weight, graph, own, shared, ranks, params, rtol)
+        return cls.from_cores(layer, format, found, mean)
+
+    @classmethod
+    def from_cores(
+        cls,
+        layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
+        format: str,
+        found: Decomposition,
+        mean: Tensor | None = None,
+    ) -> Self:
+        """Make a layer of cores that approximate a dense one; a mean patch corrects the bias."""
         with torch.device("meta"):
             new = cls(
                 layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
                 layer.padding, layer.dilation, layer.groups, layer.bias is not None,
                 layer.padding_mode, format, 1,
             )  # fmt: skip
-        new._take(found, weight)
-        if layer.bias is not None:
-            gap = None if mean is None else new.mean_gap(weight, mean)
-            bias = layer.bias.detach()
-            new.bias = nn.Parameter(bias.clone() if gap is None else bias + gap.to(bias))
-        return new.train(layer.training)
+        weight = layer.weight.detach().flatten(1)
+        return new.take(found, weight, layer.bias, mean).train(layer.training)
 
     @property
     def weight(self) -> Tensor:
@@ -306,7 +313,8 @@ class Conv3d(_Conv):
     dense = nn.Conv3d
 
 
-def _graph(format: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Graph:
+def kernel_graph(format: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Graph:
+    """Check a format, and return the network of a kernel."""
     check_format(format, CONV)
     groups = layer.groups
     outs = (layer.out_channels,) if groups == 1 else (groups, layer.out_channels // groups)

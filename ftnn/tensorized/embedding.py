@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
-from .decompose import Ranks, decompose
+from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import EMBEDDING, check_format
 from .graph import Graph
@@ -53,7 +53,7 @@ class Embedding(TensorizedModule):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ):
-        graph = _graph(format, dims, embedding_dim, num_embeddings)
+        graph = table_graph(format, dims, embedding_dim, num_embeddings)
         super().__init__(format, graph, embedding_dim, num_embeddings)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
@@ -92,12 +92,19 @@ class Embedding(TensorizedModule):
             )
         weight = checked_weight(layer.weight.detach().T, "the table")
         own = checked_moments(moments, layer.num_embeddings)
-        graph = _graph(format, dims, *weight.shape)
+        graph = table_graph(format, dims, *weight.shape)
         found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol)
+        return cls.from_cores(layer, format, found)
+
+    @classmethod
+    def from_cores(
+        cls, layer: nn.Embedding, format: str, found: Decomposition, mean: Tensor | None = None
+    ) -> Self:
+        """Make a table of cores that approximate a dense one; it has no bias to correct."""
         with torch.device("meta"):
             shape = layer.num_embeddings, layer.embedding_dim
-            new = cls(*shape, format, graph_dims(graph), 1, layer.padding_idx)
-        return new._take(found, weight).train(layer.training)
+            new = cls(*shape, format, graph_dims(found.graph), 1, layer.padding_idx)
+        return new.take(found, layer.weight.detach().T).train(layer.training)
 
     @property
     def weight(self) -> Tensor:
@@ -160,9 +167,10 @@ class Embedding(TensorizedModule):
         )
 
 
-def _graph(
+def table_graph(
     format: str, dims: tuple[Sequence[int], Sequence[int]] | None, columns: int, rows: int
 ) -> Graph:
+    """Check a format and its dimensions, and return its network."""
     check_format(format, EMBEDDING)
     if dims is None:
         dims = factors(columns, SITES), factors(rows, SITES)

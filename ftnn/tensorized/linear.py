@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
-from .decompose import Ranks, decompose
+from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import LINEAR, check_format
 from .graph import Graph, Names
@@ -74,7 +74,7 @@ class Linear(TensorizedModule):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(
-            format, _graph(format, dims, out_features, in_features), out_features, in_features
+            format, linear_graph(format, dims, out_features, in_features), out_features, in_features
         )
         self.in_features, self.out_features = in_features, out_features
         like = torch.empty(0, device=device, dtype=dtype)
@@ -121,20 +121,23 @@ class Linear(TensorizedModule):
         """
         weight = checked_weight(matrix_of(layer), "the layer")
         out_features, in_features = weight.shape
-        graph = _graph(format, dims, out_features, in_features)
+        graph = linear_graph(format, dims, out_features, in_features)
         mean = checked_mean(mean, layer.bias, in_features)
         own = centered(checked_moments(moments, in_features), mean)
         found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol)
+        return cls.from_cores(layer, format, found, mean)
+
+    @classmethod
+    def from_cores(
+        cls, layer: nn.Module, format: str, found: Decomposition, mean: Tensor | None = None
+    ) -> Self:
+        """Make a layer of cores that approximate a dense one; a mean input corrects the bias."""
+        weight, bias = matrix_of(layer), getattr(layer, "bias", None)
+        out_features, in_features = weight.shape
+        dims = graph_dims(found.graph)
         with torch.device("meta"):
-            new = cls(
-                in_features, out_features, format, graph_dims(graph), 1, layer.bias is not None
-            )
-        new._take(found, weight)
-        if layer.bias is not None:
-            gap = None if mean is None else new.mean_gap(weight, mean)
-            bias = layer.bias.detach()
-            new.bias = nn.Parameter(bias.clone() if gap is None else bias + gap.to(bias))
-        return new.train(layer.training)
+            new = cls(in_features, out_features, format, dims, 1, bias is not None)
+        return new.take(found, weight, bias, mean).train(layer.training)
 
     def to_dense(self) -> nn.Linear:
         """Return a ``torch.nn.Linear`` of the same function."""
@@ -245,13 +248,17 @@ def _open_names(graph: Graph) -> list[Names]:
     return found
 
 
+def is_transposed(layer: nn.Module) -> bool:
+    """Whether a layer is the ``Conv1D`` of transformers: linear, with a weight (in, out)."""
+    return type(layer).__name__ == "Conv1D" and isinstance(getattr(layer, "nf", None), int)
+
+
 def matrix_of(layer: nn.Module) -> Tensor:
     """Return the weight (out, in) of a linear layer, or raise ``TypeError``."""
-    if isinstance(layer, nn.Linear):
-        return layer.weight.detach()
-    if type(layer).__name__ == "Conv1D" and getattr(layer, "nf", None) is not None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and isinstance(layer, nn.Linear):
+        return weight.detach()
+    if isinstance(weight, Tensor) and is_transposed(layer):
         return weight.detach().T
     raise TypeError(f"layer is {type(layer).__name__}, expected torch.nn.Linear")
 
@@ -262,7 +269,8 @@ def graph_dims(graph: Graph) -> Dims:
     return outs, tuple(graph.sizes[leg] for leg in graph.in_legs)
 
 
-def _graph(format: str, dims: Dims | None, out_features: int, in_features: int) -> Graph:
+def linear_graph(format: str, dims: Dims | None, out_features: int, in_features: int) -> Graph:
+    """Check a format and its dimensions, and return its network."""
     check_format(format, LINEAR)
     if dims is None:
         dims = factors(out_features, SITES[format]), factors(in_features, SITES[format])

@@ -27,6 +27,7 @@ class TensorizedModule(nn.Module):
     format: str
     error: float | None = None
     kinds: tuple[str, ...] = ("dense", "cores")
+    bias: nn.Parameter | None
 
     def __init__(self, format: str, graph: Graph, rows: int, columns: int):
         super().__init__()
@@ -63,7 +64,7 @@ class TensorizedModule(nn.Module):
         outs, ins = self.dims
         return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
 
-    def mean_gap(self, weight: Tensor, mean: Tensor) -> Tensor:
+    def _gap(self, weight: Tensor, mean: Tensor) -> Tensor:
         """Return the output of a weight (out, in) less that of the cores, for the mean input."""
         with torch.no_grad():
             gap = (weight - self.matrix()).double()
@@ -152,10 +153,27 @@ class TensorizedModule(nn.Module):
         shapes = (graph.shape(n) for n in range(len(graph.cores)))
         self.set_cores(graph, [deviation * torch.randn(shape) for shape in shapes], like)
 
-    def _take(self, found: Decomposition, like: Tensor) -> Self:
-        self.set_cores(found.graph, found.cores, like)
+    def take(
+        self,
+        found: Decomposition,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        mean: Tensor | None = None,
+    ) -> Self:
+        """Take cores for a weight (out, in), and its bias, corrected by a mean input."""
+        self.set_cores(found.graph, found.cores, weight)
         self.error = found.error
+        if bias is not None:
+            own = bias.detach().clone()
+            self.bias = nn.Parameter(own if mean is None else own + self._gap(weight, mean).to(own))
         return self
+
+    @classmethod
+    def from_cores(
+        cls, layer: Any, format: str, found: Decomposition, mean: Tensor | None = None
+    ) -> Self:
+        """Make a module of cores that approximate a dense layer; a mean input corrects the bias."""
+        raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Take ranks, too, from the cores that are loaded."""

@@ -1,0 +1,143 @@
+"""What a layer could become: formats and sizes, fitted."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .conv import kernel_graph
+from .decompose import Decomposition, affordable, fitted_at
+from .dims import factors
+from .embedding import table_graph
+from .fit import fit_cores
+from .graph import Graph
+from .linear import linear_graph, matrix_of
+from .module import TensorizedModule, centered
+from .places import Place
+from .target import Target, target_of
+
+SEARCH, POLISH = 3, 12
+"""Most sweeps while formats and sizes are compared, and of those that are chosen."""
+
+HALVINGS = 10
+"""Sizes are those of the dense weight, halved once to so many times."""
+
+AUTO: dict[str, tuple[str, ...]] = {
+    "Linear": ("svd", "mpo", "tt"),
+    "Conv": ("tucker", "tt", "cp"),
+    "Embedding": ("mpo",),
+}
+"""Formats that are tried; rings and trees take longer, and were not better."""
+
+MOST_CP = 256
+"""Largest rank of sums of products that are tried: their fits take as many numbers squared."""
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A layer in a format, of a size.
+
+    Attributes
+    ----------
+    format : str
+    target : Target
+    found : Decomposition
+    """
+
+    format: str
+    target: Target
+    found: Decomposition
+
+    @property
+    def params(self) -> int:
+        """Number of entries of the cores."""
+        return self.found.graph.num_params
+
+    def polished(self) -> "Candidate":
+        """Return it after more sweeps."""
+        target = self.target.at(self.found.graph)
+        fitted = fit_cores(target, self.found.cores, POLISH)
+        return Candidate(
+            self.format, target, Decomposition(self.found.graph, fitted.cores, fitted.error)
+        )
+
+    def module(self, place: Place) -> TensorizedModule:
+        """Make the tensorized layer."""
+        return place.kind.from_cores(place.layer, self.format, self.found, _mean(place))
+
+
+def graph_of(layer: nn.Module, format: str, sites: int | None = None) -> Graph:
+    """Return the network of a layer in a format, with a number of factors."""
+    if isinstance(layer, nn.Embedding):
+        return table_graph(format, None, layer.embedding_dim, layer.num_embeddings)
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return kernel_graph(format, layer)
+    out, inn = matrix_of(layer).shape
+    dims = None if sites is None else (factors(out, sites), factors(inn, sites))
+    return linear_graph(format, dims, out, inn)
+
+
+def formats_for(place: Place, formats: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the formats to try for a layer."""
+    if formats == "auto":
+        name = place.kind.__name__
+        return AUTO["Conv" if name.startswith("Conv") else name]
+    return tuple(name for name in formats if name in place.formats)
+
+
+def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
+    """Fit a layer in formats and sizes; those that save nothing are left out.
+
+    Raises
+    ------
+    ValueError
+        If its weight is not finite.
+    """
+    dense = place.weight.numel()
+    for format in formats:
+        target = target_for(place, graph_of(place.layer, format))
+        seen = set()
+        for halving in range(1, HALVINGS + 1):
+            try:
+                graph = affordable(target, dense >> halving)
+            except ValueError:  # cores of rank 1 are larger
+                break
+            if format == "cp" and max(graph.ranks.values()) > MOST_CP:
+                continue
+            if graph.num_params in seen:
+                continue
+            seen.add(graph.num_params)
+            yield Candidate(format, target, fitted_at(target, graph, SEARCH))
+
+
+def target_for(place: Place, graph: Graph) -> Target:
+    """Return the weight of a layer in the metric of what it was called with."""
+    layer, moments = place.layer, place.moments
+    weight = weight_of(layer)
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"the weight of {place.names[0]!r} has values that are not finite")
+    if moments is None or not moments.rows:
+        return target_of(weight, graph)
+    own = centered(moments.second(), _mean(place))
+    shared = graph.out_legs[:1] if getattr(layer, "groups", 1) > 1 else ()
+    return target_of(weight, graph, own, shared)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return the weight of a layer as a matrix (out, in)."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.Embedding):
+        return weight.detach().T
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return weight.detach().flatten(1)
+    return matrix_of(layer)
+
+
+def _mean(place: Place) -> Tensor | None:
+    """Return the mean input of a layer that has a bias to make up for it."""
+    moments = place.moments
+    if moments is None or not moments.rows or getattr(place.layer, "bias", None) is None:
+        return None
+    return moments.first()

@@ -1,0 +1,190 @@
+"""The layers of a model that can be tensorized, and the second moments of their inputs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import formats
+from .conv import Conv1d, Conv2d, Conv3d
+from .embedding import Embedding
+from .linear import Linear, is_transposed
+from .module import TensorizedModule
+from .moments import Moments, add_inputs, moments_of
+
+KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
+    nn.Linear: Linear,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.Embedding: Embedding,
+}
+"""Exact types: a subclass may use its weight in its own way."""
+
+
+@dataclass(eq=False)
+class Place:
+    """A layer of a model.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Under which the model has it; a layer may be in several places.
+    layer : Module
+    kind : type
+        Its tensorized module.
+    reason : str
+        Why it stays dense; empty if it need not.
+    moments : Moments or None
+        Of its inputs; None without calibration.
+    """
+
+    names: tuple[str, ...]
+    layer: nn.Module
+    kind: type[TensorizedModule]
+    reason: str = ""
+    moments: Moments | None = field(default=None, repr=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that it can have."""
+        if self.kind is Linear:
+            return tuple(formats.LINEAR)
+        return tuple(formats.EMBEDDING if self.kind is Embedding else formats.CONV)
+
+
+def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
+    """Return the layers of a model that can be tensorized, in its order.
+
+    Parameters
+    ----------
+    model : Module
+    skip : sequence of str
+        Names of layers, or of modules with all their layers, that stay dense.
+
+    Raises
+    ------
+    ValueError
+        If a name in ``skip`` is none of the model.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name in skip:
+        if name not in modules:
+            raise ValueError(f"skip has {name!r}, but the model has no module of this name")
+    found: dict[int, Place] = {}
+    holders: dict[int, set[int]] = {}
+    for name, module in modules.items():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(id(module))
+        kind = Linear if is_transposed(module) else KINDS.get(type(module))
+        if kind is None:
+            continue
+        before = found.get(id(module))
+        names = (*(before.names if before else ()), name)
+        found[id(module)] = Place(names, module, kind)
+    for place in found.values():
+        if any(_within(name, skip) for name in place.names):
+            place.reason = "skipped"
+        elif len(holders[id(place.weight)]) > 1:
+            place.reason = "weight tied to another layer"
+        elif not place.weight.is_floating_point():
+            place.reason = f"weight of {place.weight.dtype}"
+        elif getattr(place.layer, "max_norm", None) is not None:
+            place.reason = "norms are clipped"
+        elif nn.utils.parametrize.is_parametrized(place.layer):
+            place.reason = "weight is parametrized"
+    return list(found.values())
+
+
+def _within(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def observe(
+    model: nn.Module,
+    places: Iterable[Place],
+    batches: Iterable[Any],
+    forward: Callable[[nn.Module, Any], Any],
+) -> int:
+    """Gather the moments of the inputs of all places in one pass; the number of batches.
+
+    Raises
+    ------
+    ValueError
+        If an input is not finite.
+    """
+    hooks = []
+    for place in places:
+        place.moments = moments_of(place.layer)
+        hooks.append(place.layer.register_forward_pre_hook(_recorder(place), with_kwargs=True))
+    count = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                forward(model, batch)
+                count += 1
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return count
+
+
+def _recorder(place: Place) -> Callable[..., None]:
+    def record(module: nn.Module, given: tuple, named: Mapping[str, Any]) -> None:
+        x = given[0] if given else named["input"]
+        assert place.moments is not None
+        try:
+            add_inputs(place.moments, module, x)
+        except ValueError as error:
+            raise ValueError(f"layer {place.names[0]!r}: {error}") from None
+
+    return record
+
+
+def call(model: nn.Module, batch: Any) -> Any:
+    """Call a model with a batch: a tensor; a mapping of arguments; or a tuple, whose first counts.
+
+    A loader of inputs and targets can so be passed as it is.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if isinstance(batch, Mapping):
+        return model(**{name: _on(value, device) for name, value in batch.items()})
+    if isinstance(batch, (tuple, list)):
+        batch = batch[0]
+    return model(_on(batch, device))
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def output_of(result: Any) -> Tensor:
+    """Return the tensor of what a model returned: itself, its logits, or the first it has."""
+    if isinstance(result, Tensor):
+        return result
+    if isinstance(getattr(result, "logits", None), Tensor):
+        return result.logits
+    values = result.values() if isinstance(result, Mapping) else result
+    if isinstance(values, (tuple, list)) or hasattr(values, "__iter__"):
+        for value in values:
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return value
+    raise TypeError(
+        f"the model returned {type(result).__name__}, expected a tensor or a tuple of them"
+    )
+
+
+def put(model: nn.Module, names: Iterable[str], module: nn.Module) -> None:
+    """Replace the module of every name."""
+    for name in names:
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, module)

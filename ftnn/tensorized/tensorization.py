@@ -1,0 +1,420 @@
+"""A trained model becomes one of tensor networks, within a budget of parameters."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .budget import Choice, hull, spend
+from .candidates import Candidate, candidates, formats_for
+from .formats import CONV, EMBEDDING, LINEAR
+from .module import TensorizedModule
+from .places import Place, call, find_places, observe, output_of, put
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PROBES = 4
+"""Calibration batches on which the outputs of the model are compared."""
+
+HEADS = ("layer", "kind", "format", "ranks", "parameters", "of", "error", "of the outputs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a layer.
+
+    Attributes
+    ----------
+    name : str
+        Its first name in the model.
+    kind : str
+        Class of the layer.
+    format : str
+        "dense" if it stays.
+    ranks : tuple of int
+    params, dense_params : int
+        Entries of its weight, now and before.
+    error : float
+        Relative error of its outputs on the calibration data; of its weight without them.
+    output_error : float
+        Relative error of the outputs of the model if only this layer is replaced.
+    remark : str
+        Why it stays dense.
+    """
+
+    name: str
+    kind: str
+    format: str
+    ranks: tuple[int, ...]
+    params: int
+    dense_params: int
+    error: float = 0.0
+    output_error: float = 0.0
+    remark: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensorization:
+    """Result of :func:`tensorize`.
+
+    Attributes
+    ----------
+    model : Module
+        A copy of the model with tensorized layers.
+    rows : tuple of Row
+        One for every layer that could have been tensorized, in the order of the model.
+    params, dense_params : int
+        Parameters of the whole model, now and before.
+    error : float
+        Relative error of the outputs of the model on the calibration batches that were probed;
+        not a number without calibration.
+    """
+
+    model: nn.Module
+    rows: tuple[Row, ...]
+    params: int
+    dense_params: int
+    error: float
+
+    def table(self) -> str:
+        """Return the rows as text.
+
+        Returns
+        -------
+        str
+        """
+        lines = [HEADS]
+        for row in self.rows:
+            shown = "×".join(map(str, row.ranks)) if row.ranks else row.remark
+            errors = (f"{row.error:.2%}", f"{row.output_error:.2%}")
+            if row.format == "dense":
+                errors = ("", "")
+            sizes = (f"{row.params:,}", f"{row.dense_params:,}")
+            lines.append((row.name, row.kind, row.format, shown, *sizes, *errors))
+        widths = [max(len(line[n]) for line in lines) for n in range(len(HEADS))]
+        text = []
+        for line in lines:
+            cells = [
+                cell.ljust(width) if n < 4 else cell.rjust(width)
+                for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            text.append("  ".join(cells).rstrip())
+        ratio = self.dense_params / self.params
+        text.append(
+            f"model: {self.params:,} of {self.dense_params:,} parameters "
+            f"({ratio:.3g} times fewer), error of the outputs {self.error:.2%}"
+        )
+        return "\n".join(text)
+
+    def plot(self) -> "Figure":
+        """Draw parameters before and after, and the error, of every layer.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from ..plotting.tensorization import plot_tensorization
+
+        return plot_tensorization(self.rows)
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return self.table()
+
+
+def tensorize(
+    model: nn.Module,
+    calibration: Iterable[Any] | None = None,
+    params: float | None = None,
+    ratio: float | None = None,
+    max_error: float | None = None,
+    formats: str | Sequence[str] = "auto",
+    skip: Sequence[str] = (),
+    forward: Callable[[nn.Module, Any], Any] = call,
+    progress: Callable[[str], None] | None = None,
+) -> Tensorization:
+    """Replace layers of a trained model by tensor networks, within one budget of parameters.
+
+    Linear layers, convolutions and embeddings are fitted in several formats and sizes, in the
+    metric of what they were called with on the calibration batches; each is tried in the model,
+    and the budget is spent where it lowers the error of the outputs most. Layers that gain
+    nothing stay dense. The given model is not changed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any model: layers are found by their class, whatever calls them.
+    calibration : iterable, optional
+        Batches of the training data, a few hundred samples or more: tensors, mappings of
+        arguments, or tuples of which the first entry is the input. Gone through once. Without
+        them, weights are fitted in the Frobenius norm.
+    params : float or int
+        Budget of the whole model: a fraction of its parameters if less than 1, else their number.
+    ratio : float
+        By how much the number of parameters falls.
+    max_error : float
+        Largest relative error of the outputs on the calibration batches; then the parameters are
+        as few as are found. One of params, ratio and max_error is required.
+    formats : "auto" or sequence of str
+        Formats to try, of those of the layers: "svd", "mpo", "tt", "ring", "tree"; "tucker", "cp",
+        "tt"; "mpo".
+    skip : sequence of str
+        Names of layers, or of modules with all their layers, that stay dense.
+    forward : callable
+        Calls the model with a batch.
+    progress : callable, optional
+        Called with a line of text for every layer.
+
+    Returns
+    -------
+    Tensorization
+
+    Raises
+    ------
+    ValueError
+        If not exactly one budget is given; if it cannot be met, with the nearest that can; if the
+        calibration set is empty or has values that are not finite, or the model has no layer.
+    TypeError
+        If the model is no torch module.
+
+    Examples
+    --------
+    >>> import torch, ftnn
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    ... )
+    >>> found = ftnn.tensorize(model, [torch.randn(256, 64)], params=0.2)
+    >>> found.params <= 0.2 * found.dense_params
+    True
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
+    names = _checked_formats(formats)
+    new = copy.deepcopy(model).eval()
+    total = sum(parameter.numel() for parameter in new.parameters())
+    budget = _budget(total, params, ratio, max_error)
+    if max_error is not None and calibration is None:
+        raise ValueError("max_error needs calibration batches, on which outputs are compared")
+    places = find_places(new, skip)
+    if all(place.reason for place in places):
+        raise ValueError(
+            "the model has no layer to tensorize, expected Linear, Conv1d, Conv2d, Conv3d or "
+            f"Embedding{_reasons(places)}"
+        )
+    free = [place for place in places if not place.reason]
+    probes = _Probes(new, forward)
+    if calibration is not None and not observe(new, free, probes.seen(calibration), forward):
+        raise ValueError("the calibration set is empty, expected at least one batch")
+    options = [_options(place, names, probes, progress) for place in free]
+    rest = total - sum(place.weight.numel() for place in free)
+    if budget is not None:
+        chosen = _spend(options, budget, rest)
+        done = _replace(model, places, free, options, chosen, probes)
+    else:
+        assert max_error is not None
+        done = _least(model, places, free, options, max_error, probes)
+    return done
+
+
+# ---- arguments -----------------------------------------------------------------------------------
+
+
+def _checked_formats(formats: str | Sequence[str]) -> str | Sequence[str]:
+    if formats == "auto":
+        return formats
+    known = {*LINEAR, *CONV, *EMBEDDING}
+    given = (formats,) if isinstance(formats, str) else tuple(formats)
+    for name in given:
+        if name not in known:
+            raise ValueError(f"formats has {name!r}, expected 'auto' or {', '.join(sorted(known))}")
+    return given
+
+
+def _budget(
+    total: int, params: float | None, ratio: float | None, max_error: float | None
+) -> int | None:
+    """Return the largest number of parameters, or None if an error is given instead."""
+    budgets = {"params": params, "ratio": ratio, "max_error": max_error}
+    given = [name for name, value in budgets.items() if value is not None]
+    if len(given) != 1:
+        what = " and ".join(given) if given else "none of params, ratio and max_error"
+        raise ValueError(f"{what} {'are' if len(given) > 1 else 'is'} given; give one of them")
+    if max_error is not None:
+        if not 0 < max_error < 1:
+            raise ValueError(f"max_error is {max_error}, expected a relative error between 0 and 1")
+        return None
+    if ratio is not None:
+        if not ratio > 1:
+            raise ValueError(f"ratio is {ratio}, expected a number > 1: 10 leaves a tenth")
+        return int(total / ratio)
+    assert params is not None
+    if not params > 0:
+        raise ValueError(f"params is {params}, expected a fraction, such as 0.1, or a number")
+    return int(total * params if params < 1 else params)
+
+
+def _reasons(places: Sequence[Place]) -> str:
+    reasons = sorted({place.reason for place in places})
+    return f" that is not {', '.join(reasons)}" if reasons else ""
+
+
+# ---- what every layer could be -------------------------------------------------------------------
+
+
+class _Probes:
+    """Calibration batches that are kept, and what the model makes of them."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Any], Any]):
+        self.model, self.forward = model, forward
+        self.batches: list[Any] = []
+        self._outputs: list[Tensor] | None = None
+
+    def seen(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """Pass batches on, and keep the first."""
+        for batch in batches:
+            if len(self.batches) < PROBES:
+                self.batches.append(batch)
+            yield batch
+
+    def outputs(self, model: nn.Module) -> list[Tensor]:
+        """Return what a model makes of the batches."""
+        with torch.no_grad():
+            return [output_of(self.forward(model, batch)).double() for batch in self.batches]
+
+    def error(self, model: nn.Module) -> float:
+        """Return the squared relative error of the outputs of a model."""
+        if self._outputs is None:
+            self._outputs = self.outputs(self.model)
+        gaps = zip(self.outputs(model), self._outputs, strict=True)
+        square = sum(float((new - old).square().sum()) for new, old in gaps)
+        return square / max(sum(float(old.square().sum()) for old in self._outputs), 1e-300)
+
+    def error_with(self, place: Place, layer: nn.Module) -> float:
+        """Return the squared relative error with one layer replaced."""
+        if self._outputs is None:
+            self._outputs = self.outputs(self.model)
+        put(self.model, place.names, layer)
+        try:
+            return self.error(self.model)
+        finally:
+            put(self.model, place.names, place.layer)
+
+
+@dataclass(eq=False)
+class _Option:
+    """A candidate for a layer, or None for the dense layer, and its size and error."""
+
+    candidate: Candidate | None
+    choice: Choice
+
+
+def _options(
+    place: Place,
+    formats: str | Sequence[str],
+    probes: _Probes,
+    progress: Callable[[str], None] | None,
+) -> list[_Option]:
+    """Fit a layer in all sizes; the outputs are compared for those that could be chosen."""
+    found = list(candidates(place, formats_for(place, formats)))
+    options = [_Option(None, Choice(place.weight.numel(), 0.0))]
+    for format in dict.fromkeys(candidate.format for candidate in found):
+        own = [candidate for candidate in found if candidate.format == format]
+        sizes = [Choice(one.params, one.found.error**2) for one in own]
+        for n in hull(sizes):
+            error = sizes[n].error
+            if probes.batches:
+                error = probes.error_with(place, own[n].module(place))
+            options.append(_Option(own[n], Choice(sizes[n].params, error)))
+    if progress is not None:
+        progress(f"{place.names[0]}: {len(found)} candidates")
+    return options
+
+
+# ---- the choice ----------------------------------------------------------------------------------
+
+
+def _spend(options: list[list[_Option]], budget: int, rest: int) -> list[int]:
+    layers = [[option.choice for option in own] for own in options]
+    try:
+        return spend(layers, budget - rest)
+    except ValueError:
+        least = rest + sum(min(choice.params for choice in own) for own in layers)
+        raise ValueError(
+            f"the budget is {budget:,} parameters, but the smallest that can be met is {least:,}, "
+            f"{rest:,} of them in what is not tensorized; allow as many"
+        ) from None
+
+
+def _least(
+    model: nn.Module,
+    places: list[Place],
+    free: list[Place],
+    options: list[list[_Option]],
+    max_error: float,
+    probes: _Probes,
+) -> Tensorization:
+    """Return the fewest parameters whose measured error is small enough, by bisection."""
+    layers = [[option.choice for option in own] for own in options]
+    low = sum(min(choice.params for choice in own) for own in layers)
+    high = sum(place.weight.numel() for place in free)
+    best: Tensorization | None = None
+    for _ in range(8):
+        middle = int((low * high) ** 0.5)
+        found = _replace(model, places, free, options, spend(layers, middle), probes)
+        if found.error <= max_error:
+            best, high = found, middle
+        else:
+            low = middle
+        if high <= 1.05 * low:
+            break
+    return best or _replace(model, places, free, options, [0] * len(free), probes)
+
+
+def _replace(
+    model: nn.Module,
+    places: list[Place],
+    free: list[Place],
+    options: list[list[_Option]],
+    chosen: list[int],
+    probes: _Probes,
+) -> Tensorization:
+    """Put what was chosen into a copy of the model."""
+    new = copy.deepcopy(model)
+    rows = {}
+    for place, own, n in zip(free, options, chosen, strict=True):
+        candidate, (_, error) = own[n].candidate, own[n].choice
+        if candidate is None:
+            rows[place.names] = _dense_row(place, "")
+            continue
+        candidate = candidate.polished()
+        layer = candidate.module(place)
+        put(new, place.names, layer)
+        rows[place.names] = Row(
+            place.names[0],
+            type(place.layer).__name__,
+            candidate.format,
+            layer.ranks,
+            candidate.params,
+            place.weight.numel(),
+            candidate.found.error,
+            error**0.5,
+        )
+    for place in places:
+        rows.setdefault(place.names, _dense_row(place, place.reason))
+    for module in new.modules():
+        if isinstance(module, TensorizedModule):
+            module.train(model.training)
+    error = float("nan")
+    if probes.batches:
+        error = probes.error(copy.deepcopy(new).eval()) ** 0.5
+    now, before = (sum(p.numel() for p in one.parameters()) for one in (new, model))
+    return Tensorization(new, tuple(rows[place.names] for place in places), now, before, error)
+
+
+def _dense_row(place: Place, remark: str) -> Row:
+    size = place.weight.numel()
+    return Row(place.names[0], type(place.layer).__name__, "dense", (), size, size, remark=remark)
