@@ -10,7 +10,7 @@ from .conv import kernel_graph
 from .decompose import Decomposition, affordable, fitted_at
 from .dims import factors
 from .embedding import table_graph
-from .fit import fit_cores
+from .fit import DIRECT, fit_cores, largest_system
 from .graph import Graph
 from .linear import linear_graph, matrix_of
 from .module import TensorizedModule, centered
@@ -105,10 +105,17 @@ def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
                 break
             if format == "cp" and max(graph.ranks.values()) > MOST_CP:
                 continue
-            if graph.num_params in seen:
+            if graph.num_params in seen or (format == "tt" and _is_svd(graph)):
                 continue
             seen.add(graph.num_params)
-            yield Candidate(format, target, fitted_at(target, graph, SEARCH))
+            sweeps = SEARCH if largest_system(target.at(graph)) <= DIRECT else 1
+            yield Candidate(format, target, fitted_at(target, graph, sweeps))
+
+
+def _is_svd(graph: Graph) -> bool:
+    """Whether all bonds of a chain but one are full: two matrices, with more entries."""
+    most = graph.most_ranks()
+    return sum(rank < most[bond] for bond, rank in graph.ranks.items()) <= 1
 
 
 def target_for(place: Place, graph: Graph) -> Target:

@@ -22,13 +22,14 @@ from torch import Tensor
 
 from ..arrays.contraction import contract
 from .graph import Names
+from .start import start_is_best
 from .target import PRIME, Target
 
-DIRECT = 4096
+DIRECT = 2048
 """Largest system that is solved directly; larger ones by conjugate gradients."""
 
-STEPS = 30
-"""Conjugate gradient steps of a larger system, from the core so far."""
+STEPS = 10
+"""Conjugate gradient steps of a larger system, from the core so far; every one lowers the error."""
 
 RIDGE = 1e-13
 """Added to the diagonal of a system, relative to its mean."""
@@ -74,7 +75,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
     """
     graph = target.graph
     best, errors = list(cores), [target.error(cores)]
-    if errors[0] < 1e-14 or not target.square:
+    if errors[0] < 1e-14 or not target.square or start_is_best(graph):
         return Fitted(best, tuple(errors))
     cores = list(cores)
     tour = graph.tour
@@ -152,6 +153,13 @@ def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
     matrix = system.reshape(*groups, size, size)
     solved = _positive_solve(matrix, sides.reshape(*groups, size, -1))
     return contract([solved.reshape(sides.shape)], [(*batch, *coupled, *free)], names).contiguous()
+
+
+def largest_system(target: Target) -> int:
+    """Return the number of unknowns that are coupled in the largest system of a sweep."""
+    sizes = target.graph.sizes
+    systems = (_roles(target, core)[0] for core in range(len(target.graph.cores)))
+    return max(prod(sizes[name] for name in coupled) for coupled in systems)
 
 
 def _roles(target: Target, core: int) -> tuple[Names, Names]:

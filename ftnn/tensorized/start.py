@@ -8,6 +8,14 @@ from .graph import Graph, Names
 from .target import Target
 
 
+def start_is_best(graph: Graph) -> bool:
+    """Whether successive decompositions are the best approximation: of two matrices they are.
+
+    The theorem of Eckart and Young, in the metric, as a single input leg is whitened exactly.
+    """
+    return graph.is_tree and len(graph.cores) <= 2 and len(graph.in_legs) == 1
+
+
 def tree_start(target: Target) -> list[Tensor]:
     """Decompose from the leaves to the root, at the ranks of the graph.
 
@@ -25,7 +33,8 @@ def tree_start(target: Target) -> list[Tensor]:
         left = contract([rest], [names], (*inner, *others))
         shape = left.shape
         matrix = left.reshape(_length(shape[: len(inner)]), -1)
-        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+        key = (core, matrix.shape) if rest is weight else None  # the first does not know the ranks
+        u, s, vh = target.decomposed(key, matrix)
         rank = graph.sizes[bond]
         u, kept = _to_rank(u, rank), _to_rank((s[:, None] * vh).T, rank).T
         cores[core] = contract(

@@ -8,6 +8,7 @@ The error of :math:`\tilde W` is that of the outputs, over inputs of second mome
 With :math:`\Sigma = 1` it is the Frobenius norm. A layer with groups has a :math:`\Sigma` for each.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -87,6 +88,7 @@ class Target:
     def at(self, graph: Graph) -> "Target":
         """Return the same weight and metric for other ranks; what was computed of them stays."""
         new = replace(self, graph=graph)
+        new.__dict__["_decomposed"] = self._decomposed
         for name in ("weighted", "square", "whitened", "spectra"):
             if name in self.__dict__:
                 new.__dict__[name] = self.__dict__[name]
@@ -127,6 +129,18 @@ class Target:
             found[bond] = torch.linalg.eigvalsh(small).flip(0).clamp(min=0).sqrt()
         return found
 
+    @cached_property
+    def _decomposed(self) -> dict[Hashable, tuple[Tensor, Tensor, Tensor]]:
+        return {}
+
+    def decomposed(self, key: Hashable, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the singular value decomposition of a matrix, once for a key other than None."""
+        if key is None:
+            return _svd(matrix)
+        if key not in self._decomposed:
+            self._decomposed[key] = _svd(matrix)
+        return self._decomposed[key]
+
     def dense(self, cores: list[Tensor]) -> Tensor:
         """Contract cores to a weight."""
         return contract(cores, list(self.graph.cores), self.graph.legs)
@@ -150,6 +164,11 @@ class Target:
             terms = [tuple(others.get(name, name) for name in names[0])]
             found = contract(arrays, terms, (leg, leg + PRIME))
         return found * (size / found.trace().clamp(min=torch.finfo(found.dtype).tiny))
+
+
+def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return u, s, vh
 
 
 def target_of(
