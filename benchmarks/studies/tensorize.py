@@ -1,0 +1,315 @@
+"""The tables and the picture of docs/tensorize.md.
+
+`python benchmarks/studies/tensorize.py` trains dense networks 784-1024-1024-10 on Fashion-MNIST,
+compresses their middle layer in several ways, tunes that layer alone for an epoch, and writes
+docs/tensorize-*.md and docs/images/tensorize.png. Moments are gathered on training images; the
+test images are read once a row, before and after tuning. Results are kept in
+runs/tensorize/results.json. Parts can be chosen: `... middle --seeds 0`.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import ftnn
+from benchmarks.pages import DOCS, RUNS, spread, write_table
+from benchmarks.studies.runs import kept
+from ftnn.experiments import get_experiment
+from ftnn.measure.memory import keep_freed_memory
+from ftnn.plotting.style import COLORS, figure, save_figure, style
+from ftnn.tensorized import Linear, Moments
+
+SEEDS = (0, 1, 2)
+HOME = RUNS / "tensorize"
+RESULTS = HOME / "results.json"
+WIDTH, MIDDLE = 1024, "2"
+EPOCHS, BATCH, RATE = 10, 256, 1e-3
+CALIBRATION = 10_000
+TIMES = (512, 256, 128, 64)
+"""Times by which the weight of the middle layer is compressed."""
+
+
+def network() -> nn.Sequential:
+    """Return a network that has not been trained."""
+    return nn.Sequential(
+        nn.Linear(784, WIDTH),
+        nn.ReLU(),
+        nn.Linear(WIDTH, WIDTH),
+        nn.ReLU(),
+        nn.Linear(WIDTH, 10),
+    )
+
+
+def images() -> dict[str, tuple[Tensor, Tensor]]:
+    """Return images, with values from 0 to 1, and classes, of every split."""
+    experiment = get_experiment("fashion-mnist")
+    data = experiment.load(experiment.tuned_options())
+    found = {}
+    for part in ("train", "val", "test"):
+        inputs, targets = data.split(part)
+        pixels = torch.from_numpy(np.asarray(inputs, dtype=np.float32)).flatten(1)
+        found[part] = (pixels, torch.from_numpy(np.asarray(targets, dtype=np.int64)))
+    scale = float(found["train"][0].max())
+    return {part: (pixels / scale, targets) for part, (pixels, targets) in found.items()}
+
+
+def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
+    """Return the fraction of right answers."""
+    with torch.no_grad():
+        found = torch.cat([model(x).argmax(1) for x in part[0].split(1000)])
+    return float((found == part[1]).double().mean())
+
+
+def descend(
+    model: nn.Module, parameters: list[Tensor], part: tuple, epochs: int, seed: int
+) -> None:
+    """Train parameters of a model: Adam, with a rate that falls to zero along a cosine."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(parameters, RATE)
+    steps = epochs * -(-len(part[0]) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        for index in torch.randperm(len(part[0]), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            cross_entropy(model(part[0][index]), part[1][index]).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def dense(seed: int, data: dict[str, tuple[Tensor, Tensor]]) -> nn.Sequential:
+    """Train a dense network, unless that is done."""
+    path = HOME / f"dense-{seed}.safetensors"
+    torch.manual_seed(seed)
+    model = network()
+    if path.is_file():
+        model.load_state_dict(load_file(path))
+        return model.eval()
+    descend(model, list(model.parameters()), data["train"], EPOCHS, seed)
+    HOME.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), path)
+    return model.eval()
+
+
+# ---- ways to compress the middle layer -----------------------------------------------------------
+
+
+class Inputs:
+    """What the middle layer of a dense network gets from training images."""
+
+    def __init__(self, model: nn.Sequential, data: dict[str, tuple[Tensor, Tensor]]):
+        self.model = model
+        self.layer = model.get_submodule(MIDDLE)
+        self.images = data["train"][0][:CALIBRATION]
+        with torch.no_grad():
+            rows = model[:2](self.images)
+        moments = Moments(WIDTH)
+        moments.add(rows)
+        self.second, self.first = moments.second(), moments.first()
+        self.size = rows.abs().double().mean(0)
+
+
+def tensorized(inputs: Inputs, params: int) -> nn.Module:
+    """Let the library choose."""
+    rest = sum(p.numel() for p in inputs.model.parameters()) - WIDTH * WIDTH
+    names = [name for name in ("0", "2", "4") if name != MIDDLE]
+    batches = inputs.images.split(500)
+    found = ftnn.tensorize(inputs.model, batches, params=rest + params, skip=names)
+    print(found, flush=True)
+    return found.model.get_submodule(MIDDLE)
+
+
+def of(format: str, moments: Callable[[Inputs], Tensor | None], mean: bool = False) -> Callable:
+    """Return a way to compress: a format in a metric."""
+
+    def make(inputs: Inputs, params: int) -> nn.Module:
+        first = inputs.first if mean else None
+        return Linear.from_dense(
+            inputs.layer, format, params=params, moments=moments(inputs), mean=first
+        )
+
+    return make
+
+
+METHODS: dict[str, Callable[[Inputs, int], nn.Module]] = {
+    "`ftnn.tensorize`": tensorized,
+    "SVD in the metric of the inputs (as SVD-LLM)": of("svd", lambda x: x.second),
+    "SVD scaled by the size of the inputs (as ASVD)": of("svd", lambda x: x.size),
+    "SVD": of("svd", lambda x: None),
+    "TT-SVD, two cores": of("mpo", lambda x: None),
+}
+
+METRICS: dict[str, tuple[Callable[[Inputs], Tensor | None], bool]] = {
+    "Frobenius": (lambda x: None, False),
+    "diagonal": (lambda x: x.second.diagonal(), False),
+    "full": (lambda x: x.second, False),
+    "full, bias for the mean": (lambda x: x.second, True),
+}
+FORMATS = ("svd", "mpo", "tt", "ring", "tree")
+
+
+def replaced(model: nn.Sequential, layer: nn.Module) -> nn.Sequential:
+    """Return the network with another middle layer."""
+    return nn.Sequential(*(layer if str(n) == MIDDLE else one for n, one in enumerate(model)))
+
+
+def measure(make: Callable, inputs: Inputs, params: int, data: dict, seed: int) -> dict[str, Any]:
+    """Compress the layer; test accuracy before and after an epoch of tuning it."""
+    begin = time.perf_counter()
+    layer = make(inputs, params)
+    seconds = time.perf_counter() - begin
+    model = replaced(inputs.model, layer)
+    untouched = accuracy(model, data["test"])
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    own = list(layer.parameters())
+    for parameter in own:
+        parameter.requires_grad_(True)
+    descend(model, own, data["train"], 1, seed)
+    return {
+        "untouched": untouched,
+        "tuned": accuracy(model, data["test"]),
+        "params": sum(core.numel() for core in layer.cores),
+        "format": layer.format,
+        "seconds": seconds,
+    }
+
+
+def middle(seeds: list[int]) -> None:
+    """Measure all methods."""
+    data = images()
+    for seed in seeds:
+        model = dense(seed, data)
+        kept(RESULTS, f"dense, {seed}", lambda: accuracy(model, data["test"]))  # noqa: B023
+        inputs = Inputs(model, data)
+        for times in TIMES:
+            params = WIDTH * WIDTH // times
+            for name, make in METHODS.items():
+                kept(
+                    RESULTS,
+                    f"{name}, {times}, {seed}",
+                    lambda: measure(make, inputs, params, data, seed),  # noqa: B023
+                )
+
+
+def ablation(seeds: list[int]) -> None:
+    """Measure formats and metrics, untouched, on validation images."""
+    data = images()
+    for seed in seeds:
+        model = dense(seed, data)
+        inputs = Inputs(model, data)
+        for times in TIMES:
+            for format in FORMATS:
+                for metric, (moments, mean) in METRICS.items():
+                    make = of(format, moments, mean)
+
+                    def one() -> float:
+                        layer = make(inputs, WIDTH * WIDTH // times)  # noqa: B023
+                        return accuracy(replaced(inputs.model, layer), data["val"])  # noqa: B023
+
+                    kept(RESULTS, f"ablation, {format}, {metric}, {times}, {seed}", one)
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+def report() -> None:
+    """Write the tables and the picture of what there is."""
+    known = known_results()
+    heads = ["compression of the layer", "method", "untouched", "tuned for an epoch", "format"]
+    lines = []
+    for times in TIMES:
+        for name in METHODS:
+            runs = [known.get(f"{name}, {times}, {seed}") for seed in SEEDS]
+            runs = [run for run in runs if run]
+            if runs:
+                scores = [spread([100 * run[k] for run in runs]) for k in ("untouched", "tuned")]
+                kinds = ", ".join(dict.fromkeys(run["format"] for run in runs))
+                lines.append([f"{times} times", name, *scores, kinds])
+    before = [known[f"dense, {seed}"] for seed in SEEDS if f"dense, {seed}" in known]
+    if not before:
+        return
+    lines.append(["none", "dense", spread([100 * value for value in before]), "", ""])
+    write_table("tensorize-table", heads, lines)
+    lines = []
+    for format in FORMATS:
+        for metric in METRICS:
+            cells = []
+            for times in TIMES:
+                keys = [f"ablation, {format}, {metric}, {times}, {seed}" for seed in SEEDS]
+                values = [100 * known[key] for key in keys if key in known]
+                cells.append(f"{np.mean(values):.1f}" if values else "-")
+            lines.append([format, metric, *cells])
+    write_table(
+        "tensorize-ablation", ["format", "metric", *(f"{times} times" for times in TIMES)], lines
+    )
+    draw(known, float(np.mean(before)))
+
+
+def known_results() -> dict[str, Any]:
+    """Return all results so far."""
+    import json
+
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+
+
+def draw(known: dict[str, Any], before: float) -> None:
+    """Draw test accuracy against compression, untouched and tuned."""
+    with style():
+        fig = figure(7.2, 3.2)
+        panels = fig.subplots(1, 2, sharey=True)
+        for axis, kind in zip(panels, ("untouched", "tuned"), strict=True):
+            for n, name in enumerate(METHODS):
+                points = []
+                for times in TIMES:
+                    runs = [known.get(f"{name}, {times}, {seed}") for seed in SEEDS]
+                    values = [100 * run[kind] for run in runs if run]
+                    if values:
+                        points.append((times, np.mean(values), np.std(values)))
+                if points:
+                    x, y, error = zip(*points, strict=True)
+                    label = name.strip("`").partition(" (")[0]
+                    axis.errorbar(
+                        x, y, error, marker="o", ms=4, capsize=2, color=COLORS[n], label=label
+                    )
+            axis.axhline(100 * before, ls=":", color="0.4", lw=1)
+            axis.set(xscale="log", xlabel="compression of the middle layer")
+            axis.set_xticks(TIMES, [str(times) for times in TIMES])
+            axis.minorticks_off()
+            axis.set_title("untouched" if kind == "untouched" else "tuned for an epoch")
+        panels[0].set(ylabel="test accuracy (%)")
+        panels[1].legend(fontsize=6.5, loc="lower left")
+        save_figure(fig, DOCS / "images" / "tensorize.png")
+
+
+def main() -> None:
+    """Run parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = ("middle", "ablation", "report")
+    parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(parts):
+        parser.error(f"parts are {', '.join(parts)}; got {', '.join(sorted(unknown))}")
+    keep_freed_memory()
+    if "middle" in given.parts:
+        middle(given.seeds)
+    if "ablation" in given.parts:
+        ablation(given.seeds)
+    if "report" in given.parts:
+        report()
+
+
+if __name__ == "__main__":
+    main()
