@@ -2,6 +2,7 @@
 
 from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
+from .files import load, save
 from .linear import Linear
 from .moments import Moments
 from .plan import Plan, plan
@@ -17,6 +18,8 @@ __all__ = [
     "Plan",
     "Row",
     "Tensorization",
+    "load",
     "plan",
+    "save",
     "tensorize",
 ]

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from .conv import kernel_graph
 from .decompose import Decomposition, affordable, fitted_at
-from .dims import factors
 from .embedding import table_graph
 from .fit import DIRECT, fit_cores, largest_system
 from .graph import Graph
-from .linear import linear_graph, matrix_of
+from .linear import Dims, linear_graph, matrix_of
 from .module import TensorizedModule, centered
 from .places import Place
 from .target import Target, target_of
@@ -67,15 +66,13 @@ class Candidate:
         return place.kind.from_cores(place.layer, self.format, self.found, _mean(place))
 
 
-def graph_of(layer: nn.Module, format: str, sites: int | None = None) -> Graph:
-    """Return the network of a layer in a format, with a number of factors."""
+def graph_of(layer: nn.Module, format: str, dims: Dims | None = None) -> Graph:
+    """Return the network of a layer in a format; kernels have the dimensions that they have."""
     if isinstance(layer, nn.Embedding):
-        return table_graph(format, None, layer.embedding_dim, layer.num_embeddings)
+        return table_graph(format, dims, layer.embedding_dim, layer.num_embeddings)
     if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return kernel_graph(format, layer)
-    out, inn = matrix_of(layer).shape
-    dims = None if sites is None else (factors(out, sites), factors(inn, sites))
-    return linear_graph(format, dims, out, inn)
+    return linear_graph(format, dims, *matrix_of(layer).shape)
 
 
 def formats_for(place: Place, formats: str | Sequence[str]) -> tuple[str, ...]:
