@@ -111,7 +111,7 @@ class Inputs:
     def __init__(self, model: nn.Sequential, data: dict[str, tuple[Tensor, Tensor]]):
         self.model = model
         self.layer = model.get_submodule(MIDDLE)
-        self.images = data["train"][0][:CALIBRATION]
+        self.images, self.classes = (part[:CALIBRATION] for part in data["train"])
         with torch.no_grad():
             rows = model[:2](self.images)
         moments = Moments(WIDTH)
@@ -124,7 +124,7 @@ def tensorized(inputs: Inputs, params: int) -> nn.Module:
     """Let the library choose."""
     rest = sum(p.numel() for p in inputs.model.parameters()) - WIDTH * WIDTH
     names = [name for name in ("0", "2", "4") if name != MIDDLE]
-    batches = inputs.images.split(500)
+    batches = list(zip(inputs.images.split(500), inputs.classes.split(500), strict=True))
     found = ftnn.tensorize(inputs.model, batches, params=rest + params, skip=names)
     print(found, flush=True)
     return found.model.get_submodule(MIDDLE)

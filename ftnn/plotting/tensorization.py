@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_tensorization(rows: Sequence[Any]) -> "Figure":
+def plot_tensorization(rows: Sequence[Any], unit: str = "relative error") -> "Figure":
     """Draw parameters before and after, and the error of the outputs, of every layer.
 
     Parameters
     ----------
     rows : sequence of Row
         As of :class:`ftnn.tensorized.Tensorization`.
+    unit : str
+        Of the errors.
 
     Returns
     -------
@@ -37,11 +39,11 @@ def plot_tensorization(rows: Sequence[Any]) -> "Figure":
         left.invert_yaxis()
         left.legend(fontsize=7)
         kept = [place for place in places if rows[place].format != "dense"]
-        errors = [100 * rows[place].output_error for place in kept]
+        errors = [rows[place].output_error for place in kept]
         right.barh(kept, errors, 0.5, color=COLORS[2])
         for place in kept:
             row = rows[place]
             shown = f" {row.format} {'×'.join(map(str, row.ranks))}"
             right.text(0, place, shown, va="center", fontsize=7)
-        right.set(xlabel="error of the outputs, this layer alone (%)")
+        right.set(xlabel=f"outputs with this layer alone: {unit}")
         return fig

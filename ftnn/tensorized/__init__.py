@@ -3,6 +3,7 @@
 from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .files import load, save
+from .heal import Healed, heal
 from .linear import Linear
 from .moments import Moments
 from .plan import Plan, plan
@@ -13,11 +14,13 @@ __all__ = [
     "Conv2d",
     "Conv3d",
     "Embedding",
+    "Healed",
     "Linear",
     "Moments",
     "Plan",
     "Row",
     "Tensorization",
+    "heal",
     "load",
     "plan",
     "save",

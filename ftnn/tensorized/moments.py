@@ -112,6 +112,14 @@ def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:
         moments.add(x)
 
 
+def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the rows that the weight of a dense layer multiplies: (rows, groups * size)."""
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        samples = x.reshape(-1, *x.shape[-len(layer.kernel_size) - 1 :])
+        return torch.cat([patches(layer, sample) for sample in samples])
+    return x.reshape(-1, x.shape[-1])
+
+
 def patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, sample: Tensor) -> Tensor:
     """Unfold a sample (channels, ...) to the patches that a convolution sees.
 

@@ -3,13 +3,15 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .budget import Choice, hull, spend
 from .candidates import Candidate, candidates, formats_for
+from .difference import Difference, check_difference, mean_difference, resolved, shown
 from .formats import CONV, EMBEDDING, LINEAR
 from .module import TensorizedModule
 from .places import Place, call, find_places, observe, output_of, put
@@ -41,7 +43,8 @@ class Row:
     error : float
         Relative error of its outputs on the calibration data; of its weight without them.
     output_error : float
-        Relative error of the outputs of the model if only this layer is replaced.
+        Difference of the outputs of the model if only this layer is replaced, in the measure of
+        the tensorization.
     remark : str
         Why it stays dense.
     """
@@ -70,8 +73,10 @@ class Tensorization:
     params, dense_params : int
         Parameters of the whole model, now and before.
     error : float
-        Relative error of the outputs of the model on the calibration batches that were probed;
-        not a number without calibration.
+        Difference of the outputs of the model on the calibration batches that were probed; not a
+        number without calibration.
+    difference : {"l2", "kl"} or callable
+        Its measure: relative error, or divergence in nats.
     """
 
     model: nn.Module
@@ -79,6 +84,7 @@ class Tensorization:
     params: int
     dense_params: int
     error: float
+    difference: Difference = "l2"
 
     def table(self) -> str:
         """Return the rows as text.
@@ -90,7 +96,7 @@ class Tensorization:
         lines = [HEADS]
         for row in self.rows:
             shown = "×".join(map(str, row.ranks)) if row.ranks else row.remark
-            errors = (f"{row.error:.2%}", f"{row.output_error:.2%}")
+            errors = (f"{row.error:.2%}", _shown(self.difference, row.output_error))
             if row.format == "dense":
                 errors = ("", "")
             sizes = (f"{row.params:,}", f"{row.dense_params:,}")
@@ -106,7 +112,7 @@ class Tensorization:
         ratio = self.dense_params / self.params
         text.append(
             f"model: {self.params:,} of {self.dense_params:,} parameters "
-            f"({ratio:.3g} times fewer), error of the outputs {self.error:.2%}"
+            f"({ratio:.3g} times fewer), error of the outputs {_shown(self.difference, self.error)}"
         )
         return "\n".join(text)
 
@@ -119,7 +125,8 @@ class Tensorization:
         """
         from ..plotting.tensorization import plot_tensorization
 
-        return plot_tensorization(self.rows)
+        unit = {"l2": "relative error", "kl": "nats"}.get(str(self.difference), "difference")
+        return plot_tensorization(self.rows, unit)
 
     def __str__(self) -> str:
         """Return the table."""
@@ -134,6 +141,7 @@ def tensorize(
     max_error: float | None = None,
     formats: str | Sequence[str] = "auto",
     skip: Sequence[str] = (),
+    difference: Literal["auto"] | Difference = "auto",
     forward: Callable[[nn.Module, Any], Any] = call,
     progress: Callable[[str], None] | None = None,
 ) -> Tensorization:
@@ -157,13 +165,18 @@ def tensorize(
     ratio : float
         By how much the number of parameters falls.
     max_error : float
-        Largest relative error of the outputs on the calibration batches; then the parameters are
-        as few as are found. One of params, ratio and max_error is required.
+        Largest difference of the outputs on the calibration batches: relative error, or divergence
+        in nats; then the parameters are as few as are found. One of params, ratio and max_error is
+        required.
     formats : "auto" or sequence of str
         Formats to try, of those of the layers: "svd", "mpo", "tt", "ring", "tree"; "tucker", "cp",
         "tt"; "mpo".
     skip : sequence of str
         Names of layers, or of modules with all their layers, that stay dense.
+    difference : {"auto", "l2", "kl"} or callable
+        Of outputs and dense outputs: their relative error; the divergence of the probabilities
+        whose logits they are; or any function of two tensors. By default "kl" if the model returns
+        ``logits`` or the batches are pairs of inputs and integer labels, else "l2".
     forward : callable
         Calls the model with a batch.
     progress : callable, optional
@@ -194,6 +207,7 @@ def tensorize(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
     names = _checked_formats(formats)
+    check_difference(difference)
     new = copy.deepcopy(model).eval()
     total = sum(parameter.numel() for parameter in new.parameters())
     budget = _budget(total, params, ratio, max_error)
@@ -206,7 +220,7 @@ def tensorize(
             f"Embedding{_reasons(places)}"
         )
     free = [place for place in places if not place.reason]
-    probes = _Probes(new, forward)
+    probes = _Probes(new, forward, difference)
     if calibration is not None and not observe(new, free, probes.seen(calibration), forward):
         raise ValueError("the calibration set is empty, expected at least one batch")
     options = [_options(place, names, probes, progress) for place in free]
@@ -244,8 +258,8 @@ def _budget(
         what = " and ".join(given) if given else "none of params, ratio and max_error"
         raise ValueError(f"{what} {'are' if len(given) > 1 else 'is'} given; give one of them")
     if max_error is not None:
-        if not 0 < max_error < 1:
-            raise ValueError(f"max_error is {max_error}, expected a relative error between 0 and 1")
+        if not max_error > 0:
+            raise ValueError(f"max_error is {max_error}, expected a number > 0")
         return None
     if ratio is not None:
         if not ratio > 1:
@@ -268,10 +282,15 @@ def _reasons(places: Sequence[Place]) -> str:
 class _Probes:
     """Calibration batches that are kept, and what the model makes of them."""
 
-    def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Any], Any]):
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Callable[[nn.Module, Any], Any],
+        difference: Literal["auto"] | Difference,
+    ):
         self.model, self.forward = model, forward
+        self._difference = difference
         self.batches: list[Any] = []
-        self._outputs: list[Tensor] | None = None
 
     def seen(self, batches: Iterable[Any]) -> Iterable[Any]:
         """Pass batches on, and keep the first."""
@@ -280,23 +299,36 @@ class _Probes:
                 self.batches.append(batch)
             yield batch
 
+    @cached_property
+    def goals(self) -> list[Tensor]:
+        """What the dense model makes of the batches."""
+        return self.outputs(self.model)
+
+    @cached_property
+    def difference(self) -> Difference:
+        """Measure of outputs."""
+        if not self.batches:
+            return "l2"
+        with torch.no_grad():
+            result = self.forward(self.model, self.batches[0])
+        return resolved(self._difference, self.batches[0], result, output_of(result))
+
     def outputs(self, model: nn.Module) -> list[Tensor]:
         """Return what a model makes of the batches."""
         with torch.no_grad():
             return [output_of(self.forward(model, batch)).double() for batch in self.batches]
 
     def error(self, model: nn.Module) -> float:
-        """Return the squared relative error of the outputs of a model."""
-        if self._outputs is None:
-            self._outputs = self.outputs(self.model)
-        gaps = zip(self.outputs(model), self._outputs, strict=True)
-        square = sum(float((new - old).square().sum()) for new, old in gaps)
-        return square / max(sum(float(old.square().sum()) for old in self._outputs), 1e-300)
+        """Return the difference of the outputs of a model: squared, if it is the relative error."""
+        return mean_difference(self.difference, self.outputs(model), self.goals)
+
+    def told(self, error: float) -> float:
+        """Return a difference as it is told: the root of a square."""
+        return error**0.5 if self.difference == "l2" else error
 
     def error_with(self, place: Place, layer: nn.Module) -> float:
-        """Return the squared relative error with one layer replaced."""
-        if self._outputs is None:
-            self._outputs = self.outputs(self.model)
+        """Return the difference with one layer replaced."""
+        _ = self.goals  # of the dense model
         put(self.model, place.names, layer)
         try:
             return self.error(self.model)
@@ -401,7 +433,7 @@ def _replace(
             candidate.params,
             place.weight.numel(),
             candidate.found.error,
-            error**0.5,
+            probes.told(error),
         )
     for place in places:
         rows.setdefault(place.names, _dense_row(place, place.reason))
@@ -410,9 +442,14 @@ def _replace(
             module.train(model.training)
     error = float("nan")
     if probes.batches:
-        error = probes.error(copy.deepcopy(new).eval()) ** 0.5
+        error = probes.told(probes.error(copy.deepcopy(new).eval()))
     now, before = (sum(p.numel() for p in one.parameters()) for one in (new, model))
-    return Tensorization(new, tuple(rows[place.names] for place in places), now, before, error)
+    table = tuple(rows[place.names] for place in places)
+    return Tensorization(new, table, now, before, error, probes.difference)
+
+
+def _shown(difference: Difference, value: float) -> str:
+    return shown(difference, value**2 if difference == "l2" else value)
 
 
 def _dense_row(place: Place, remark: str) -> Row:

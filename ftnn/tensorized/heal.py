@@ -1,0 +1,311 @@
+r"""Healing: a tensorized model comes closer to the dense one it was made of.
+
+*Layer by layer.* Every layer was fitted to the inputs of the dense model, but what reaches it are
+inputs :math:`\tilde x` that other tensorized layers have changed. With C = :math:`E[x \tilde x^T]`
+and :math:`\tilde\Sigma = E[\tilde x \tilde x^T]`, both centered, the mean squared difference of the
+outputs :math:`W x` and :math:`\tilde W \tilde x` is, but for a constant,
+
+.. math:: \mathrm{tr}\,(\tilde W - V) \tilde\Sigma (\tilde W - V)^T, \qquad
+    V = W + W (C - \tilde\Sigma) \tilde\Sigma^{-1},
+
+again a weight to approximate in a metric: the cores are fitted to V by least squares, without
+gradients, and the bias takes the difference of the means. Healing by layers of this kind, with
+gradients, is that of arXiv:2605.19842.
+
+*As a whole.* All parameters are trained by gradients, so that the outputs are those of the dense
+model (distillation), or for a loss of one's own, such as that of labels.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .candidates import POLISH, weight_of
+from .decompose import Decomposition
+from .difference import Difference, mean_difference, resolved, shown, squares
+from .embedding import Embedding
+from .fit import fit_cores
+from .module import TensorizedModule
+from .moments import rows_of
+from .places import call, output_of
+from .target import target_of
+from .tensorization import Tensorization
+
+RIDGE = 1e-3
+"""Added to the moments, relative to their mean, when they are inverted: few samples tell little."""
+
+Loss = Callable[[Tensor, Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Healed:
+    """Result of :func:`heal`.
+
+    Attributes
+    ----------
+    model : Module
+        A copy of the tensorized model, with new cores.
+    errors : dict of str to float
+        Difference of the outputs on the batches, relative error or nats: at the "start", after
+        every layer that was fitted anew, by name, and after every epoch, "epoch 1" and so on.
+    """
+
+    model: nn.Module
+    errors: dict[str, float]
+
+
+def heal(
+    tensorized: nn.Module | Tensorization,
+    dense: nn.Module,
+    batches: Iterable[Any],
+    layers: bool = True,
+    epochs: int = 0,
+    lr: float = 1e-3,
+    loss: Loss | None = None,
+    difference: Literal["auto"] | Difference = "auto",
+    forward: Callable[[nn.Module, Any], Any] = call,
+    progress: Callable[[str], None] | None = None,
+) -> Healed:
+    """Bring a tensorized model closer to the dense one: layer by layer, then as a whole.
+
+    Parameters
+    ----------
+    tensorized : Module or Tensorization
+        Not changed.
+    dense : Module
+    batches : iterable
+        Batches of the training data, as for :func:`ftnn.tensorize`; gone through once for every
+        layer, and once an epoch, in their order.
+    layers : bool
+        Whether to fit the layers again, one after the other, to what reaches them now. A fit that
+        does not lower the error of the outputs of the model is not taken.
+    epochs : int
+        Epochs of training all parameters by Adam, with a rate that falls to zero along a cosine.
+    lr : float
+        Peak learning rate.
+    loss : callable, optional
+        Of the outputs, those of the dense model, and the batch; by default the difference of the
+        first two.
+    difference : {"auto", "l2", "kl"} or callable
+        As of :func:`ftnn.tensorize`.
+    forward : callable
+        Calls a model with a batch.
+    progress : callable, optional
+        Called with a line of text for every layer and epoch.
+
+    Returns
+    -------
+    Healed
+
+    Raises
+    ------
+    ValueError
+        If there are no batches or no tensorized layers, the models do not match, or the loss is
+        not finite.
+
+    Examples
+    --------
+    >>> import torch, ftnn
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    ... )
+    >>> batches = [torch.randn(256, 64)]
+    >>> found = ftnn.tensorize(model, batches, params=0.2)
+    >>> healed = ftnn.tensorized.heal(found, model, batches)
+    >>> min(healed.errors.values()) <= healed.errors["start"]
+    True
+    """
+    given = tensorized.model if isinstance(tensorized, Tensorization) else tensorized
+    model, teacher = copy.deepcopy(given), copy.deepcopy(dense).eval()
+    modes = {module: module.training for module in model.modules()}
+    kept = list(batches)
+    if not kept:
+        raise ValueError("there are no batches, expected at least one")
+    if epochs < 0 or not lr > 0:
+        raise ValueError(f"epochs is {epochs} and lr {lr}, expected at least 0, and more than 0")
+    model.eval()
+    names = [n for n, module in model.named_modules() if isinstance(module, TensorizedModule)]
+    if not names:
+        raise ValueError("the model has no tensorized layer to heal; tensorize it first")
+    with torch.no_grad():
+        goals = [output_of(forward(teacher, batch)).detach() for batch in kept]
+        result = forward(teacher, kept[0])
+        judge = _Judge(resolved(difference, kept[0], result, goals[0]), kept, goals, forward)
+        errors = {"start": judge.error(model)}
+        for name in _call_order(model, names, kept[0], forward) if layers else ():
+            last = min(errors.values())
+            errors[name] = _heal_layer(model, teacher, name, judge, last)
+            if progress is not None:
+                progress(f"{name}: {judge.shown(errors[name])}")
+    for epoch, _ in enumerate(_distilled(model, judge, epochs, lr, loss), 1):
+        with torch.no_grad():
+            errors[f"epoch {epoch}"] = judge.error(model.eval())
+        if progress is not None:
+            progress(f"epoch {epoch}: {judge.shown(errors[f'epoch {epoch}'])}")
+    for module, mode in modes.items():
+        module.training = mode
+    return Healed(model, errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Batches, the outputs of the dense model, and the difference from them."""
+
+    difference: Difference
+    batches: list[Any]
+    goals: list[Tensor]
+    forward: Callable[[nn.Module, Any], Any]
+
+    def error(self, model: nn.Module) -> float:
+        """Return the difference: the relative error, or the mean divergence."""
+        outputs = [output_of(self.forward(model, batch)) for batch in self.batches]
+        found = mean_difference(self.difference, outputs, self.goals)
+        return found**0.5 if self.difference == "l2" else found
+
+    def shown(self, error: float) -> str:
+        """Tell a difference."""
+        value = error**2 if self.difference == "l2" else error
+        return f"outputs differ by {shown(self.difference, value)}"
+
+
+def _call_order(
+    model: nn.Module, names: list[str], batch: Any, forward: Callable[..., Any]
+) -> list[str]:
+    """Return layers in the order in which a batch reaches them."""
+    order: dict[str, None] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: order.setdefault(name, None)
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(note(name)) for name in names]
+    try:
+        forward(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(order)
+
+
+# ---- layer by layer ------------------------------------------------------------------------------
+
+
+def _heal_layer(
+    model: nn.Module,
+    teacher: nn.Module,
+    name: str,
+    judge: _Judge,
+    before: float,
+) -> float:
+    """Fit a layer to what reaches it now, if that helps; return the error of the outputs."""
+    layer = model.get_submodule(name)
+    assert isinstance(layer, TensorizedModule)
+    try:
+        dense = teacher.get_submodule(name)
+        weight = weight_of(dense).double()
+    except (AttributeError, TypeError):
+        raise ValueError(f"the dense model has no layer {name!r} to heal by") from None
+    if isinstance(layer, Embedding):
+        return before  # its inputs are those of the data
+    pair = _Pair(getattr(dense, "groups", 1))
+    for batch in judge.batches:
+        inputs = (_inputs(one, name, batch, judge.forward) for one in (teacher, model))
+        pair.add(*(rows_of(dense, x) for x in inputs))
+    cross, second, mean_dense, mean = pair.moments(getattr(dense, "bias", None) is not None)
+    old = layer.state_dict()
+    rows = weight.reshape(pair.groups, -1, weight.shape[1])
+    eye = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+    ridge = RIDGE * second.diagonal(dim1=-2, dim2=-1).mean() * eye
+    goal = rows + torch.linalg.solve(second + ridge, rows @ (cross - second), left=False)
+    grouped = pair.groups > 1
+    shared = layer.graph.out_legs[:1] if grouped else ()
+    target = target_of(goal.flatten(0, 1), layer.graph, second if grouped else second[0], shared)
+    fitted = fit_cores(target, [core.detach().double() for core in layer.cores], POLISH)
+    layer.take(Decomposition(layer.graph, fitted.cores, fitted.error), old["cores.0"])
+    if layer.bias is not None:
+        bias = dense.bias
+        assert isinstance(bias, Tensor)
+        now = layer.matrix().double().reshape(rows.shape)
+        gap = rows @ mean_dense[..., None] - now @ mean[..., None]
+        layer.bias.copy_(bias + gap.reshape(-1).to(bias))
+    after = judge.error(model)
+    if not after < before:
+        layer.load_state_dict(old)
+        return before
+    return after
+
+
+class _Pair:
+    """Means of products of the inputs of two models, and of these inputs."""
+
+    def __init__(self, groups: int):
+        self.groups, self.count = groups, 0
+        self.sums: list[Tensor] = []
+
+    def add(self, dense: Tensor, now: Tensor) -> None:
+        """Add rows (rows, groups * size)."""
+        x, y = (rows.reshape(len(rows), self.groups, -1).transpose(0, 1) for rows in (dense, now))
+        new = [x.mT @ y, y.mT @ y, x.sum(1), y.sum(1)]
+        new = [part.double() for part in new]
+        self.sums = [a + b for a, b in zip(self.sums, new, strict=True)] if self.sums else new
+        self.count += len(dense)
+
+    def moments(self, centered: bool) -> tuple[Tensor, ...]:
+        """Return cross moments, second moments, and both means, with an axis of groups each."""
+        cross, second, first, other = (part / self.count for part in self.sums)
+        if centered:
+            cross = cross - first[..., :, None] * other[..., None, :]
+            second = second - other[..., :, None] * other[..., None, :]
+        return cross, second, first, other
+
+
+def _inputs(model: nn.Module, name: str, batch: Any, forward: Callable[..., Any]) -> Tensor:
+    """Return all that reaches a layer, one call after the other."""
+    seen: list[Tensor] = []
+
+    def record(module: nn.Module, given: tuple, named: Mapping[str, Any]) -> None:
+        x = given[0] if given else named["input"]
+        seen.append(x.detach().reshape(-1, *x.shape[1:]) if x.ndim > 1 else x.detach()[None])
+
+    hook = model.get_submodule(name).register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        forward(model, batch)
+    finally:
+        hook.remove()
+    if len(seen) == 1:
+        return seen[0]
+    return torch.cat([x.reshape(-1, x.shape[-1]) if x.ndim == 2 else x for x in seen])
+
+
+# ---- as a whole ----------------------------------------------------------------------------------
+
+
+def _distilled(
+    model: nn.Module, judge: _Judge, epochs: int, lr: float, loss: Loss | None
+) -> Iterable[None]:
+    """Train all parameters; yields after every epoch."""
+    if not epochs:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr)
+    steps = epochs * len(judge.batches)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        for batch, goal in zip(judge.batches, judge.goals, strict=True):
+            model.train()
+            optimizer.zero_grad()
+            output = output_of(judge.forward(model, batch))
+            if loss is not None:
+                value = loss(output, goal, batch)
+            else:
+                total, size = squares(judge.difference, output, goal)
+                value = total / size
+            if not torch.isfinite(value):
+                raise ValueError(f"the loss is {float(value)}; choose a lower lr than {lr}")
+            value.backward()
+            optimizer.step()
+            schedule.step()
+        yield
