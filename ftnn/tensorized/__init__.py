@@ -3,10 +3,10 @@
 from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .files import load, save
-from .heal import Healed, heal
+from .healing import Healed, heal
 from .linear import Linear
 from .moments import Moments
-from .plan import Plan, plan
+from .plans import Plan, plan
 from .tensorization import Row, Tensorization, tensorize
 
 __all__ = [

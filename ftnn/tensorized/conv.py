@@ -18,7 +18,7 @@ from .module import (
     checked_moments,
     checked_weight,
 )
-from .plan import multiply
+from .plans import multiply
 
 
 class _Conv(TensorizedModule):

@@ -14,7 +14,7 @@ from .formats import EMBEDDING, check_format
 from .graph import Graph
 from .linear import graph_dims
 from .module import TensorizedModule, checked_moments, checked_weight
-from .plan import multiply
+from .plans import multiply
 
 SITES = 3
 """Number of factors of rows and of columns, unless dimensions are given."""

@@ -19,7 +19,7 @@ from .module import (
     checked_moments,
     checked_weight,
 )
-from .plan import multiply
+from .plans import multiply
 
 Dims = tuple[Sequence[int], Sequence[int]]
 

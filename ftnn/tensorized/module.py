@@ -72,7 +72,7 @@ class TensorizedModule(nn.Module):
         parts = gap.reshape(groups, -1, gap.shape[1]) @ mean.to(gap).reshape(groups, -1, 1)
         return parts.reshape(-1)
 
-    # ---- ways to multiply, see plan.py -----------------------------------------------------------
+    # ---- ways to multiply, see plans.py -----------------------------------------------------------
 
     def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a batch of inputs."""
