@@ -59,7 +59,11 @@ class TensorizedModule(nn.Module):
         return self.matrix()
 
     def matrix(self) -> Tensor:
-        """Contract the cores to a matrix (out, in)."""
+        """Contract the cores to a matrix (out, in), in their own precision."""
+        device = self.cores[0].device.type
+        if torch.is_autocast_enabled(device):  # would mix precisions within a contraction
+            with torch.autocast(device, enabled=False):
+                return self.matrix()
         dense = contract(list(self.cores), list(self.graph.cores), self.graph.legs)
         outs, ins = self.dims
         return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
