@@ -98,9 +98,9 @@ class TensorizedModule(nn.Module):
 
     def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs; keep the result if asked to."""
-        if not kept:
+        if not kept or any(core.is_inference() for core in self.cores):  # have no versions
             return self.contracted(kind)
-        state = tuple((core.data_ptr(), _version(core), core.dtype) for core in self.cores)
+        state = tuple((core.data_ptr(), core._version, core.dtype) for core in self.cores)
         memory = self.__dict__.setdefault("_kept", {})
         if memory.get(kind, (None,))[0] != state:
             memory.clear()
@@ -196,10 +196,6 @@ class TensorizedModule(nn.Module):
                     graph, [first.new_empty(graph.shape(n)) for n in range(len(graph.cores))], first
                 )
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _version(core: Tensor) -> int:
-    return 0 if core.is_inference() else core._version
 
 
 def checked_weight(weight: Tensor, name: str) -> Tensor:
