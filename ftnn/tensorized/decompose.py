@@ -170,13 +170,15 @@ def _by_size(target: Target) -> Sequence[Graph]:
     values = target.spectra
     if not values:
         return [graph]
-    steps = torch.cat(list(values.values())).sort(descending=True).values
+    order = torch.cat(list(values.values())).argsort(descending=True, stable=True)
+    bonds = torch.cat([torch.full_like(own, n) for n, own in enumerate(values.values())])[order]
 
-    def at(n: int) -> Graph:
-        ranks = {bond: max(1, int((own >= steps[n]).sum())) for bond, own in values.items()}
+    def at(n: int) -> Graph:  # one value at a time, also where many are equal
+        first = bonds[: n + 1]
+        ranks = {bond: max(1, int((first == k).sum())) for k, bond in enumerate(values)}
         return capped(graph, ranks)
 
-    return _Lazy(len(steps), at)
+    return _Lazy(len(order), at)
 
 
 class _Lazy(Sequence):

@@ -101,9 +101,12 @@ class Embedding(TensorizedModule):
         cls, layer: nn.Embedding, format: str, found: Decomposition, mean: Tensor | None = None
     ) -> Self:
         """Make a table of cores that approximate a dense one; it has no bias to correct."""
+        padding = layer.padding_idx
+        if padding is not None and layer.weight[padding].any():
+            padding = None  # a row as any other: torch only leaves it out of the gradient
         with torch.device("meta"):
             shape = layer.num_embeddings, layer.embedding_dim
-            new = cls(*shape, format, graph_dims(found.graph), 1, layer.padding_idx)
+            new = cls(*shape, format, graph_dims(found.graph), 1, padding)
         return new.take(found, layer.weight.detach().T).train(layer.training)
 
     @property

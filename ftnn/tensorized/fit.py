@@ -136,6 +136,8 @@ def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
     arrays = [cores[n] for n in others]
     terms = [graph.cores[n] for n in others]
     right = contract([target.weighted, *arrays], [graph.legs, *terms], names)
+    if not others and target.moments is None:
+        return right  # a single core is the weight
     coupled, batch = _roles(target, core)
     if prod(graph.sizes[name] for name in coupled) > DIRECT:
         return _by_gradients(target, arrays, terms, names, right, cores[core])

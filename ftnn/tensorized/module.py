@@ -59,7 +59,11 @@ class TensorizedModule(nn.Module):
         return self.matrix()
 
     def matrix(self) -> Tensor:
-        """Contract the cores to a matrix (out, in)."""
+        """Contract the cores to a matrix (out, in), in their own precision."""
+        device = self.cores[0].device.type
+        if torch.is_autocast_enabled(device):  # would mix precisions within a contraction
+            with torch.autocast(device, enabled=False):
+                return self.matrix()
         dense = contract(list(self.cores), list(self.graph.cores), self.graph.legs)
         outs, ins = self.dims
         return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
@@ -94,9 +98,9 @@ class TensorizedModule(nn.Module):
 
     def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs; keep the result if asked to."""
-        if not kept:
+        if not kept or any(core.is_inference() for core in self.cores):  # have no versions
             return self.contracted(kind)
-        state = tuple((core.data_ptr(), _version(core), core.dtype) for core in self.cores)
+        state = tuple((core.data_ptr(), core._version, core.dtype) for core in self.cores)
         memory = self.__dict__.setdefault("_kept", {})
         if memory.get(kind, (None,))[0] != state:
             memory.clear()
@@ -192,10 +196,6 @@ class TensorizedModule(nn.Module):
                     graph, [first.new_empty(graph.shape(n)) for n in range(len(graph.cores))], first
                 )
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _version(core: Tensor) -> int:
-    return 0 if core.is_inference() else core._version
 
 
 def checked_weight(weight: Tensor, name: str) -> Tensor:

@@ -103,7 +103,10 @@ def moments_of(layer: nn.Module) -> Moments:
 
 def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:
     """Add what a layer was called with."""
-    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    if x.is_nested:  # of torch's encoders, which leave padding out
+        for part in x.unbind():
+            add_inputs(moments, layer, part)
+    elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         for sample in x.reshape(-1, *x.shape[-len(layer.kernel_size) - 1 :]):
             moments.add(patches(layer, sample))
     elif isinstance(layer, nn.Embedding):

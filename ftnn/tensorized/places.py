@@ -94,6 +94,10 @@ def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
     for place in found.values():
         if any(_within(name, skip) for name in place.names):
             place.reason = "skipped"
+        elif "" in place.names:
+            place.reason = "the model itself: use from_dense, or put it into a Sequential"
+        elif id(place.weight) not in holders:
+            place.reason = "weight is computed from others"
         elif len(holders[id(place.weight)]) > 1:
             place.reason = "weight tied to another layer"
         elif not place.weight.is_floating_point():

@@ -90,7 +90,10 @@ def plan(layer: "TensorizedModule", batch: int | tuple[int, ...]) -> Plan:
 
 
 def multiply(layer: "TensorizedModule", x: Tensor) -> Tensor:
-    """Multiply inputs by the weight of a layer in the fastest way."""
+    """Multiply inputs by the weight of a layer in the fastest way, as precisely as its cores."""
+    if torch.is_autocast_enabled(x.device.type):  # would mix precisions within a contraction
+        with torch.autocast(x.device.type, enabled=False):
+            return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x)
     if torch.compiler.is_compiling() or not x.numel():
         return layer.multiply("dense", x, kept=False)
     gradients = torch.is_grad_enabled()
