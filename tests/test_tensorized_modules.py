@@ -1,7 +1,6 @@
 """Laws of modules of torch whose weights are networks: they are their dense layers, all ways."""
 
 import copy
-import importlib
 import pickle
 from dataclasses import replace
 from math import prod
@@ -13,9 +12,7 @@ from hypothesis import strategies as st
 from laws import EPS, ROUNDING, assert_close
 from torch import nn
 
-from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear
-
-plan = importlib.import_module("ftnn.tensorized.plan")  # the package has a function of this name
+from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear, plans
 
 FEW = 1e2
 """A weight contracted of exact cores: float32 to 1e-5."""
@@ -149,17 +146,19 @@ def applied(case, module, x, weight):
 class chosen:
     """Every multiplication is of this kind."""
 
-    def __init__(self, kind, recompute=False):
-        self.kind, self.recompute = kind, recompute
+    def __init__(self, module, kind, recompute=False):
+        self.module, self.kind, self.recompute = module, kind, recompute
 
     def __enter__(self):
+        self.module.__dict__.pop("_plans", None)
         self.patch = pytest.MonkeyPatch()
-        found = plan.Plan(self.kind, self.recompute, {}, (1,), True)
+        found = plans.Plan(self.kind, self.recompute, {}, (1,), True)
         self.patch.setattr(
-            plan, "_plan", lambda layer, shape, gradients: replace(found, gradients=gradients)
+            plans, "_plan", lambda layer, shape, gradients: replace(found, gradients=gradients)
         )
 
     def __exit__(self, *error):
+        self.module.__dict__.pop("_plans", None)
         self.patch.undo()
 
 
@@ -259,7 +258,7 @@ def test_gradients_are_those_of_the_dense_weight_pulled_back(name, data):
     sizes = [float(e.norm()) + case.scale for e in expected]
     for kind in module.kinds:
         for recompute in (False, True):
-            with chosen(kind, recompute):
+            with chosen(module, kind, recompute):
                 y = module(x)
             assert_close(y.detach(), expected_y.detach(), case.dtype, ROUNDING, case.scale)
             found = torch.autograd.grad((y * towards).sum(), wanted)
@@ -275,8 +274,8 @@ def test_a_layer_that_stores_much_is_recomputed():
     assert not layer.stores_much("dense", (64, 4))
     calls = []
     multiply = layer.multiply
-    layer.multiply = lambda kind, x, kept: calls.append(kept) or multiply(kind, x, kept)
-    with chosen("cores", recompute=True):
+    layer.multiply = lambda kind, x, kept, bias: calls.append(kept) or multiply(kind, x, kept, bias)
+    with chosen(layer, "cores", recompute=True):
         layer(torch.randn(64, 4)).sum().backward()
     assert calls == [False, False]
     assert all(core.grad is not None for core in layer.cores)
@@ -328,12 +327,12 @@ def test_kept_weights_follow_the_cores(name, change, data):
     case = data.draw(ALL[name].filter(lambda case: case.dtype == "float64"))
     module = case.small()
     for kind in module.kinds:
-        with chosen(kind), torch.no_grad():
+        with chosen(module, kind), torch.no_grad():
             module(case.x)
             first = module.weights(kind, True)[0]
             assert module.weights(kind, True)[0] is first  # they are kept
         change(module)
-        with chosen(kind), torch.no_grad():
+        with chosen(module, kind), torch.no_grad():
             expected = applied(case, module, case.x, module.weight)
             size = float(module.weight.norm()) + case.scale
             size *= 1 + float(case.x.double().norm())
@@ -351,13 +350,13 @@ def test_under_autocast_cores_keep_their_precision(name, data):
     half = case.x.bfloat16() if case.x.is_floating_point() else case.x
     for kind in module.kinds:
         for _ in range(2):
-            with torch.autocast("cpu", dtype=torch.bfloat16), chosen(kind):
+            with torch.autocast("cpu", dtype=torch.bfloat16), chosen(module, kind):
                 with torch.no_grad():
                     case.check(module(case.x), expected, ROUNDING)
                     assert module(half).dtype == expected.dtype
                 case.check(module.weight.sum() * 0 + module(case.x), expected, ROUNDING)
                 module(case.x).sum().backward()
-            with torch.no_grad(), chosen(kind):
+            with torch.no_grad(), chosen(module, kind):
                 case.check(module(case.x), expected, ROUNDING)
     assert all(core.grad.isfinite().all() for core in module.cores)
 
@@ -366,7 +365,7 @@ def test_cores_changed_in_inference_mode_are_followed():
     with torch.inference_mode():
         layer, x = Linear(12, 9, "mpo", ranks=3, bias=False), torch.randn(5, 12)
         for kind in layer.kinds:
-            with chosen(kind):
+            with chosen(layer, kind):
                 layer(x)
                 layer.cores[0].mul_(2.0)
                 expected = nn.functional.linear(x, layer.weight)

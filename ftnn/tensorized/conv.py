@@ -152,9 +152,7 @@ class _Conv(TensorizedModule):
                 f"{', '.join(['size'] * dims)})"
             )
         batched = x if x.ndim == dims + 2 else x[None]
-        y = multiply(self, batched)
-        if self.bias is not None:
-            y = y + self.bias.reshape(-1, *(1,) * dims)
+        y = multiply(self, batched, self.bias)
         return y if x.ndim == dims + 2 else y[0]
 
     # ---- ways to multiply ------------------------------------------------------------------------
@@ -173,7 +171,7 @@ class _Conv(TensorizedModule):
             )
         return tuple(batch)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Convolve images (batch, in, ...) in one of the ways."""
         dims = len(self.kernel_size)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -182,8 +180,9 @@ class _Conv(TensorizedModule):
         convolve = _CONVOLVE[dims]
         if kind == "dense":
             kernel = self._kernel(arrays[0])
-            return convolve(x, kernel, None, self.stride, 0, self.dilation, self.groups)
-        return self._sequence(convolve, x, arrays, names)
+            return convolve(x, kernel, bias, self.stride, 0, self.dilation, self.groups)
+        y = self._sequence(convolve, x, arrays, names)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * dims)
 
     def _sequence(
         self, convolve: Callable[..., Tensor], x: Tensor, arrays: list[Tensor], names: list[Names]

@@ -145,7 +145,7 @@ class Embedding(TensorizedModule):
         """Return the shape of a batch of rows."""
         return (batch,) if isinstance(batch, int) else (prod(batch),)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Look rows (samples,) up; (samples, embedding_dim)."""
         arrays, names = self.weights(kind, kept)
         rows = x.long()

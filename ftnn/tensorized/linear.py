@@ -155,10 +155,9 @@ class Linear(TensorizedModule):
             raise ValueError(
                 f"inputs have shape {tuple(x.shape)}, expected (..., {self.in_features})"
             )
-        rows = x.reshape(-1, self.in_features)
-        y = multiply(self, rows)
-        if self.bias is not None:
-            y = y + self.bias
+        if x.ndim == 2:
+            return multiply(self, x, self.bias)
+        y = multiply(self, x.reshape(-1, self.in_features), self.bias)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     # ---- ways to multiply ------------------------------------------------------------------------
@@ -169,11 +168,11 @@ class Linear(TensorizedModule):
         """Return the shape of a batch of inputs: rows, features."""
         return (batch, self.in_features) if isinstance(batch, int) else tuple(batch)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Multiply rows (samples, in) by the weight in one of the ways; (samples, out)."""
         arrays, names = self.weights(kind, kept)
         if kind == "dense":
-            return nn.functional.linear(x, arrays[0])
+            return nn.functional.linear(x, arrays[0], bias)
         outs, ins = self.dims
         if prod(ins) > self.in_features:
             x = nn.functional.pad(x, (0, prod(ins) - self.in_features))
@@ -183,7 +182,8 @@ class Linear(TensorizedModule):
             [("samples", *graph.in_legs), *names],
             ("samples", *graph.out_legs),
         )
-        return y.reshape(-1, prod(outs))[:, : self.out_features]
+        y = y.reshape(-1, prod(outs))[:, : self.out_features]
+        return y if bias is None else y + bias
 
     def kept_bytes(self, kind: str) -> int:
         """Bytes that are kept of contracted weights."""

@@ -11,6 +11,9 @@ from ..arrays.contraction import contract
 from .decompose import Decomposition, Ranks, given_ranks
 from .graph import Graph, Names
 
+_KEPT = ("_kept", "_plans")
+"""Attributes that can be made again."""
+
 
 class TensorizedModule(nn.Module):
     """A module whose weight is a network of cores.
@@ -76,13 +79,13 @@ class TensorizedModule(nn.Module):
         parts = gap.reshape(groups, -1, gap.shape[1]) @ mean.to(gap).reshape(groups, -1, 1)
         return parts.reshape(-1)
 
-    # ---- ways to multiply, see plans.py -----------------------------------------------------------
+    # ---- ways to multiply, see plans.py ----------------------------------------------------------
 
     def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a batch of inputs."""
         raise NotImplementedError
 
-    def multiply(self, kind: str, x: Tensor, kept: bool) -> Tensor:
+    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Multiply inputs by the weight in one of the ways; contracted weights may be kept."""
         raise NotImplementedError
 
@@ -108,8 +111,13 @@ class TensorizedModule(nn.Module):
         return memory[kind][1]
 
     def forget(self) -> None:
-        """Drop contracted weights that are kept."""
-        self.__dict__.pop("_kept", None)
+        """Drop contracted weights that are kept, and plans."""
+        for name in _KEPT:
+            self.__dict__.pop(name, None)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self.forget()
+        return super()._apply(*args, **kwargs)
 
     def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs."""
@@ -119,7 +127,7 @@ class TensorizedModule(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be contracted again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name not in _KEPT}
 
     # ----------------------------------------------------------------------------------------------
 
@@ -146,6 +154,7 @@ class TensorizedModule(nn.Module):
     def set_cores(self, graph: Graph, cores: list[Tensor], like: Tensor) -> None:
         """Take cores, in the dtype and on the device of a tensor."""
         self.graph = graph
+        self.forget()
         new = (core.to(dtype=like.dtype, device=like.device).contiguous() for core in cores)
         self.cores = nn.ParameterList([nn.Parameter(core) for core in new])
 

@@ -89,18 +89,22 @@ def plan(layer: "TensorizedModule", batch: int | tuple[int, ...]) -> Plan:
     return _plan(layer, shape, torch.is_grad_enabled())
 
 
-def multiply(layer: "TensorizedModule", x: Tensor) -> Tensor:
-    """Multiply inputs by the weight of a layer in the fastest way, as precisely as its cores."""
+def multiply(layer: "TensorizedModule", x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply inputs by the weight in the fastest way, as precisely as its cores; add a bias."""
     if torch.is_autocast_enabled(x.device.type):  # would mix precisions within a contraction
         with torch.autocast(x.device.type, enabled=False):
-            return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x)
+            return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x, bias)
     if torch.compiler.is_compiling() or not x.numel():
-        return layer.multiply("dense", x, kept=False)
+        return layer.multiply("dense", x, False, bias)
     gradients = torch.is_grad_enabled()
-    chosen = _plan(layer, tuple(x.shape), gradients)
+    key = (x.shape, gradients, torch.get_num_threads())
+    chosen = layer.__dict__.setdefault("_plans", {}).get(key)
+    if chosen is None:
+        chosen = _plan(layer, tuple(x.shape), gradients)
+        layer.__dict__.setdefault("_plans", {})[key] = chosen
     if chosen.recompute:
-        return checkpoint(layer.multiply, chosen.kind, x, False, use_reentrant=False)
-    return layer.multiply(chosen.kind, x, kept=not gradients)
+        return checkpoint(layer.multiply, chosen.kind, x, False, bias, use_reentrant=False)
+    return layer.multiply(chosen.kind, x, not gradients, bias)
 
 
 def _plan(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool) -> Plan:
