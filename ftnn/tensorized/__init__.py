@@ -1,5 +1,6 @@
 """Torch modules with dense inputs and outputs, whose weights are tensor networks."""
 
+from .adaptation import RankAdaptation, schmidt_values
 from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .files import load, save
@@ -18,11 +19,13 @@ __all__ = [
     "Linear",
     "Moments",
     "Plan",
+    "RankAdaptation",
     "Row",
     "Tensorization",
     "heal",
     "load",
     "plan",
     "save",
+    "schmidt_values",
     "tensorize",
 ]

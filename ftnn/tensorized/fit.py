@@ -81,7 +81,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
     tour = graph.tour
     if graph.is_tree:
         for core, (parent, edge) in graph.parents.items():  # orthonormal but for the root
-            _move_gauge(cores, graph.cores, core, parent, edge)
+            move_gauge(cores, graph.cores, core, parent, edge)
     else:
         _balance(cores)
     for _ in range(sweeps):
@@ -91,7 +91,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
                 following = tour[(step + 1) % len(tour)]
                 bond = next((b for n, b in graph.neighbours(core) if n == following), None)
                 if bond is not None:
-                    _move_gauge(cores, graph.cores, core, following, bond)
+                    move_gauge(cores, graph.cores, core, following, bond)
             else:
                 _balance(cores)
         errors.append(target.error(cores))
@@ -102,7 +102,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
     return Fitted(best, tuple(errors))
 
 
-def _move_gauge(
+def move_gauge(
     cores: list[Tensor], names: tuple[Names, ...], first: int, second: int, bond: str
 ) -> None:
     """Make a core orthonormal towards a bond, and multiply the rest into its neighbour."""
