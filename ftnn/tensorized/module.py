@@ -211,6 +211,9 @@ def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tenso
     """Raise an error unless second moments fit the inputs of a layer."""
     if moments is None:
         return None
+    if not isinstance(moments, Tensor) or moments.is_complex():
+        got = getattr(moments, "dtype", type(moments).__name__)
+        raise TypeError(f"moments are {got}, expected a tensor of real numbers")
     ahead = (groups,) if groups > 1 else ()
     expected = ((*ahead, size, size), (*ahead, size))
     if tuple(moments.shape) not in expected:
@@ -233,6 +236,9 @@ def checked_mean(
     """Return the mean of inputs, or None for a layer without bias, which could not use it."""
     if mean is None or bias is None:
         return None
+    if not isinstance(mean, Tensor) or mean.is_complex():
+        got = getattr(mean, "dtype", type(mean).__name__)
+        raise TypeError(f"mean is {got}, expected a tensor of real numbers")
     expected = (groups, size) if groups > 1 else (size,)
     if tuple(mean.shape) != expected:
         raise ValueError(f"mean has shape {tuple(mean.shape)}, expected {expected}")
