@@ -111,6 +111,11 @@ class TensorizedModule(nn.Module):
         """Drop contracted weights that are kept."""
         self.__dict__.pop("_kept", None)
 
+    def train(self, mode: bool = True) -> Self:
+        """Choose training or evaluation; kept weights go, as writes to ``.data`` do not count."""
+        self.forget()
+        return super().train(mode)
+
     def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs."""
         if kind == "dense":
