@@ -471,13 +471,15 @@ def test_weights_that_are_used_in_other_ways_stay_dense():
             l1_unstructured(pruned, "weight", 0.5)
             nn.utils.parametrizations.weight_norm(parametrized)
         clipped = nn.Embedding(9, 16, max_norm=1.0)
-        return nn.Sequential(clipped, Scaled(16, 16), pruned, parametrized, nn.Linear(16, 16))
+        hooked, plain = nn.Linear(16, 16), nn.Linear(16, 16)
+        hooked.register_forward_hook(lambda module, given, y: y + 1)
+        return nn.Sequential(clipped, Scaled(16, 16), pruned, parametrized, plain, hooked)
 
     model = seeded(make)
     found = tensorize(model, [torch.randint(9, (4, 5))], params=0.95)
     remarks = {row.name: row.remark for row in found.rows}
     assert remarks == {
-        "0": "norms are clipped", "2": "weight is computed from others", "4": "",
+        "0": "norms are clipped", "2": "weight is computed from others", "4": "", "5": "has hooks",
     }  # fmt: skip
     assert type(found.model[1]) is Scaled
     assert isinstance(found.model[4], Linear)
