@@ -281,6 +281,24 @@ def test_a_layer_that_stores_much_is_recomputed():
     assert all(core.grad is not None for core in layer.cores)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@FORMATS
+def test_traces_and_graphs_are_the_module(name):
+    make = {
+        "linear": (Linear(8, 6, "mpo", ranks=2), torch.randn(3, 8), torch.randn(5, 8)),
+        "convolution": (
+            Conv2d(3, 4, 3, ranks=2), torch.randn(1, 3, 5, 5), torch.randn(2, 3, 6, 6)
+        ),
+        "embedding": (Embedding(9, 4, ranks=2), torch.randint(9, (3,)), torch.randint(9, (5,))),
+    }  # fmt: skip
+    module, x, other = make[name]
+    with torch.no_grad():
+        traced = torch.jit.trace(module, x)
+        assert_close(traced(other), module(other), "float32", FEW)
+        graph = torch.export.export(module, (x,)).module()
+        assert_close(graph(x), module(x), "float32", FEW)
+
+
 # ---- weights that are kept -----------------------------------------------------------------------
 
 
@@ -316,7 +334,14 @@ def there_and_back(module):
     module.to(torch.bfloat16).to(torch.float64)
 
 
-CHANGES = [step, load, in_place, replaced, one_core, there_and_back]
+def uncounted(module):
+    """Torch does not count what is written through ``data``; training ends with ``eval``."""
+    for core in module.cores:
+        core.data.mul_(1.5)
+    module.eval()
+
+
+CHANGES = [uncounted, step, load, in_place, replaced, one_core, there_and_back]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

@@ -122,7 +122,7 @@ def capped(graph: Graph, ranks: Mapping[str, int]) -> Graph:
 def given_ranks(graph: Graph, ranks: Ranks) -> Graph:
     """Check ranks and put them on a graph."""
     bonds = graph.bonds
-    if isinstance(ranks, int):
+    if not isinstance(ranks, (Sequence, Mapping)):
         by_name: Mapping[str, int] = dict.fromkeys(bonds, ranks)
     elif isinstance(ranks, Mapping):
         by_name = ranks

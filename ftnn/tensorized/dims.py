@@ -61,7 +61,8 @@ def _divisors(number: int) -> list[int]:
 
 def check_dims(dims: tuple[int, ...], size: int, name: str) -> None:
     """Raise ``ValueError`` unless dimensions are positive and hold a size."""
-    if any(not isinstance(dim, int) or dim < 1 for dim in dims) or prod(dims) < size:
+    positive = all(isinstance(dim, int) and dim >= 1 for dim in dims)
+    if not dims or not positive or prod(dims) < size:
         raise ValueError(
             f"{name} {dims} multiply to {prod(dims)}, expected integers whose product is at least "
             f"{size}; try {factors(size, max(len(dims), 1))}"

@@ -119,6 +119,11 @@ class TensorizedModule(nn.Module):
         self.forget()
         return super()._apply(*args, **kwargs)
 
+    def train(self, mode: bool = True) -> Self:
+        """Choose training or evaluation; kept weights go, as writes to ``.data`` do not count."""
+        self.forget()
+        return super().train(mode)
+
     def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs."""
         if kind == "dense":
@@ -220,6 +225,9 @@ def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tenso
     """Raise an error unless second moments fit the inputs of a layer."""
     if moments is None:
         return None
+    if not isinstance(moments, Tensor) or moments.is_complex():
+        got = getattr(moments, "dtype", type(moments).__name__)
+        raise TypeError(f"moments are {got}, expected a tensor of real numbers")
     ahead = (groups,) if groups > 1 else ()
     expected = ((*ahead, size, size), (*ahead, size))
     if tuple(moments.shape) not in expected:
@@ -242,6 +250,9 @@ def checked_mean(
     """Return the mean of inputs, or None for a layer without bias, which could not use it."""
     if mean is None or bias is None:
         return None
+    if not isinstance(mean, Tensor) or mean.is_complex():
+        got = getattr(mean, "dtype", type(mean).__name__)
+        raise TypeError(f"mean is {got}, expected a tensor of real numbers")
     expected = (groups, size) if groups > 1 else (size,)
     if tuple(mean.shape) != expected:
         raise ValueError(f"mean has shape {tuple(mean.shape)}, expected {expected}")

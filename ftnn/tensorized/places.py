@@ -104,6 +104,8 @@ def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
             place.reason = f"weight of {place.weight.dtype}"
         elif getattr(place.layer, "max_norm", None) is not None:
             place.reason = "norms are clipped"
+        elif place.layer._forward_hooks or place.layer._forward_pre_hooks:
+            place.reason = "has hooks"
         elif nn.utils.parametrize.is_parametrized(place.layer):
             place.reason = "weight is parametrized"
     return list(found.values())

@@ -94,7 +94,7 @@ def multiply(layer: "TensorizedModule", x: Tensor, bias: Tensor | None = None) -
     if torch.is_autocast_enabled(x.device.type):  # would mix precisions within a contraction
         with torch.autocast(x.device.type, enabled=False):
             return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x, bias)
-    if torch.compiler.is_compiling() or not x.numel():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel():
         return layer.multiply("dense", x, False, bias)
     gradients = torch.is_grad_enabled()
     key = (x.shape, gradients, torch.get_num_threads())
