@@ -546,10 +546,12 @@ class Tupled(nn.Module):
 @pytest.mark.parametrize("how", ["tuple", "mapping", "logits"])
 def test_outputs_are_found_in_what_a_model_returns(how):
     x = random(0, 30, 16)
-    found = tensorize(Tupled(how), [x], params=0.5)
+    found = tensorize(Tupled(how), [x], params=0.5, difference="l2")
     expected = Tupled(how).layer(x).detach()
     gap = (found.model.layer(x).detach() - expected).norm() / expected.norm()
     assert abs(found.error - float(gap)) <= 1e-4
+    seen = tensorize(Tupled(how), [x], params=0.5).difference
+    assert seen == ("kl" if how == "logits" else "l2")
     with pytest.raises(TypeError, match="the model returned NoneType, expected a tensor"):
         tensorize(Tupled("none"), [x], params=0.5)
 

@@ -1,4 +1,4 @@
-"""The command line: ``ftnn train | evaluate | predict | inspect | plot``.
+"""The command line: ``ftnn train | evaluate | predict | inspect | plot | compress``.
 
 Nothing slow is imported before a command runs.
 """
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .compress import compress
 from .errors import OneLineErrors
 from .runs import evaluate, inspect, plot, predict
 from .train import EXAMPLES, TrainGroup
@@ -14,7 +15,7 @@ from .train import EXAMPLES, TrainGroup
 app = typer.Typer(
     name="ftnn",
     cls=OneLineErrors,
-    help="Fully tensorized neural networks: train, evaluate, predict, inspect, plot.",
+    help="Fully tensorized neural networks: train, evaluate, predict, inspect, plot, compress.",
     epilog="Start with: ftnn train digits",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +28,7 @@ def ftnn(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Fully tensorized neural networks: train, evaluate, predict, inspect, plot."""
+    """Fully tensorized neural networks: train, evaluate, predict, inspect, plot, compress."""
     if version:
         from .. import __version__
 
@@ -60,6 +61,9 @@ app.command(epilog="Example: ftnn evaluate runs/digits-20250101-120000 --backend
 app.command(epilog="Example: ftnn predict RUN --data new.csv --out predictions.csv")(predict)
 app.command(epilog="Example: ftnn inspect runs/digits-20250101-120000")(inspect)
 app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")(plot)
+app.command(
+    epilog="Example: ftnn compress model.pt2 --data train.npz --params 0.1 --out small.pt2"
+)(compress)
 
 
 def main() -> None:

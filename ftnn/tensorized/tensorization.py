@@ -223,6 +223,8 @@ def tensorize(
     probes = _Probes(new, forward, difference)
     if calibration is not None and not observe(new, free, probes.seen(calibration), forward):
         raise ValueError("the calibration set is empty, expected at least one batch")
+    if max_error is not None and max_error >= 1 and probes.difference == "l2":
+        raise ValueError(f"max_error is {max_error}, expected a relative error between 0 and 1")
     options = [_options(place, names, probes, progress) for place in free]
     rest = total - sum(place.weight.numel() for place in free)
     if budget is not None:
