@@ -28,8 +28,9 @@ from benchmarks.pages import DOCS, RUNS, spread, write_table
 from benchmarks.studies.runs import kept
 from ftnn.experiments import get_experiment
 from ftnn.measure.memory import keep_freed_memory
+from ftnn.measure.timing import Timer, compare
 from ftnn.plotting.style import COLORS, figure, save_figure, style
-from ftnn.tensorized import Linear, Moments
+from ftnn.tensorized import Linear, Moments, plan
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "tensorize"
@@ -39,6 +40,9 @@ EPOCHS, BATCH, RATE = 10, 256, 1e-3
 CALIBRATION = 10_000
 TIMES = (512, 256, 128, 64)
 """Times by which the weight of the middle layer is compressed."""
+
+SIZES, BATCHES, SPEED_TIMES = (512, 1024, 2048, 4096), (1, 8, 64, 512), 64
+"""Inputs and outputs of layers that are timed, rows, and their compression."""
 
 
 def network() -> nn.Sequential:
@@ -221,6 +225,72 @@ def ablation(seeds: list[int]) -> None:
                     kept(RESULTS, f"ablation, {format}, {metric}, {times}, {seed}", one)
 
 
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def speed() -> None:
+    """Time layers of equal size against dense ones and, where it is installed, tltorch's."""
+    for size in SIZES:
+        for batch in BATCHES:
+            for gradients in (False, True):
+                kept(
+                    RESULTS,
+                    f"speed, {size}, {batch}, {gradients}",
+                    lambda: timed(size, batch, gradients),  # noqa: B023
+                )
+
+
+def timed(size: int, batch: int, gradients: bool) -> dict[str, Any]:
+    """Return median seconds of a multiplication by every kind of layer, and our plans."""
+    params = size * size // SPEED_TIMES
+    layers: dict[str, nn.Module] = {"dense": nn.Linear(size, size)}
+    for format in ("mpo", "svd"):
+        factor = Linear(size, size, format, ranks=1, bias=False).num_params
+        layers[format] = Linear(size, size, format, ranks=max(1, params // factor))
+    layers |= peers(layers["mpo"])
+    x = torch.randn(batch, size, requires_grad=gradients)
+    timers = {name: Timer(call(layer, x), target=0.05) for name, layer in layers.items()}
+    found: dict[str, Any] = dict(compare(timers))
+    with torch.set_grad_enabled(gradients):
+        for format in ("mpo", "svd"):
+            chosen = layers[format]
+            assert isinstance(chosen, Linear)
+            found[f"{format}, plan"] = plan(chosen, batch).kind
+    return found
+
+
+def call(layer: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Return a call of a layer, with the gradients of everything if the inputs have one."""
+    inputs = [x, *layer.parameters()]
+
+    def forward() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    def both() -> None:
+        torch.autograd.grad(layer(x).sum(), inputs)
+
+    return both if x.requires_grad else forward
+
+
+def peers(layer: nn.Module) -> dict[str, nn.Module]:
+    """Return tltorch's layers of the same cores, in both of its modes."""
+    assert isinstance(layer, Linear)
+    try:
+        from tltorch import FactorizedLinear
+    except ImportError:
+        return {}
+    outs, ins = layer.dims
+    found = {}
+    for mode in ("factorized", "reconstructed"):
+        other = FactorizedLinear(
+            ins, outs, rank=(1, *layer.ranks, 1), factorization="blocktt", implementation=mode
+        )
+        other.weight.normal_(0, 0.02)
+        found[f"tltorch, {mode}"] = other
+    return found
+
+
 # ---- pages ---------------------------------------------------------------------------------------
 
 
@@ -255,6 +325,34 @@ def report() -> None:
         "tensorize-ablation", ["format", "metric", *(f"{times} times" for times in TIMES)], lines
     )
     draw(known, float(np.mean(before)))
+    report_speed(known)
+
+
+def report_speed(known: dict[str, Any]) -> None:
+    """Write the table of times, relative to dense layers."""
+    names = ("mpo", "svd", "tltorch, factorized", "tltorch, reconstructed")
+    heads = ["", "inputs", "rows", "dense", *(f"{name} / dense" for name in names), "plan of mpo"]
+    lines: list[list[str]] = []
+    for gradients in (False, True):
+        what = "forward and backward" if gradients else "forward"
+        better = []
+        for size in SIZES:
+            for batch in BATCHES:
+                found = known.get(f"speed, {size}, {batch}, {gradients}")
+                if found is None:
+                    continue
+                ratios = [found[name] / found["dense"] if name in found else None for name in names]
+                cells = [f"{ratio:.2f}" if ratio else "-" for ratio in ratios]
+                time = f"{1e6 * found['dense']:,.0f} µs"
+                lines.append([what, str(size), str(batch), time, *cells, found["mpo, plan"]])
+                others = [found[name] for name in names[2:] if name in found]
+                if others:
+                    better.append(min(others) / found["mpo"])
+        if better:
+            text = f"median of tltorch's better mode / mpo: {np.median(better):.1f}"
+            lines.append([what, "all", "all", "", "", "", text, "", ""])
+    if lines:
+        write_table("tensorize-speed", heads, lines)
 
 
 def known_results() -> dict[str, Any]:
@@ -296,7 +394,7 @@ def draw(known: dict[str, Any], before: float) -> None:
 def main() -> None:
     """Run parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("middle", "ablation", "report")
+    parts = ("middle", "ablation", "speed", "report")
     parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
     given = parser.parse_args()
@@ -307,6 +405,8 @@ def main() -> None:
         middle(given.seeds)
     if "ablation" in given.parts:
         ablation(given.seeds)
+    if "speed" in given.parts:
+        speed()
     if "report" in given.parts:
         report()
 

@@ -104,11 +104,12 @@ class TensorizedModule(nn.Module):
         if not kept or any(core.is_inference() for core in self.cores):  # have no versions
             return self.contracted(kind)
         state = tuple((core.data_ptr(), core._version, core.dtype) for core in self.cores)
-        memory = self.__dict__.setdefault("_kept", {})
-        if memory.get(kind, (None,))[0] != state:
-            memory.clear()
-            memory[kind] = (state, self.contracted(kind))
-        return memory[kind][1]
+        known, memory = self.__dict__.get("_kept", (None, {}))
+        if known != state:
+            known, memory = self.__dict__["_kept"] = (state, {})
+        if kind not in memory:
+            memory[kind] = self.contracted(kind)
+        return memory[kind]
 
     def forget(self) -> None:
         """Drop contracted weights that are kept, and plans."""

@@ -6,7 +6,6 @@ not tell it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
 CACHE_BYTES = 1 << 28
 """Most bytes that a layer keeps of contracted weights while gradients are off."""
 
-ROUNDS = 5
-"""Measurements of every kind, in turns; the median counts."""
+ROUNDS, SECONDS, MOST_CALLS = 5, 1e-3, 20
+"""Measurements of every kind, in turns, of about as many seconds; the least counts: what else a
+machine does only adds to it."""
 
 _chosen: dict[tuple, "Plan"] = {}
 
@@ -39,7 +39,7 @@ class Plan:
     recompute : bool
         Whether intermediates are computed again in the backward pass instead of being stored.
     seconds : dict of str to float
-        Median time of every kind.
+        Time of every kind.
     shape : tuple of int
         Shape of the inputs, the first a power of two.
     gradients : bool
@@ -124,12 +124,15 @@ def _measured(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool
     first = layer.cores[0]
     x = torch.zeros(shape, dtype=first.dtype, device=first.device).requires_grad_(gradients)
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for turn in range(ROUNDS + 1):
+    calls = {}
+    for kind in kinds:
+        once = _timer(layer, x, kind, again[kind])
+        once(1)  # plans of contractions, weights that are kept
+        calls[kind] = min(max(round(SECONDS / max(once(1), 1e-7)), 1), MOST_CALLS)
+    for _ in range(ROUNDS):
         for kind in kinds:
-            seconds = _timed(lambda: _once(layer, x, kind, again[kind]), first.device)  # noqa: B023
-            if turn:
-                times[kind].append(seconds)
-    found = {kind: median(values) for kind, values in times.items()}
+            times[kind].append(_timer(layer, x, kind, again[kind])(calls[kind]))
+    found = {kind: min(values) for kind, values in times.items()}
     best = min(found, key=found.__getitem__)
     layer.forget()
     return Plan(best, again[best], found, shape, gradients)
@@ -148,11 +151,20 @@ def _once(layer: "TensorizedModule", x: Tensor, kind: str, again: bool) -> None:
         torch.autograd.grad(y.sum(), wanted, allow_unused=True)
 
 
-def _timed(call: Callable[[], None], device: torch.device) -> float:
+def _timer(layer: "TensorizedModule", x: Tensor, kind: str, again: bool) -> Callable[[int], float]:
+    """Return what measures the time of a call, over a number of calls."""
+
+    def seconds(calls: int) -> float:
+        _synchronize(x.device)
+        begin = perf_counter()
+        for _ in range(calls):
+            _once(layer, x, kind, again)
+        _synchronize(x.device)
+        return (perf_counter() - begin) / calls
+
+    return seconds
+
+
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    begin = perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter() - begin
