@@ -462,3 +462,33 @@ def test_weights_and_metrics_of_zero_have_no_error():
         nn.init.normal_(layer.weight)
         module = Linear.from_dense(layer, format, moments=torch.zeros(12, 12))
         assert_close(module.weight.detach(), layer.weight.detach(), "float32", 1e2)
+
+
+def test_sweeps_lower_the_error_of_a_start_that_is_not_optimal():
+    """A start sees the metric leg by leg; sweeps see all of it."""
+    cases = {
+        "mpo": ((4, 4), (4, 4)),
+        "tt": ((4, 4), (4, 4)),
+        "tree": ((3, 3, 3), (3, 3, 3)),
+        "ring": ((3, 3, 3), (3, 3, 3)),
+        "tucker": ((6,), (5, 3, 3)),
+        "cp": ((6,), (5, 3)),
+    }
+    for format, (outs, ins) in cases.items():
+        problem = Problem(format, outs, ins, "full", 1, 0)
+        start, after = (problem.decompose(ranks=2, sweeps=sweeps).error for sweeps in (0, 12))
+        assert after < 0.995 * start
+
+
+@settings(max_examples=15)
+@given(problems(), RANKS)
+def test_a_fit_that_fails_keeps_its_start(problem, rank):
+    """The best cores so far are returned, and their error."""
+    graph = given_ranks(problem.graph, rank)
+    target = problem.target.at(graph)
+    cores = fitted_at(target, graph, 1).cores
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "_solve", lambda target, cores, core: 3 * torch.ones_like(cores[core]))
+        fitted = fit_cores(target, cores, 2)
+    assert fitted.error <= target.error(cores) + SQUARES
+    assert abs(fitted.error - problem.error(graph, fitted.cores)) <= SQUARES

@@ -233,6 +233,41 @@ def test_rows_are_mapped_one_by_one(case, rows):
         assert module(x[:, None]).shape == (rows, 1, case.layer.out_features)
 
 
+@FORMATS
+@settings(max_examples=10)
+@given(st.data(), st.floats(0, 1), st.sampled_from([0.5, 0.1]))
+def test_sizes_and_errors_that_are_asked_for_are_met(name, data, share, rtol):
+    """Entries of cores count, the bias does not."""
+    case = data.draw(ALL[name])
+    graph = case.module().graph
+    least = graph.with_ranks(dict.fromkeys(graph.bonds, 1)).num_params
+    params = least + int(share * (graph.num_params - least))
+    module = case.module(params=params)
+    bias = 0 if getattr(module, "bias", None) is None else module.bias.numel()
+    assert sum(core.numel() for core in module.cores) == module.num_params - bias <= params
+    module = case.module(rtol=rtol)
+    assert module.error <= rtol
+    weight = case.layer.weight.detach().double()
+    gap = module.weight.detach().double() - weight
+    assert float(gap.norm()) <= (rtol + FEW * EPS[case.dtype]) * float(weight.norm())
+
+
+@settings(max_examples=10)
+@given(st.integers(2, 13), st.integers(1, 9), st.integers(0, 99), DTYPES)
+def test_a_padding_row_that_is_not_zero_is_kept(rows, columns, seed, dtype):
+    """Torch leaves the row out of the gradient, but does not set it to zero."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, columns, generator=generator).to(getattr(torch, dtype))
+    dense = nn.Embedding.from_pretrained(weight, padding_idx=seed % rows)
+    module, x = Embedding.from_dense(dense), torch.arange(rows)
+    assert_close(module(x).detach(), dense(x), dtype, FEW)
+    assert_close(module.to_dense()(x).detach(), dense(x), dtype, FEW)
+    weight[seed % rows] = 0  # and one that is zero stays so, whatever the cores are
+    module = Embedding.from_dense(dense, ranks=1)
+    assert module.padding_idx == seed % rows
+    assert not module(x)[seed % rows].any()
+
+
 # ---- gradients -----------------------------------------------------------------------------------
 
 
