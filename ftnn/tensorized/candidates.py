@@ -14,6 +14,7 @@ from .graph import Graph
 from .linear import Dims, linear_graph, matrix_of
 from .module import TensorizedModule, centered
 from .places import Place
+from .start import start_is_best
 from .target import Target, target_of
 
 SEARCH, POLISH = 3, 12
@@ -55,6 +56,8 @@ class Candidate:
 
     def polished(self) -> "Candidate":
         """Return it after more sweeps."""
+        if start_is_best(self.found.graph):
+            return self
         target = self.target.at(self.found.graph)
         fitted = fit_cores(target, self.found.cores, POLISH)
         return Candidate(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .fit import fit_cores
 from .graph import Graph, Names
-from .start import cp_start, ring_start, tree_start
+from .start import cp_start, ring_start, start_is_best, tree_start
 from .target import Target, target_of
 
 Ranks = int | Sequence[int] | Mapping[str, int]
@@ -99,7 +99,7 @@ def fitted_at(target: Target, graph: Graph, sweeps: int) -> Decomposition:
         start = ring_start(target)
     else:
         start = cp_start(target)
-    fitted = fit_cores(target, start, sweeps)
+    fitted = fit_cores(target, start, 0 if start_is_best(graph) else sweeps)
     return Decomposition(graph, fitted.cores, fitted.error)
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from ..arrays.contraction import contract
 from .graph import Names
-from .start import start_is_best
 from .target import PRIME, Target
 
 DIRECT = 2048
@@ -75,7 +74,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
     """
     graph = target.graph
     best, errors = list(cores), [target.error(cores)]
-    if errors[0] < 1e-14 or not target.square or start_is_best(graph):
+    if errors[0] < 1e-14 or not target.square:
         return Fitted(best, tuple(errors))
     cores = list(cores)
     tour = graph.tour

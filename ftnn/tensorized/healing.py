@@ -215,7 +215,7 @@ def _heal_layer(
         inputs = (_inputs(one, name, batch, judge.forward) for one in (teacher, model))
         pair.add(*(rows_of(dense, x) for x in inputs))
     cross, second, mean_dense, mean = pair.moments(getattr(dense, "bias", None) is not None)
-    old = layer.state_dict()
+    old = {key: value.clone() for key, value in layer.state_dict().items()}
     rows = weight.reshape(pair.groups, -1, weight.shape[1])
     eye = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
     ridge = RIDGE * second.diagonal(dim1=-2, dim2=-1).mean() * eye
@@ -304,7 +304,7 @@ def _distilled(
                 total, size = squares(judge.difference, output, goal)
                 value = total / size
             if not torch.isfinite(value):
-                raise ValueError(f"the loss is {float(value)}; choose a lower lr than {lr}")
+                raise ValueError(f"the loss is {value.item()}; choose a lower lr than {lr}")
             value.backward()
             optimizer.step()
             schedule.step()
