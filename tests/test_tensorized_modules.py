@@ -61,7 +61,8 @@ class Case:
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.abs_()
-            return float(layer(x.abs() if x.is_floating_point() else x).norm())
+            size = float(layer(x.abs() if x.is_floating_point() else x).norm())
+        return size + float(layer.weight.detach().norm()) * (self.kind is Embedding)
 
     def check(self, actual, expected, condition=FEW):
         assert_close(actual.detach(), expected.detach(), self.dtype, condition, self.scale)

@@ -212,8 +212,10 @@ def _accurate(target: Target, rtol: float, sweeps: int) -> Decomposition:
         ranks = dict.fromkeys(graph.bonds, 1)
     while True:
         chosen = capped(graph, ranks)
+        if chosen.num_params >= full.num_params:  # a ring is exact as a chain already
+            return fitted_at(target, full, sweeps)
         found = fitted_at(target, chosen, sweeps)
-        if found.error <= rtol or chosen.ranks == full.ranks:
+        if found.error <= rtol:
             return found
         ranks = {bond: max(rank + 1, int(GROWTH * rank)) for bond, rank in chosen.ranks.items()}
 
