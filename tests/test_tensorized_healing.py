@@ -18,11 +18,12 @@ from ftnn.tensorized.difference import check_difference, mean_difference, resolv
 
 
 def two_layers(seed, bias=True, samples=400):
-    """Two linear layers, the first of which has lost most of its weight, and its inputs."""
+    """Two linear layers, the first of them also with a weight that went wrong, and inputs."""
     torch.manual_seed(seed)
     dense = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4, bias=bias)).double()
     x = torch.randn(samples, 6).double() @ torch.randn(6, 6).double() + 1
-    first = Linear.from_dense(dense[0], "svd", ranks=2)
+    first = copy.deepcopy(dense[0])  # no tensorized layer: it stays as wrong as it is
+    nn.init.normal_(first.weight, std=0.4)
     return dense, first, x
 
 
@@ -35,7 +36,7 @@ def test_a_healed_layer_of_full_rank_is_the_linear_regression_on_what_reaches_it
     model = nn.Sequential(first, Linear.from_dense(dense[1], format))
     healed = heal(model, dense, [x[:150], x[150:]])
     with torch.no_grad():
-        goal, inputs = dense(x), healed.model[0](x)
+        goal, inputs = dense(x), first(x)
         if bias:
             inputs = torch.cat([inputs, torch.ones(len(x), 1).double()], dim=1)
         best = inputs @ torch.linalg.lstsq(inputs, goal, driver="gelsd").solution
@@ -43,7 +44,7 @@ def test_a_healed_layer_of_full_rank_is_the_linear_regression_on_what_reaches_it
         found = float((healed.model(x) - goal).norm() / goal.norm())
     assert healed.errors["1"] == pytest.approx(found, rel=1e-9)
     assert found <= healed.errors["start"]
-    assert found <= least * 1.02 + 1e-6
+    assert found <= least * 1.1 + 1e-6
 
 
 class Mixed(nn.Module):

@@ -123,7 +123,7 @@ class _Conv(TensorizedModule):
                 layer.padding_mode, format, 1,
             )  # fmt: skip
         weight = layer.weight.detach().flatten(1)
-        return new.take(found, weight, layer.bias, mean).train(layer.training)
+        return new.take(found, weight, layer.bias, mean).like(layer)
 
     @property
     def weight(self) -> Tensor:

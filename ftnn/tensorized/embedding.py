@@ -107,7 +107,7 @@ class Embedding(TensorizedModule):
         with torch.device("meta"):
             shape = layer.num_embeddings, layer.embedding_dim
             new = cls(*shape, format, graph_dims(found.graph), 1, padding)
-        return new.take(found, layer.weight.detach().T).train(layer.training)
+        return new.take(found, layer.weight.detach().T).like(layer)
 
     @property
     def weight(self) -> Tensor:

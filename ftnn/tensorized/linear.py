@@ -137,7 +137,7 @@ class Linear(TensorizedModule):
         dims = graph_dims(found.graph)
         with torch.device("meta"):
             new = cls(in_features, out_features, format, dims, 1, bias is not None)
-        return new.take(found, weight, bias, mean).train(layer.training)
+        return new.take(found, weight, bias, mean).like(layer)
 
     def to_dense(self) -> nn.Linear:
         """Return a ``torch.nn.Linear`` of the same function."""

@@ -187,6 +187,15 @@ class TensorizedModule(nn.Module):
             self.bias = nn.Parameter(own if mean is None else own + self._gap(weight, mean).to(own))
         return self
 
+    def like(self, layer: nn.Module) -> Self:
+        """Take the mode of a dense layer, and whether its weight and bias are trained."""
+        for core in self.cores:
+            core.requires_grad_(layer.weight.requires_grad)  # type: ignore[union-attr, operator]
+        bias = getattr(layer, "bias", None)
+        if bias is not None and self.bias is not None:
+            self.bias.requires_grad_(bias.requires_grad)
+        return self.train(layer.training)
+
     @classmethod
     def from_cores(
         cls, layer: Any, format: str, found: Decomposition, mean: Tensor | None = None
