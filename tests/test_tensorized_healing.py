@@ -21,7 +21,7 @@ def two_layers(seed, bias=True, samples=400):
     """Two linear layers, the first of them also with a weight that went wrong, and inputs."""
     torch.manual_seed(seed)
     dense = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4, bias=bias)).double()
-    x = torch.randn(samples, 6).double() @ torch.randn(6, 6).double() + 1
+    x = torch.randn(samples, 6).double() + 0.5
     first = copy.deepcopy(dense[0])  # no tensorized layer: it stays as wrong as it is
     nn.init.normal_(first.weight, std=0.4)
     return dense, first, x
@@ -44,7 +44,7 @@ def test_a_healed_layer_of_full_rank_is_the_linear_regression_on_what_reaches_it
         found = float((healed.model(x) - goal).norm() / goal.norm())
     assert healed.errors["1"] == pytest.approx(found, rel=1e-9)
     assert found <= healed.errors["start"]
-    assert found <= least * 1.1 + 1e-6
+    assert found <= least * 1.01 + 1e-6
 
 
 class Mixed(nn.Module):
