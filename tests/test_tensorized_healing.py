@@ -23,7 +23,7 @@ def two_layers(seed, bias=True, samples=400):
     dense = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4, bias=bias)).double()
     x = torch.randn(samples, 6).double() + 0.5
     first = copy.deepcopy(dense[0])  # no tensorized layer: it stays as wrong as it is
-    nn.init.normal_(first.weight, std=0.4)
+    nn.init.orthogonal_(first.weight)  # what it makes is of ordinary condition
     return dense, first, x
 
 
