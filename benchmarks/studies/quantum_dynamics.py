@@ -51,7 +51,10 @@ ROWS["imaginary-short"] = ROWS["imaginary"] | {"time": 1.0}
 STEPS = (4, 8, 16, 32)
 """Steps of Trotter circuits."""
 
-REPEATS, REPEATED_STATES, REPEATED_BOND, REPEATED_CUTOFF = 3, 2, 64, 1e-10
+REPEATS, REPEATED_STATES, REPEATED_BOND = 3, 2, 64
+REPEATED_CUTOFF, LAST_CUTOFF = 1e-10, 1e-8
+"""Of the evolution to compare with; to the last time, where bonds and errors are large, coarser."""
+
 EXPERIMENT = "quantum-dynamics"
 
 

@@ -53,7 +53,7 @@ class DynamicsOptions(ExperimentOptions):
     )
     sweeps: int = option(20, "Most sweeps of every fit of a single layer.", least=1)
     error_lr: float = option(
-        1e-2,
+        4e-2,
         "Peak learning rate of every stage, as a multiple of the relative error of its start; at "
         "most lr.",
         least=0.0,
