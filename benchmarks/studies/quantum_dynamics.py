@@ -188,7 +188,7 @@ def draw() -> None:
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.tick_params(axis="x", which="minor", labelbottom=False)
         axis.set_title("Evolution of 40 spins for t = 2")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="lower left")
         save_figure(fig, DOCS / "images" / "quantum-dynamics-depth.png")
 
 
