@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import ftnn
 from ftnn.chains.distance import infidelities
 from ftnn.cli.main import app
-from ftnn.experiments import get_experiment
+from ftnn.experiments import get_experiment, run
 from ftnn.experiments.quantum_dynamics.conclusion import (
     local_expectations,
     to_quimb,
@@ -21,6 +21,7 @@ from ftnn.experiments.quantum_dynamics.model import build, carry, fit, squared
 from ftnn.experiments.quantum_dynamics.options import DynamicsOptions, stages
 from ftnn.experiments.quantum_dynamics.states import arrays_of, evolved, initial_state, pairs
 from ftnn.training import StateRegression, TorchModule, TrainConfig, Trainer, TrainingData
+from ftnn.training.callbacks import Callback
 from ftnn.training.options import replace_values
 from ftnn.training.update import Updater
 from ftnn.training.world import World
@@ -267,6 +268,29 @@ def test_training_in_stages_learns_and_resumes(name, tmp_path, monkeypatch):
     assert again.exit_code == 0, again.output
     other = json.loads((stopped / "summary.json").read_text())
     assert other["infidelity"] == summary["infidelity"]
+
+
+@pytest.mark.parametrize(("factor", "lr"), [(0.01, 1.0), (1.0, 1e-5), (0.0, 1e-4)])
+def test_the_learning_rate_follows_the_error_of_the_start(factor, lr, tmp_path):
+    chosen = {"schedule": "constant", "warmup": 0.0, "error_lr": factor, "lr": lr}
+    chosen = options(doublings=2, epochs=1, data=str(tmp_path / "cache"), **chosen)
+    rates = []
+
+    class Record(Callback):
+        def step_measured(self, fit, stats):
+            rates.append((stats.step, stats.lr))
+
+    run("quantum-dynamics", chosen, tmp_path / "run", quiet=True, callbacks=[Record()])
+    expected = []
+    for place, stage in zip(("stage-1", "."), stages(chosen), strict=True):
+        start = ftnn.load(tmp_path / "run" / place / "start.safetensors")
+        data = get_experiment("quantum-dynamics").load(stage)
+        exact, found = dense_states(data.val_targets), dense_states(start.apply(data.val_inputs))
+        error = np.linalg.norm(found - exact) / np.sqrt(len(exact))  # targets have norm 1
+        assert error > 2e-3
+        expected.append(min(lr, factor * error or lr))
+    assert [step for step, _ in rates] == [1, 1]
+    np.testing.assert_allclose([rate for _, rate in rates], expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -4,13 +4,14 @@
 seeds (complete runs in runs/two-scale are kept), and measures them, carried over, on 2^20 and 2^30
 points, each test set read once a model (results are kept in runs/two-scale/errors.json). It
 measures the methods to compare with on the same test functions, and writes docs/two-scale-*.md and
-pictures to docs/images. `--fno EPOCHS` trains Fourier neural operators as well.
+pictures to docs/images. `--fno EPOCHS` trains Fourier neural operators as well, and `--whole` a
+model by all stages of the command; their results are kept, too.
 """
 
 import argparse
+import json
 import sys
-import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmarks.studies.runs import kept, trained
 from ftnn.chains.distance import relative_squares
 from ftnn.encoding.functions import on_coarser_grid
 from ftnn.experiments import Data, get_experiment, select_rows
+from ftnn.experiments.folder import read_summary
 from ftnn.experiments.two_scale.data import (
     DRAWS,
     FAST,
@@ -47,6 +49,7 @@ from ftnn.training.options import replace_values
 SEEDS = (0, 1, 2)
 DEPTHS = (1, 2, 3, 4, 5)
 HOME = RUNS / "two-scale"
+WHOLE = HOME / "whole-0"  # what the command does: a last stage on 2^30 points
 GRID = 12  # bits of the grid of cell means
 PARTS = ("train", "val", "test")
 EXPERIMENT = get_experiment("two-scale")
@@ -177,34 +180,68 @@ def by_scale(errors: np.ndarray, bits: np.ndarray) -> list[str]:
     return [f"{part.mean():.2e}" for part in parts]
 
 
-def fno_rows(means: dict[str, np.ndarray], bits: np.ndarray, epochs: int) -> list[list[str]]:
-    """Make rows of FNOs: trained on the cell means of the same functions, and at ε = 2^-6."""
-    tensors = {name: torch.from_numpy(array)[:, None] for name, array in means.items()}
+def fno_result(
+    train: tuple[torch.Tensor, ...], tests: dict[str, tuple[torch.Tensor, ...]], **changes: Any
+) -> dict[str, Any]:
+    """Train an FNO; return its mean errors on sets of tests, and what it took."""
+    model = TrainedFNO(*train, FNOOptions(**changes))
+    errors = {
+        name: float(relative_errors(model(inputs), targets).mean())
+        for name, (inputs, targets) in tests.items()
+    }
+    return {
+        "errors": errors,
+        "epochs": changes["epochs"],
+        "seconds": model.seconds,
+        "parameters": model.num_params,
+        "source": model.source,
+    }
+
+
+def fno_rows(
+    means: dict[str, np.ndarray], bits: np.ndarray, epochs: int, seeds: list[int]
+) -> list[list[str]]:
+    """Make rows of FNOs: trained on the cell means of the same functions, and at ε = 2^-6.
+
+    Results are kept in runs/two-scale/fno.json; without epochs, nothing is trained.
+    """
+    path = HOME / "fno.json"
+    done = json.loads(path.read_text()) if path.is_file() else {}
+    if not epochs and not done:
+        return []
     drawn = zip(SIZES, DRAWS, strict=True)
     coarse = [resolved_pairs(random_coefficients(size, n), 6) for size, n in drawn]
+
+    def in_channels(*parts: np.ndarray) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.from_numpy(part)[:, None] for part in parts)
+
+    inputs, targets = means["test_inputs"], means["test_targets"]
+    rows_of = {"all": slice(None), "largest": bits == bits.min(), "smallest": bits == bits.max()}
+    tests = {name: in_channels(inputs[rows], targets[rows]) for name, rows in rows_of.items()}
+    tests["2^-6"] = in_channels(*coarse[2])
     pairs = {
-        "FNO, trained on cell means": (tensors["train_inputs"], tensors["train_targets"]),
-        "FNO, trained at ε = 2^-6": tuple(torch.from_numpy(part)[:, None] for part in coarse[0]),
+        "FNO, trained on cell means": in_channels(means["train_inputs"], means["train_targets"]),
+        "FNO, trained at ε = 2^-6": in_channels(*coarse[0]),
     }
-    own = tuple(torch.from_numpy(part)[:, None] for part in coarse[2])
-    rows = []
-    for name, (inputs, targets) in pairs.items():
-        means_of, largest, smallest, at_own = [], [], [], []
-        for seed in SEEDS:
-            start = time.perf_counter()
-            model = TrainedFNO(inputs, targets, FNOOptions(seed=seed, epochs=epochs))
-            seconds = time.perf_counter() - start
-            errors = relative_errors(model(tensors["test_inputs"]), tensors["test_targets"]).numpy()
-            means_of.append(float(errors.mean()))
-            largest.append(errors[bits == bits.min()].mean())
-            smallest.append(errors[bits == bits.max()].mean())
-            at_own.append(float(relative_errors(model(own[0]), own[1]).mean()))
-            print(f"{name}, {model.source}: {means_of[-1]:.3e}, {seconds:.0f} s", flush=True)
-        columns = [f"{np.mean(part):.2e}" for part in (largest, smallest)]
-        rows.append([name, spread(means_of, ".2e"), *columns, f"{model.num_params:,}"])
+    lines = []
+    for name, train in pairs.items():
+        found = []
+        for seed in seeds:
+            key = f"{name}, seed {seed}"
+            if epochs or key in done:
+                measure = partial(fno_result, train, tests, seed=seed, epochs=epochs)
+                found.append(kept(path, key, measure))
+        if not found:
+            continue
+        errors = {key: [one["errors"][key] for one in found] for key in tests}
+        columns = [f"{np.mean(errors[key]):.2e}" for key in ("largest", "smallest")]
+        size, time = f"{found[0]['parameters']:,}", np.mean([one["seconds"] for one in found])
+        title = f"{name}, {found[0]['epochs']} epochs"
+        lines.append([title, spread(errors["all"], ".2e"), *columns, size, f"{time:.0f} s"])
         if "2^-6" in name:
-            rows.append(["the same, tested at ε = 2^-6", spread(at_own, ".2e"), "", "", ""])
-    return rows
+            own = spread(errors["2^-6"], ".2e")
+            lines.append(["the same, tested at ε = 2^-6", own, "", "", "", ""])
+    return lines
 
 
 # ---- pages --------------------------------------------------------------------------------------
@@ -229,9 +266,13 @@ def main() -> None:
     """Train what is missing, write tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fno", type=int, default=0, help="epochs of Fourier neural operators")
-    epochs = parser.parse_args().fno
+    parser.add_argument("--fno-seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
+    parser.add_argument("--whole", action="store_true", help="train as the command does, as well")
+    given = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
+    if given.whole:
+        trained(WHOLE, "two-scale")
     runs = {(depth, seed): trained_run(depth, seed) for seed in SEEDS for depth in DEPTHS}
     draw = random_coefficients(SIZES[2], DRAWS[2])
     inverse = inverse_errors(draw)
@@ -265,6 +306,11 @@ def main() -> None:
         ["2^20, Neumann product", f"{errors_of(20, 5, None).mean():.2e}"],
         ["2^30, Neumann product", f"{neumann[5]:.2e}"],
     ]
+    whole = read_summary(WHOLE)
+    if "experiment" in whole:
+        minutes = (whole["train_seconds"] + whole["earlier_seconds"]) / 60
+        name = f"2^30, `ftnn train two-scale`, {minutes:.0f} min of training"
+        rows.insert(3, [name, spread([whole["test_error"]], ".2e")])
     write_table("two-scale-grids", ["points", "relative error, five layers"], rows)
     data, bits = load(30), draw.bits(30)
     names = [f"{part}_{what}" for part in PARTS for what in ("inputs", "targets")]
@@ -274,23 +320,22 @@ def main() -> None:
     linear, penalty = linear_map(train, val, means["test_inputs"])
     print(f"penalty of the linear map: {penalty:g}")
     own = np.mean([errors_of(30, 5, seed) for seed in SEEDS], axis=0)
+    parts = [[runs[n, seed]["train_seconds"] for n in (COARSE_DEPTH, 5)] for seed in SEEDS]
+    seconds = f"{np.median(np.sum(parts, axis=1)):.0f} s"
     size = f"{trained_params(5)}"
-    table = [["five gated layers", spread(learned[-1], ".2e"), *by_scale(own, bits), size]]
+    table = [["five gated layers", spread(learned[-1], ".2e"), *by_scale(own, bits), size, seconds]]
     for name, found in (("homogenization", homogenized(draw)), ("best linear map", linear)):
         errors = distances(found, truth)
-        table.append([name, f"{errors.mean():.2e}", *by_scale(errors, bits), ""])
-    if epochs:
-        table += fno_rows(means, bits, epochs)
+        table.append([name, f"{errors.mean():.2e}", *by_scale(errors, bits), "", ""])
+    table += fno_rows(means, bits, given.fno, given.fno_seeds)
     heads = ["method", "relative error", f"ε = 2^-{bits.min()}", f"ε = 2^-{bits.max()}"]
-    write_table("two-scale-methods", [*heads, "trained parameters"], table)
+    write_table("two-scale-methods", [*heads, "trained parameters", "training"], table)
     draw_solutions(data)
     copy_picture(folder(5, 0) / "network.png", "two-scale-network.png")
-    parts = [[runs[n, seed]["train_seconds"] for n in (COARSE_DEPTH, 5)] for seed in SEEDS]
-    seconds = np.median(np.sum(parts, axis=1))
     write_readme(
         "two-scale",
         f"Relative error on unseen functions of $2^{{30}}$ points: {spread(learned[-1], '.2e')}, "
-        f"{trained_params(5)} trained parameters, {seconds:.0f} s on one core.",
+        f"{trained_params(5)} trained parameters, {seconds} on one core.",
     )
 
 

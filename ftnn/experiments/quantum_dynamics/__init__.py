@@ -16,5 +16,6 @@ EXPERIMENT = Experiment(
     carry=imported(".model:carry", __name__),
     fit=imported(".model:fit", __name__),
     stages=imported(".options:stages", __name__),
+    callbacks=imported(".training:callbacks", __name__),
     conclude=imported(".conclusion:conclude", __name__),
 )

@@ -52,6 +52,13 @@ class DynamicsOptions(ExperimentOptions):
         below=2**MOST_HALVINGS + 1,
     )
     sweeps: int = option(20, "Most sweeps of every fit of a single layer.", least=1)
+    error_lr: float = option(
+        4e-2,
+        "Peak learning rate of every stage, as a multiple of the relative error of its start; at "
+        "most lr.",
+        least=0.0,
+        remedy="0 is off, the rate is lr",
+    )
     bond_dim: int = option(4, "Bond dimension of the weights.", least=1)
     max_bond: int = option(20, "Bond dimension of the activations in training.", least=1)
     test_bond: int = option(64, "Bond dimension of the activations in tests.", least=1)
