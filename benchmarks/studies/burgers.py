@@ -409,8 +409,9 @@ def draw_depths() -> None:
         axis.set_xticks(DEPTHS, [str(depth) for depth in DEPTHS])
         ticks = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
         axis.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+        axis.set_ylim(1.5e-3, 2.0)  # room for the legend
         axis.minorticks_off()
-        axis.legend()
+        axis.legend(loc="upper right")
         save_figure(fig, DOCS / "images" / "burgers-depths.png")
 
 
