@@ -1,16 +1,18 @@
-r"""Sines of linear functions, gated layers, and a linear shortcut.
+r"""Residual blocks of sines of linear functions, gated layers, and a linear shortcut.
 
-.. math:: y = S x + O\, G_n \cdots G_1 \sin(W x + b), \qquad G z = (1 + A z) \circ (B z) .
+.. math:: x \mapsto S x + O\, G_n \cdots G_1 \sin(W x + b), \qquad G z = (1 + A z) \circ (B z) .
 
-With linear features, without the sine, the network is a polynomial of x, of degree :math:`2^n`. The
-solution is carried along with the mean m of the initial function, Fourier mode k by a phase
+The flow over a time is one of flows over shorter times; so blocks follow one another. With linear
+features, without the sine, a block is a polynomial of x, of degree :math:`2^n`. The solution
+is carried along with the mean m of the initial function, Fourier mode k by a phase
 :math:`2\pi k m T`, and no polynomial of low degree is a wave. A sine of a linear function is one.
 A state of several channels has them on its first site, of dimension 2 channels, index
 2 channel + bit.
 
 Weights start as follows: :math:`W` near multiples of x and of its mean, the first without the mean
 and, with sines, small, so that its sine is nearly linear; gates near the identity, :math:`S` near
-the mean. Layers are built on the coarse grid; on finer sites they start as identities.
+the mean in the last block, near the identity in others. Layers are built on the coarse grid; on
+finer sites they start as identities.
 """
 
 import numpy as np
