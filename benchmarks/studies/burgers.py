@@ -10,6 +10,7 @@ of `pip install neuraloperator`, where it is installed.
 
 import argparse
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,7 @@ from ftnn.plotting.style import COLORS, figure, save_figure, style
 from ftnn.training.options import replace_values
 
 SEEDS = (0, 1, 2)
-DEPTHS = (1, 2, 4, 8)
+DEPTHS, BLOCKS = (1, 2, 4, 8), (1, 2, 4)
 FINE = (10, 20, 30)
 HOME = RUNS / "burgers"
 RESULTS = HOME / "results.json"
@@ -48,7 +49,15 @@ EXPERIMENT = get_experiment("burgers")
 CASES: dict[str, dict[str, Any]] = {
     "published": {},
     "centered": {"initial": "centered"},
-    "sharp": {"initial": "centered", "viscosity": 1e-3, "coarse": 10},
+    "sharp": {
+        "initial": "centered",
+        "viscosity": 1e-3,
+        "blocks": 4,
+        "depth": 0,
+        "channels": 16,
+        "max_bond": 32,
+        "lr": 1e-2,
+    },
     "mild": {"initial": "waves", "viscosity": 0.01, "time": 0.05, "epochs": 100},
 }
 """Changes of the tuned options, by case."""
@@ -56,8 +65,13 @@ CASES: dict[str, dict[str, Any]] = {
 FNOS = {"of as many parameters": (8, 10, 4), "of published size": (16, 64, 4)}
 """Modes, width and layers of Fourier neural operators."""
 
+LARGEST = "of published size"
+
 TIMED = 8
 """Functions on which seconds a function are measured."""
+
+DIRECT, FEW = 20, 4
+"""Bits of the grid to which an FNO is applied without interpolation, and number of functions."""
 
 
 def options_for(case: str, sites: int | None = None, **changes: Any) -> BurgersOptions:
@@ -72,29 +86,46 @@ def options_for(case: str, sites: int | None = None, **changes: Any) -> BurgersO
 # ---- networks ------------------------------------------------------------------------------------
 
 
-def name_of(case: str, depth: int | None, sines: bool, seed: int) -> str:
-    """Return the name of a run; a depth of None is the tuned one."""
-    if sines and depth in (None, options_for(case).depth):
-        return f"{case}-{seed}"
-    return f"{case}-{depth}{'' if sines else '-polynomial'}-{seed}"
+def name_of(
+    case: str, seed: int, depth: int | None = None, sines: bool = True, blocks: int | None = None
+) -> str:
+    """Return the name of a run; a depth, or number of blocks, of None is the tuned one."""
+    tuned = options_for(case)
+    name = case
+    if not sines or depth not in (None, tuned.depth):
+        name += f"-{tuned.depth if depth is None else depth}"
+    if not sines:
+        name += "-polynomial"
+    blocks = tuned.blocks if blocks is None else blocks
+    if (blocks, tuned.blocks) != (1, 1):
+        name += f"-{blocks}-blocks"
+    return f"{name}-{seed}"
 
 
-def train(case: str, depth: int | None, sines: bool, seed: int) -> None:
-    """Train a network on the coarse grid of a case, unless that is done, and keep its memory."""
-    name = name_of(case, depth, sines, seed)
+def train(case: str, seed: int, **changes: Any) -> None:
+    """Train a network on the coarse grid of a case, unless that is done, and keep its memory.
+
+    Parameters
+    ----------
+    case : str
+    seed : int
+    **changes
+        Of :func:`name_of`.
+    """
+    name = name_of(case, seed, **changes)
     if "experiment" in read_summary(HOME / name):
         return
-    changes: dict[str, Any] = {} if depth is None else {"depth": depth}
-    if not sines:
-        changes["features"] = "linear"
-    _, peak = in_process(_train, case, changes, seed, HOME / name)
+    options = {key: changes[key] for key in ("depth", "blocks") if key in changes}
+    if not changes.get("sines", True):
+        options["features"] = "linear"
+    _, peak = in_process(_train, case, options, seed, HOME / name)
     kept(RESULTS, f"{name}, GiB", lambda: peak)
 
 
 def _train(case: str, changes: dict[str, Any], seed: int, folder: Path) -> None:
     options = options_for(case, **changes)
     one = {"sites": options.coarse, "fine_epochs": 0, "seed": seed}
-    trained(folder, "burgers", **CASES[case], **changes, **one)
+    trained(folder, "burgers", **(CASES[case] | changes | one))
 
 
 def measure(name: str, case: str, sites: int) -> dict[str, float]:
@@ -126,7 +157,10 @@ def _tensors(cores: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, ...]:
 
 
 def train_fno(case: str, kind: str, sites: int, seed: int, seconds: float) -> dict[str, float]:
-    """Train an FNO on 2^sites points, and measure it there and, interpolated, on all grids."""
+    """Train an FNO on 2^sites points, and measure it there and, interpolated, on all grids.
+
+    The one of published size, trained on 2^10 points, is also applied to 2^DIRECT points.
+    """
     (x, y), _, (x_test, y_test) = draw(options_for(case))
     points = 2**sites
     modes, width, depth = FNOS[kind]
@@ -146,7 +180,7 @@ def train_fno(case: str, kind: str, sites: int, seed: int, seconds: float) -> di
     begin = time.perf_counter()
     model(tests[:TIMED])
     elapsed = (time.perf_counter() - begin) / TIMED
-    return {
+    result = {
         "on the grid": float(distances(found, _on_grid(y_test, points)).mean()),
         "error": float(interpolated(found, y_test).mean()),
         "parameters": model.num_params,
@@ -154,7 +188,33 @@ def train_fno(case: str, kind: str, sites: int, seed: int, seconds: float) -> di
         "epochs": model.steps * options.batch_size / len(inputs),
         "seconds a function": elapsed,
         "package": float(model.source == "neuraloperator"),
+        "GiB": peak_memory(),
     }
+    if (kind, sites) == (LARGEST, 10):
+        result |= applied_directly(model, x_test, y_test)
+        result["few, interpolated"] = float(interpolated(found, y_test)[:FEW].mean())
+    return result
+
+
+def applied_directly(model: TrainedFNO, x: Waves, y: Waves) -> dict[str, float]:
+    """Apply an FNO to a few functions on 2^DIRECT points, one at a time."""
+    points, errors, seconds = 2**DIRECT, [], []
+    for n in range(FEW):
+        one = torch.from_numpy(Waves(x.coefficients[n : n + 1]).on_grid(points))[:, None]
+        begin = time.perf_counter()
+        found = model(one)[:, 0].double().numpy()
+        seconds.append(time.perf_counter() - begin)
+        errors.append(distances(found, Waves(y.coefficients[n : n + 1]).on_grid(points)))
+    return {
+        "few, directly": float(np.mean(errors)),
+        "seconds a function, directly": float(np.median(seconds)),
+        "GiB, directly": peak_memory(),
+    }
+
+
+def peak_memory() -> float:
+    """Return the peak of the resident memory of this process in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def interpolated(values: np.ndarray, expected: Waves) -> np.ndarray:
@@ -186,7 +246,7 @@ def least_squares(case: str, quadratic: bool) -> float:
     target.
     """
     train, val, test = draw(options_for(case))
-    points = 2 ** max(options_for(case).coarse, 8)
+    points = 2**10  # shocks are a hundredth wide
     best: tuple[float, float] | None = None
     for modes in (4, 8, 16) if quadratic else (4, 16, 64):
         parts = []
@@ -215,9 +275,9 @@ def results() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
 
 
-def runs_of(case: str, depth: int | None = None, sines: bool = True) -> list[tuple[str, dict]]:
-    """Return the names and the summaries of complete runs."""
-    names = [name_of(case, depth, sines, seed) for seed in SEEDS]
+def runs_of(case: str, **changes: Any) -> list[tuple[str, dict]]:
+    """Return the names and the summaries of complete runs, with changes as in :func:`name_of`."""
+    names = [name_of(case, seed, **changes) for seed in SEEDS]
     found = [(name, read_summary(HOME / name)) for name in names]
     return [(name, summary) for name, summary in found if "experiment" in summary]
 
@@ -261,6 +321,21 @@ def rows_of(case: str) -> list[list[str]]:
                     f"{1e3 * runs_here[0]['seconds a function']:.1f} ms",
                 ]
             )
+            for run in runs_here:
+                if "few, directly" in run:
+                    rows.append(
+                        [
+                            case,
+                            f"the same, applied to 2^{DIRECT} points of {FEW} functions",
+                            "",
+                            "",
+                            f"{run['GiB, directly']:.1f} GiB",
+                            f"{run['few, interpolated']:.2e}",
+                            f"{run['few, directly']:.2e}",
+                            "",
+                            f"{run['seconds a function, directly']:.0f} s on 2^{DIRECT}",
+                        ]
+                    )
     for label, key in (("best quadratic map", "quadratic"), ("best linear map", "linear")):
         value = known.get(f"{case}, {key}")
         if value is not None:
@@ -276,21 +351,18 @@ def report() -> None:
     heads = ["case", "method", "parameters", "training", "peak memory", "error on 2^10", "on 2^20"]
     heads += ["on 2^30", "a function, 2^10 / 2^20 / 2^30"]
     write_table("burgers-table", heads, [row for case in CASES for row in rows_of(case)])
-    lines = []
-    for case, sines in (("published", True), ("centered", False)):
-        for depth in DEPTHS:
-            runs = runs_of(case, depth, sines)
-            if runs:
-                kind = "sines and gated layers" if sines else "gated layers only"
-                errors = spread([s["test_error"] for _, s in runs], ".2e")
-                lines.append([case, kind, str(depth), errors, f"{runs[0][1]['num_params']:,}"])
+    lines = [
+        [case, kind, str(number), spread(errors, ".2e"), f"{parameters:,}"]
+        for case, kind, points in depth_curves()
+        for number, errors, parameters in points
+    ]
     if len(lines) > 1:
-        heads = ["case", "network", "gated layers", "error on the grid of training", "parameters"]
+        heads = ["case", "network", "number", "error on the grid of training", "parameters"]
         write_table("burgers-depth-table", heads, lines)
         draw_depths()
     for case in CASES:
         if runs_of(case):
-            copy_picture(HOME / f"{case}-0" / "solutions.png", f"burgers-{case}.png")
+            copy_picture(HOME / name_of(case, 0) / "solutions.png", f"burgers-{case}.png")
     runs = runs_of("published")
     if runs:
         copy_picture(HOME / "published-0" / "network.png", "burgers-network.png")
@@ -303,25 +375,43 @@ def report() -> None:
         )
 
 
+def depth_curves() -> list[tuple[str, str, list[tuple[int, list[float], int]]]]:
+    """Return cases, what is repeated, and numbers with the errors of all seeds and parameters."""
+    curves: list[tuple[str, str, str, tuple[int, ...], dict[str, Any]]] = [
+        ("sharp", "blocks of sines", "blocks", BLOCKS, {}),
+        ("published", "gated layers behind sines", "depth", DEPTHS, {}),
+        ("centered", "gated layers, no sines", "depth", DEPTHS, {"sines": False}),
+    ]
+    found = []
+    for case, kind, name, numbers, changes in curves:
+        points = []
+        for number in numbers:
+            runs = runs_of(case, **{name: number}, **changes)
+            if runs:
+                errors = [summary["test_error"] for _, summary in runs]
+                points.append((number, errors, runs[0][1]["num_params"]))
+        found.append((case, kind, points))
+    return found
+
+
 def draw_depths() -> None:
-    """Draw errors against the number of gated layers."""
+    """Draw errors against the number of blocks and of gated layers."""
     with style():
         fig = figure(4.6, 3.2)
         axis = fig.subplots()
-        cases = (("published", True, "sines, then gated"), ("centered", False, "gated only"))
-        for n, (case, sines, label) in enumerate(cases):
-            for depth in DEPTHS:
-                errors = [s["test_error"] for _, s in runs_of(case, depth, sines)]
-                shown = f"{case}: {label}" if depth == DEPTHS[0] else None
+        for n, (case, kind, points) in enumerate(depth_curves()):
+            for number, errors, _ in points:
+                shown = f"{case}: {kind}" if number == points[0][0] else None
                 axis.loglog(
-                    [depth] * len(errors), errors, "o", color=COLORS[n], alpha=0.7, label=shown
+                    [number] * len(errors), errors, "o", color=COLORS[n], alpha=0.7, label=shown
                 )
-        axis.set(xlabel="gated layers", ylabel="relative error", xticks=DEPTHS)
+        axis.set(xlabel="blocks, or gated layers", ylabel="relative error", xticks=DEPTHS)
         axis.set_xticks(DEPTHS, [str(depth) for depth in DEPTHS])
-        ticks = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+        ticks = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
         axis.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+        axis.set_ylim(1.5e-3, 2.0)  # room for the legend
         axis.minorticks_off()
-        axis.legend()
+        axis.legend(loc="upper right")
         save_figure(fig, DOCS / "images" / "burgers-depths.png")
 
 
@@ -331,6 +421,7 @@ def main() -> None:
     parts = ("networks", "depths", "fno", "maps", "report")
     parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--kinds", nargs="+", default=list(FNOS), choices=list(FNOS))
     parser.add_argument("--grids", nargs="+", type=int, help="bits of the grids of FNOs")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
     given = parser.parse_args()
@@ -341,19 +432,22 @@ def main() -> None:
     if "networks" in given.parts:
         for seed in given.seeds:
             for case in given.cases:
-                train(case, None, True, seed)
+                train(case, seed)
                 for sites in FINE:
-                    errors_of(name_of(case, None, True, seed), case, sites)
+                    errors_of(name_of(case, seed), case, sites)
     if "depths" in given.parts:
         for seed in given.seeds:
             for depth in DEPTHS:
                 for case, sines in (("centered", False), ("published", True)):
                     if case in given.cases:
-                        train(case, depth, sines, seed)
+                        train(case, seed, depth=depth, sines=sines)
+            for blocks in BLOCKS:
+                if "sharp" in given.cases:
+                    train("sharp", seed, blocks=blocks)
     if "fno" in given.parts:
         for seed in given.seeds:
             for case in given.cases:
-                for kind in FNOS:
+                for kind in given.kinds:
                     for sites in given.grids or sorted({options_for(case).coarse, 10}):
                         fno(case, kind, sites, seed)
     if "maps" in given.parts:
@@ -369,8 +463,7 @@ def fno(case: str, kind: str, sites: int, seed: int) -> None:
     seconds = float(np.mean([summary["train_seconds"] for _, summary in runs_of(case)]))
 
     def measured() -> dict[str, float]:
-        result, peak = in_process(train_fno, case, kind, sites, seed, seconds)
-        return result | {"GiB": peak}
+        return in_process(train_fno, case, kind, sites, seed, seconds)[0]
 
     kept(RESULTS, f"{case}, FNO {kind}, 2^{sites} points, {seed}", measured)
 

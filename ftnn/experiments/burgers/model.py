@@ -1,16 +1,18 @@
-r"""Sines of linear functions, gated layers, and a linear shortcut.
+r"""Residual blocks of sines of linear functions, gated layers, and a linear shortcut.
 
-.. math:: y = S x + O\, G_n \cdots G_1 \sin(W x + b), \qquad G z = (1 + A z) \circ (B z) .
+.. math:: x \mapsto S x + O\, G_n \cdots G_1 \sin(W x + b), \qquad G z = (1 + A z) \circ (B z) .
 
-With linear features, without the sine, the network is a polynomial of x, of degree :math:`2^n`. The
-solution is carried along with the mean m of the initial function, Fourier mode k by a phase
+The flow over a time is one of flows over shorter times; so blocks follow one another. With linear
+features, without the sine, a block is a polynomial of x, of degree :math:`2^n`. The solution
+is carried along with the mean m of the initial function, Fourier mode k by a phase
 :math:`2\pi k m T`, and no polynomial of low degree is a wave. A sine of a linear function is one.
 A state of several channels has them on its first site, of dimension 2 channels, index
 2 channel + bit.
 
 Weights start as follows: :math:`W` near multiples of x and of its mean, the first without the mean
 and, with sines, small, so that its sine is nearly linear; gates near the identity, :math:`S` near
-the mean. Layers are built on the coarse grid; on finer sites they start as identities.
+the mean in the last block, near the identity in others. Layers are built on the coarse grid; on
+finer sites they start as identities.
 """
 
 import numpy as np
@@ -45,39 +47,46 @@ def build(options: BurgersOptions, data: Data) -> tuple[None, Layer]:
     Cuts of the coarse grid get ``options.max_bond``; finer ones what the solutions need, and SPARE
     more: there functions are smooth, and need two or three.
     """
-    sites, seed = len(data.train_inputs), options.train.seed
+    sites = len(data.train_inputs)
     coarse = min(sites, options.coarse)
     needed = [core.shape[3] + SPARE for core in data.train_targets[:-1]]
     bonds = [min(options.max_bond, bond) for bond in needed]
     bonds[: coarse - 1] = [options.max_bond] * (coarse - 1)
     here = bonds[: coarse - 1]
-    ends = (2,) * coarse
-    dims = (2 * options.channels, *ends[1:])
+    blocks = [_block(options, coarse, here, n) for n in range(options.blocks)]
+    return None, prolong(Sequential(*blocks), sites, bonds)
+
+
+def _block(options: BurgersOptions, sites: int, bonds: list[int], number: int) -> Residual:
+    """Build one residual block on the coarse grid."""
+    channels, with_sines = options.channels, options.features == "sine"
+    seed = options.train.seed + 1000 * number
+    ends = (2,) * sites
+    dims = (2 * channels, *ends[1:])
     rng = np.random.default_rng((seed, 4))
     gates: list[Layer] = []
     for n in range(options.depth):
-        gate = Gated(dims, dims, options.bond_dim, here, seed=10 * seed + n)
+        gate = Gated(dims, dims, options.bond_dim, bonds, seed=10 * seed + n)
         start_near_identity(gate, 10 * seed + n, NOISE)
         gates.append(gate)
     last = 10 * seed + options.depth
-    lift = Linear(ends, dims, options.bond_dim, here, seed=last + 1)
-    out = Linear(dims, ends, options.bond_dim, here, bias=False, seed=last + 2)
-    shortcut = Linear(ends, ends, options.bond_dim, here, bias=False, seed=last + 3)
-    channels, with_sines = options.channels, options.features == "sine"
+    lift = Linear(ends, dims, options.bond_dim, bonds, seed=last + 1)
+    out = Linear(dims, ends, options.bond_dim, bonds, bias=False, seed=last + 2)
+    shortcut = Linear(ends, ends, options.bond_dim, bonds, bias=False, seed=last + 3)
     first = SMALL if with_sines else 1.0
     multiples = np.concatenate([[first], 0.3 * rng.standard_normal(channels - 1)])
     means = FREQUENCY * with_sines * np.concatenate([[0.0], rng.standard_normal(channels - 1)])
     phases = with_sines * np.concatenate([[0.0], 2 * np.pi * rng.random(channels - 1)])
     start(lift, multiples[:, None], means[:, None], rng)
     start(out, SMALL * rng.standard_normal((1, channels)), np.zeros((1, channels)), rng)
-    start(shortcut, np.zeros((1, 1)), np.ones((1, 1)), rng)
-    for k in range(coarse):
+    ends_here = number == options.blocks - 1
+    start(shortcut, np.full((1, 1), 1.0 - ends_here), np.full((1, 1), 1.0 * ends_here), rng)
+    for k in range(sites):
         lift.params[f"bias.{k}"] = np.ones((1, 1, 2, 1))
     lift.params["bias.0"] = np.repeat(phases, 2)[None, None, :, None]
     sine = Elementwise("sin", max_bond=options.max_bond, sweeps=SWEEPS, seed=seed)
     inner = Sequential(lift, *([sine] if with_sines else []), *gates, out)
-    whole = Residual(inner, here, seed=last + 4, shortcut=shortcut)
-    return None, prolong(Sequential(whole), sites, bonds)
+    return Residual(inner, bonds, seed=last + 4, shortcut=shortcut)
 
 
 def start(

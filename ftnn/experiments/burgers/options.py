@@ -30,10 +30,11 @@ class BurgersOptions(GridOptions):
     features: Literal["sine", "linear"] = option(
         "sine", "What the gated layers see: sines of linear functions, or linear functions."
     )
-    channels: int = option(4, "Number of such functions.", least=1)
-    depth: int = option(
-        2, "Number of gated layers.", least=1, remedy="the network consists of layers only"
+    blocks: int = option(
+        1, "Number of residual blocks, each with its own features and gated layers.", least=1
     )
+    channels: int = option(4, "Number of such functions.", least=1)
+    depth: int = option(2, "Number of gated layers of a block.", least=0)
     bond_dim: int = option(
         8, "Bond dimension of the weights.", least=2, remedy="a mean takes a channel of its own"
     )
