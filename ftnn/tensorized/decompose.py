@@ -1,6 +1,6 @@
 """A matrix as a network of cores, of given ranks, given size, or given error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -144,7 +144,7 @@ def affordable(target: Target, params: int) -> Graph:
     """Return the graph of the largest ranks with at most so many entries.
 
     Along a tree, the bonds get all singular values above a common threshold; in other networks
-    all bonds have the same rank.
+    all bonds have the same rank, or one more.
     """
     graph = target.graph
     least = graph.with_ranks(dict.fromkeys(graph.bonds, 1))
@@ -153,7 +153,7 @@ def affordable(target: Target, params: int) -> Graph:
             f"params is {params}, but cores of rank 1 have {least.num_params} entries; allow as "
             "many, or choose other dims"
         )
-    found = list(_by_size(target))
+    found = _by_size(target)
     low, high = 0, len(found)
     while high - low > 1:  # the last that is affordable
         middle = (low + high) // 2
@@ -161,15 +161,33 @@ def affordable(target: Target, params: int) -> Graph:
     return found[low]
 
 
-def _by_size(target: Target) -> Sequence[Graph]:
+class _Lazy:
+    """A list whose entries are made when asked for."""
+
+    def __init__(self, length: int, make: Callable[[int], Graph]):
+        self.length, self.make = length, make
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, n: int) -> Graph:
+        return self.make(n)
+
+
+def _by_size(target: Target) -> _Lazy:
     """Return graphs of growing ranks, the first of rank 1."""
     graph = target.graph
     if not graph.is_tree:
-        most = max(graph.most_ranks().values())
-        return _Lazy(most, lambda n: capped(graph, dict.fromkeys(graph.bonds, n + 1)))
+        count, most = len(graph.bonds), max(graph.most_ranks().values())
+
+        def even(n: int) -> Graph:  # one bond after the other gets a channel more
+            ranks = {bond: 1 + (n + count - 1 - k) // count for k, bond in enumerate(graph.bonds)}
+            return capped(graph, ranks)
+
+        return _Lazy(count * (most - 1) + 1, even)
     values = target.spectra
     if not values:
-        return [graph]
+        return _Lazy(1, lambda n: graph)
     order = torch.cat(list(values.values())).argsort(descending=True, stable=True)
     bonds = torch.cat([torch.full_like(own, n) for n, own in enumerate(values.values())])[order]
 
@@ -179,21 +197,6 @@ def _by_size(target: Target) -> Sequence[Graph]:
         return capped(graph, ranks)
 
     return _Lazy(len(order), at)
-
-
-class _Lazy(Sequence):
-    """A sequence whose entries are made when asked for."""
-
-    def __init__(self, length, make):
-        self.length, self.make = length, make
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, n):
-        if not 0 <= n < self.length:
-            raise IndexError(n)
-        return self.make(n)
 
 
 def _accurate(target: Target, rtol: float, sweeps: int) -> Decomposition:

@@ -101,9 +101,11 @@ class TensorizedModule(nn.Module):
 
     def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs; keep the result if asked to."""
-        if not kept or any(core.is_inference() for core in self.cores):  # have no versions
+        # a list of parameters makes an iterator slower than a small product is
+        cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
+        if not kept or any([core.is_inference() for core in cores]):  # have no versions
             return self.contracted(kind)
-        state = tuple((core.data_ptr(), core._version, core.dtype) for core in self.cores)
+        state = [(core.data_ptr(), core._version, core.dtype) for core in cores]
         known, memory = self.__dict__.get("_kept", (None, {}))
         if known != state:
             known, memory = self.__dict__["_kept"] = (state, {})
