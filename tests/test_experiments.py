@@ -683,8 +683,8 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         (("quantum-phases", "--data", "/proc/none"), "--data /proc/none: cannot be created"),
         (("digits", "--fine-epochs", 3), "No such option: --fine-epochs"),
         (
-            ("burgers", "--fine-epochs", 1, "--sites", 12, "--depth", 0),
-            "depth is 0, expected an integer >= 1",
+            ("burgers", "--fine-epochs", 1, "--sites", 12, "--blocks", 0),
+            "blocks is 0, expected an integer >= 1",
         ),
         (("burgers", "--fine-epochs", 1, "--sites", 12, "--start", "x"), "there is no model"),
         (
@@ -701,7 +701,7 @@ def test_two_stages_go_on_where_they_stopped(where, staged, tmp_path, monkeypatc
         ),
         (("quantics", "--depth", 3), "No such option: --depth"),
         (("burgers", "--viscosity", 1e-4), "viscosity is 0.0001, expected a number >= 0.001"),
-        (("burgers", "--depth", 0, "--sites", 4), "depth is 0, expected an integer >= 1"),
+        (("burgers", "--depth", -1, "--sites", 4), "depth is -1, expected an integer >= 0"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(args, words, tmp_path):
