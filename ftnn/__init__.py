@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .layers.readouts import Expectation, Readout
     from .layers.residual import Residual
     from .layers.sequential import Sequential
-    from .tensorized.tensorization import tensorize
+    from .tensorized.conversion import tensorize
     from .truncation.compress import compress
 
 __version__ = "0.2.0"
@@ -97,7 +97,7 @@ _HOMES = {
     "load": "layers.files",
     "load_encoder": "layers.files",
     "save": "layers.files",
-    "tensorize": "tensorized.tensorization",
+    "tensorize": "tensorized.conversion",
 }
 
 

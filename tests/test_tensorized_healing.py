@@ -141,6 +141,30 @@ def test_a_fit_that_does_not_help_leaves_everything(monkeypatch):
     assert all(torch.equal(value, state[name]) for name, value in healed.model.state_dict().items())
 
 
+class Branch(nn.Module):
+    """Small inputs take one layer more."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.more = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = torch.tanh(self.first(x))
+        return self.more(y) if x.abs().max() < 1 else y
+
+
+def test_not_every_batch_need_reach_every_layer():
+    torch.manual_seed(0)
+    dense, model = Branch(), Branch()
+    model.load_state_dict(dense.state_dict())
+    model.first = Linear.from_dense(dense.first, "svd", ranks=2)
+    model.more = Linear.from_dense(dense.more, "svd", ranks=2)
+    batches = [torch.rand(50, 8) / 2, 5 * torch.randn(50, 8)]
+    healed = heal(model, dense, batches)
+    assert list(healed.errors) == ["start", "first", "more"]
+    assert healed.errors["more"] < healed.errors["start"]
+
+
 def test_what_cannot_be_healed_is_told():
     dense, model, batches = mixed()
     with pytest.raises(ValueError, match="there are no batches"):

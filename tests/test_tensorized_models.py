@@ -618,3 +618,32 @@ def test_precision_and_gradients_of_the_model_are_kept(seed):
     found = tensorize(model, [random(seed, 30, 16).double()], params=0.6)
     assert {p.dtype for p in found.model.parameters()} == {torch.float64}
     assert found.model(random(1, 2, 16).double()).dtype == torch.float64
+
+
+class Branch(nn.Module):
+    """The second layer is for inputs of another kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.second(x) if x.dtype == torch.float64 else self.first(x)
+
+
+def test_a_layer_that_no_batch_reaches_stays_as_it_is():
+    model = seeded(Branch)
+    found = tensorize(model, [random(0, 30, 16)], params=0.8)
+    assert [row.format == "dense" for row in found.rows] == [False, True]
+    assert found.rows[1].remark == "not reached by the calibration batches"
+    assert torch.equal(found.model.second.weight, model.second.weight)
+    with pytest.raises(ValueError, match="the calibration batches reach no layer"):
+        tensorize(model, [torch.zeros(0, 16)], params=0.8)
+
+
+def test_one_name_may_be_skipped_as_a_text():
+    model = seeded(Branch)
+    found = tensorize(model, [random(0, 30, 16)], params=0.8, skip="second")
+    assert found.rows[1].remark == "skipped"
+    with pytest.raises(ValueError, match="skip has 'none', but the model has no module"):
+        tensorize(model, [random(0, 30, 16)], params=0.8, skip="none")

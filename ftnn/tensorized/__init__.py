@@ -2,13 +2,14 @@
 
 from .adaptation import RankAdaptation, schmidt_values
 from .conv import Conv1d, Conv2d, Conv3d
+from .conversion import tensorize
 from .embedding import Embedding
 from .files import load, save
 from .healing import Healed, heal
 from .linear import Linear
 from .moments import Moments
 from .plans import Plan, plan
-from .tensorization import Row, Tensorization, tensorize
+from .tensorization import Row, Tensorization
 
 __all__ = [
     "Conv1d",

@@ -63,9 +63,7 @@ class _Conv(TensorizedModule):
         self._pads = like._reversed_padding_repeated_twice
         empty = torch.empty(0, device=device, dtype=dtype)
         self._init_cores(graph, ranks, 1 / (3 * inputs), empty)
-        bound = inputs**-0.5
-        drawn = torch.empty(out_channels, device=device, dtype=dtype).uniform_(-bound, bound)
-        self.bias = nn.Parameter(drawn) if bias else None
+        self._init_bias(bias, device, dtype)
 
     @classmethod
     def from_dense(
@@ -138,10 +136,8 @@ class _Conv(TensorizedModule):
             self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
             self.dilation, self.groups, self.bias is not None, self.padding_mode, device="meta",
         )  # fmt: skip
-        new.weight = nn.Parameter(weight.contiguous())
-        if self.bias is not None:
-            new.bias = nn.Parameter(self.bias.detach().clone())
-        return new.train(self.training)
+        self._into(new, weight)
+        return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (batch, in, ...), or a single one (in, ...), to images."""

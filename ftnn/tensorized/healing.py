@@ -175,7 +175,7 @@ class _Judge:
 def _call_order(
     model: nn.Module, names: list[str], batch: Any, forward: Callable[..., Any]
 ) -> list[str]:
-    """Return layers in the order in which a batch reaches them."""
+    """Return the layers that a batch reaches, in this order."""
     order: dict[str, None] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -212,8 +212,9 @@ def _heal_layer(
         return before  # its inputs are those of the data
     pair = _Pair(getattr(dense, "groups", 1))
     for batch in judge.batches:
-        inputs = (_inputs(one, name, batch, judge.forward) for one in (teacher, model))
-        pair.add(*(rows_of(dense, x) for x in inputs))
+        inputs = [_inputs(one, name, batch, judge.forward) for one in (teacher, model)]
+        if all(seen for seen in inputs):  # not every batch need reach every layer
+            pair.add(*(torch.cat([rows_of(dense, x) for x in seen]) for seen in inputs))
     cross, second, mean_dense, mean = pair.moments(getattr(dense, "bias", None) is not None)
     old = {key: value.clone() for key, value in layer.state_dict().items()}
     rows = weight.reshape(pair.groups, -1, weight.shape[1])
@@ -262,22 +263,19 @@ class _Pair:
         return cross, second, first, other
 
 
-def _inputs(model: nn.Module, name: str, batch: Any, forward: Callable[..., Any]) -> Tensor:
-    """Return all that reaches a layer, one call after the other."""
+def _inputs(model: nn.Module, name: str, batch: Any, forward: Callable[..., Any]) -> list[Tensor]:
+    """Return all that reaches a layer, call by call."""
     seen: list[Tensor] = []
 
     def record(module: nn.Module, given: tuple, named: Mapping[str, Any]) -> None:
-        x = given[0] if given else named["input"]
-        seen.append(x.detach().reshape(-1, *x.shape[1:]) if x.ndim > 1 else x.detach()[None])
+        seen.append((given[0] if given else named["input"]).detach())
 
     hook = model.get_submodule(name).register_forward_pre_hook(record, with_kwargs=True)
     try:
         forward(model, batch)
     finally:
         hook.remove()
-    if len(seen) == 1:
-        return seen[0]
-    return torch.cat([x.reshape(-1, x.shape[-1]) if x.ndim == 2 else x for x in seen])
+    return seen
 
 
 # ---- as a whole ----------------------------------------------------------------------------------

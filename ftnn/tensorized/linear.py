@@ -79,9 +79,7 @@ class Linear(TensorizedModule):
         self.in_features, self.out_features = in_features, out_features
         like = torch.empty(0, device=device, dtype=dtype)
         self._init_cores(self.graph, ranks, 1 / (3 * in_features), like)
-        bound = in_features**-0.5
-        drawn = torch.empty(out_features, device=device, dtype=dtype).uniform_(-bound, bound)
-        self.bias = nn.Parameter(drawn) if bias else None
+        self._init_bias(bias, device, dtype)
 
     @classmethod
     def from_dense(
@@ -144,10 +142,8 @@ class Linear(TensorizedModule):
         with torch.no_grad():
             weight = self.matrix()
         new = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
-        new.weight = nn.Parameter(weight.contiguous())
-        if self.bias is not None:
-            new.bias = nn.Parameter(self.bias.detach().clone())
-        return new.train(self.training)
+        self._into(new, weight)
+        return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., in) to outputs (..., out)."""

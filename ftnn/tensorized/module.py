@@ -166,6 +166,19 @@ class TensorizedModule(nn.Module):
         new = (core.to(dtype=like.dtype, device=like.device).contiguous() for core in cores)
         self.cores = nn.ParameterList([nn.Parameter(core) for core in new])
 
+    def _init_bias(self, bias: bool, device: Any, dtype: torch.dtype | None) -> None:
+        """Draw a bias as torch does, within the inverse root of the number of inputs, or none."""
+        bound = self._columns**-0.5
+        drawn = torch.empty(self._rows, device=device, dtype=dtype).uniform_(-bound, bound)
+        self.bias = nn.Parameter(drawn) if bias else None
+
+    def _into(self, dense: nn.Module, weight: Tensor) -> None:
+        """Give a dense layer a weight, and the bias and the mode of this module."""
+        dense.weight = nn.Parameter(weight.contiguous())
+        if self.bias is not None:
+            dense.bias = nn.Parameter(self.bias.detach().clone())
+        dense.train(self.training)
+
     def _init_cores(self, graph: Graph, ranks: Ranks, variance: float, like: Tensor) -> None:
         """Draw cores whose weight has entries of a variance: the product of variances and paths."""
         graph = given_ranks(graph, ranks)
