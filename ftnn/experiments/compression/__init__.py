@@ -1,0 +1,1 @@
+"""Dense networks that are trained, made of tensor networks, and healed."""
