@@ -14,6 +14,7 @@ from torch import nn
 
 from ftnn.tensorized import Conv2d, Embedding, Linear
 from ftnn.tensorized.decompose import affordable, decompose, fitted_at, given_ranks
+from ftnn.tensorized.factored import Factored
 from ftnn.tensorized.fit import fit_cores
 from ftnn.tensorized.formats import CONV, LINEAR
 from ftnn.tensorized.start import tree_start
@@ -39,6 +40,8 @@ def moments_of(kind, size, groups, seed, rows=None):
     scales = 10.0 ** random(seed + 1, *ahead, 1, size).clamp(-1.5, 1.5)
     x = random(seed, *ahead, rows or 3 * size + 1, size) * scales
     full = x.mT @ x / x.shape[-2]
+    if kind == "factored":
+        return Factored(scales[..., 0, :].square(), x[..., : size // 2 + 1, :])
     return full if kind == "full" else full.diagonal(dim1=-2, dim2=-1)
 
 
@@ -46,6 +49,7 @@ def dense_metric(moments, size, groups=1):
     """The regularized moments as matrices (groups, size, size), by NumPy."""
     if moments is None:
         return np.broadcast_to(np.eye(size), (groups, size, size))
+    moments = moments.dense() if isinstance(moments, Factored) else moments
     s = moments.numpy().reshape(groups, *moments.shape[-(moments.ndim - (groups > 1)) :])
     s = np.stack([np.diag(own) for own in s]) if s.ndim == 2 else s
     here = s.shape[-1]
@@ -103,7 +107,7 @@ class Problem:
 @st.composite
 def problems(draw, formats=("svd", "mpo", "tt", "ring", "tree", "tucker", "cp", "kernel tt")):
     format = draw(st.sampled_from(formats))
-    metric = draw(st.sampled_from(["none", "diagonal", "full"]))
+    metric = draw(st.sampled_from(["none", "diagonal", "full", "factored"]))
     groups = 1
     if format in ("tucker", "cp", "kernel tt"):
         outs = (draw(st.integers(1, 6)),)
@@ -321,8 +325,12 @@ def test_conjugate_gradients_solve_what_is_solved_directly(problem, rank):
         eye = torch.eye(problem.dense.shape[-1], dtype=torch.double)
         mild = random(problem.seed, *problem.dense.shape) * 0.1
         mild = eye + mild @ mild.mT
-        mild = mild if problem.metric == "full" else mild.diagonal(dim1=-2, dim2=-1)
-        problem.moments = mild if problem.groups > 1 else mild[0]
+        if problem.metric == "diagonal":
+            mild = mild.diagonal(dim1=-2, dim2=-1)
+        mild = mild if problem.groups > 1 else mild[0]
+        if problem.metric == "factored":
+            mild = Factored(torch.ones_like(mild[..., 0]), mild * 0.3)
+        problem.moments = mild
     target = problem.target.at(graph)
     cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
     for core in range(len(cores)):
@@ -435,7 +443,10 @@ def test_ranks_are_a_number_a_sequence_or_a_mapping_and_capped(problem, data):
 def test_a_scaled_metric_and_a_scaled_weight_have_the_same_error(problem, rank, scale):
     first = problem.decompose(ranks=rank, sweeps=2)
     problem.weight = problem.weight * scale
-    if problem.moments is not None:
+    if isinstance(problem.moments, Factored):
+        diagonal, factor = problem.moments.diagonal, problem.moments.factor
+        problem.moments = Factored(scale * diagonal, scale**0.5 * factor)
+    elif problem.moments is not None:
         problem.moments = problem.moments * scale
     second = problem.decompose(ranks=rank, sweeps=2)
     assert abs(first.error - second.error) <= 1e-5
@@ -450,6 +461,17 @@ def test_a_ring_is_not_larger_than_the_exact_chain():
     found = problem.decompose(rtol=1e-9)
     assert found.error <= 1e-9
     assert found.graph.num_params <= exact.graph.num_params
+
+
+@settings(max_examples=30)
+@given(problems(), RANKS)
+def test_factored_moments_are_their_dense_matrices(problem, rank):
+    problem.moments = moments_of("factored", prod(problem.graph.sizes[n] for n in
+        problem.graph.in_legs), problem.groups, problem.seed)  # fmt: skip
+    found = problem.decompose(ranks=rank, sweeps=2)
+    problem.moments = problem.moments.dense()
+    expected = problem.decompose(ranks=rank, sweeps=2)
+    assert abs(found.error - expected.error) <= 1e-5
 
 
 def test_an_identity_metric_is_none():

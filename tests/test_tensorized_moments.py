@@ -12,6 +12,7 @@ from torch import nn
 
 from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear, Moments
 from ftnn.tensorized import moments as moments_module
+from ftnn.tensorized import places as places_module
 from ftnn.tensorized.moments import add_inputs, moments_of, patches
 from ftnn.tensorized.places import call, find_places, observe
 
@@ -176,14 +177,97 @@ def test_the_error_of_a_linear_layer_is_that_of_its_outputs(out, inn, rank, seed
             assert module.error <= gap + 2e-3
 
 
-def test_large_layers_have_the_diagonal_of_their_moments():
+def test_large_layers_have_factored_moments():
+    def is_factored(layer, **how):
+        return moments_of(layer, **how)._sketch is not None
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moments_module, "FULL", 5)
-        assert moments_of(nn.Linear(6, 2)).diagonal
-        assert not moments_of(nn.Linear(5, 2)).diagonal
-        assert moments_of(nn.Conv1d(4, 4, 3, groups=2)).diagonal
-        assert not moments_of(nn.Conv1d(4, 4, 2, groups=2)).diagonal
+        assert is_factored(nn.Linear(6, 2))
+        assert not is_factored(nn.Linear(5, 2))
+        assert is_factored(nn.Linear(5, 2), factored=True)
+        assert is_factored(nn.Conv1d(4, 4, 3, groups=2))
+        assert not is_factored(nn.Conv1d(4, 4, 2, groups=2))
     assert moments_of(nn.Embedding(3, 2)).diagonal
+
+
+def test_moments_of_a_model_stay_within_a_limit_of_memory():
+    model = nn.Sequential(nn.Linear(64, 16), nn.Linear(16, 64), nn.Linear(64, 3))
+    x = random(0, 40, 64).float()
+    full = 8 * (64**2 + 16**2 + 64**2)
+    for limit, kinds in ((full, [False] * 3), (full - 1, [True, False, False]), (0, [True] * 3)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(places_module, "BYTES", limit)
+            patch.setattr(moments_module, "RANK", 4)
+            places = find_places(model)
+            observe(model, places, [x], call)
+        assert [place.moments._sketch is not None for place in places] == kinds
+        for place in places:
+            second = place.moments.second()
+            if place.moments._sketch is not None:
+                assert second.factor.shape[0] <= 5  # and the mean
+                second = second.dense()
+            assert second.shape == (place.layer.in_features,) * 2
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 6), st.integers(1, 3),
+    st.integers(1, 30), st.booleans(), SEEDS,
+)  # fmt: skip
+def test_factored_moments_have_the_exact_diagonal_and_of_enough_rank_all(
+    sizes, size, groups, rank, centered, seed
+):
+    """What is not in the factor is on the diagonal, which is exact; with rank, nothing is."""
+    x = random(seed, sum(sizes), groups * size) + 0.7
+    full, moments = Moments(size, groups), Moments(size, groups, rank=rank)
+    for rows in x.split(sizes):
+        full.add(rows)
+        moments.add(rows)
+    expected, found = full._second(centered), moments._second(centered)
+    squares = expected.diagonal(dim1=-2, dim2=-1)
+    assert_close(found.squares(), squares, scale=float(squares.norm()))
+    assert float(found.diagonal.min()) >= 0
+    if rank >= size:
+        assert_close(found.dense(), expected, scale=float(squares.norm()))
+    rest = expected - found.factor.mT @ found.factor  # the factor never has too much
+    assert float(torch.linalg.eigvalsh(rest).min()) >= -1e-9 * float(squares.norm())
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 2), st.booleans(), SEEDS)
+def test_correlations_of_few_rows_are_shrunk_as_expected_to_be_best(n, size, groups, about, seed):
+    x = random(seed, n, groups, size) * random(seed + 1, size) + 1.3
+    full, factored = Moments(size, groups), Moments(size, groups, rank=20)
+    for rows in x.split(5):
+        full.add(rows.flatten(1))
+        factored.add(rows.flatten(1))
+    found, other = full.metric(about), factored.metric(about)
+    other = other.dense()
+    for group in range(groups):
+        rows = x[:, group] - (x[:, group].mean(0) if about else 0)
+        second = rows.T @ rows / n
+        beside = ~torch.eye(size, dtype=torch.bool)
+        each = sum((torch.outer(row, row) - second).square() for row in rows)[beside].sum() / n**2
+        size_beside = second[beside].square().sum()
+        share = float((each / size_beside).clamp(max=1)) if size_beside > 1e-20 else 0.0
+        expected = torch.where(beside, (1 - share) * second, second)
+        for one in (found, other):
+            one = one[group] if groups > 1 else one
+            assert_close(one, expected, scale=1e2 * float(second.norm()) + 1e-9)
+
+
+def test_metrics_of_many_rows_are_their_moments_and_diagonals_stay():
+    x = random(0, 4000, 5) @ random(1, 5, 5)
+    gaps = []
+    for rows in (40, 4000):
+        moments = Moments(5)
+        moments.add(x[:rows])
+        gaps.append(float((moments.metric() - moments.second()).norm() / moments.second().norm()))
+    assert 0 < 30 * gaps[1] < gaps[0] < 0.3  # as the inverse of their number
+    diagonal = Moments(5, diagonal=True)
+    diagonal.add(x[:3])
+    assert torch.equal(diagonal.metric(), diagonal.second())
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")

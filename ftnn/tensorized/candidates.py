@@ -12,7 +12,7 @@ from .embedding import table_graph
 from .fit import DIRECT, fit_cores, largest_system
 from .graph import Graph
 from .linear import Dims, linear_graph, matrix_of
-from .module import TensorizedModule, centered
+from .module import TensorizedModule
 from .places import Place
 from .start import start_is_best
 from .target import Target, target_of
@@ -126,7 +126,7 @@ def target_for(place: Place, graph: Graph) -> Target:
         raise ValueError(f"the weight of {place.names[0]!r} has values that are not finite")
     if moments is None or not moments.rows:
         return target_of(weight, graph)
-    own = centered(moments.second(), _mean(place))
+    own = moments.metric(centered=_mean(place) is not None)
     shared = graph.out_legs[:1] if getattr(layer, "groups", 1) > 1 else ()
     return target_of(weight, graph, own, shared)
 

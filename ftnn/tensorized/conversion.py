@@ -283,6 +283,7 @@ def _replace(
             place.weight.numel(),
             candidate.found.error,
             probes.told(error),
+            _few(place),
         )
     for place in places:
         rows.setdefault(place.names, _dense_row(place, place.reason))
@@ -295,6 +296,14 @@ def _replace(
     now, before = (sum(p.numel() for p in one.parameters()) for one in (new, model))
     table = tuple(rows[place.names] for place in places)
     return Tensorization(new, table, now, before, error, probes.difference)
+
+
+def _few(place: Place) -> str:
+    """Tell if there were fewer rows than inputs, of which correlations are only guessed."""
+    moments = place.moments
+    if moments is None or moments.diagonal or moments.rows >= moments.size:
+        return ""
+    return f"{moments.rows:,} calibration rows for {moments.size:,} inputs"
 
 
 def _dense_row(place: Place, remark: str) -> Row:

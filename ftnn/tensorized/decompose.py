@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .factored import Factored
 from .fit import fit_cores
 from .graph import Graph, Names
 from .start import cp_start, ring_start, start_is_best, tree_start
@@ -43,7 +44,7 @@ class Decomposition:
 def decompose(
     weight: Tensor,
     graph: Graph,
-    moments: Tensor | None = None,
+    moments: Tensor | Factored | None = None,
     shared: Names = (),
     ranks: Ranks | None = None,
     params: int | None = None,
@@ -58,7 +59,7 @@ def decompose(
         (out, in), real; padded with zeros to the dimensions of the graph.
     graph : Graph
         A format with its dimensions; its ranks are ignored.
-    moments : Tensor, optional
+    moments : Tensor or Factored, optional
         Second moments of the inputs, (in, in), or their diagonal (in,), with an axis of groups
         before them if there are shared legs. Without: the Frobenius norm.
     shared : tuple of str

@@ -140,13 +140,7 @@ def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
     coupled, batch = _roles(target, core)
     if prod(graph.sizes[name] for name in coupled) > DIRECT:
         return _by_gradients(target, arrays, terms, names, right, cores[core])
-    twins = _twins(target)
-    metric, metric_names = target.metric
-    system = contract(
-        [*arrays, *arrays, *metric],
-        [*terms, *(tuple(twins.get(n, n) for n in term) for term in terms), *metric_names],
-        (*batch, *coupled, *(twins[name] for name in coupled)),
-    )
+    system = _system(target, arrays, terms, coupled, batch)
     free = tuple(name for name in names if name not in coupled and name not in batch)
     sides = contract([right], [names], (*batch, *coupled, *free))
     size = prod(graph.sizes[name] for name in coupled)
@@ -174,11 +168,33 @@ def _roles(target: Target, core: int) -> tuple[Names, Names]:
     return tuple(coupled), tuple(batch)
 
 
-def _twins(target: Target) -> dict[str, str]:
-    """Names of the second copy of the cores: bonds are its own, and inputs, if they are coupled."""
+def _system(
+    target: Target, arrays: list[Tensor], terms: list[Names], coupled: Names, batch: Names
+) -> Tensor:
+    """Contract the matrix of the normal equations, (batch, coupled, coupled).
+
+    In the second copy of the other cores, bonds have names of their own; and inputs, where a
+    summand of the metric couples them.
+    """
     graph = target.graph
-    own = graph.bonds + (graph.in_legs if target.is_full else ())
-    return {name: name + PRIME for name in own}
+    names = (*batch, *coupled, *(name + PRIME for name in coupled))
+    found = None
+    for metric, metric_names in target.metric or [([], [])]:
+        couples = target.couples(metric_names)
+        own = graph.bonds + (graph.in_legs if couples else ())
+        twins = [tuple(n + PRIME if n in own else n for n in term) for term in terms]
+        inputs = [n for n in coupled if n in graph.in_legs and not couples]
+        deltas = [
+            torch.eye(graph.sizes[n], dtype=target.weight.dtype).to(target.weight) for n in inputs
+        ]
+        part = contract(
+            [*arrays, *arrays, *metric, *deltas],
+            [*terms, *twins, *metric_names, *((n, n + PRIME) for n in inputs)],
+            names,
+        )
+        found = part if found is None else found + part
+    assert found is not None
+    return found
 
 
 def _positive_solve(matrix: Tensor, sides: Tensor) -> Tensor:

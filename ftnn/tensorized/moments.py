@@ -1,12 +1,21 @@
 """Second moments of the inputs of a layer, gathered batch by batch."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from .factored import Factored, Sketch
 from .linear import matrix_of
 
 FULL = 8192
-"""Number of inputs up to which all second moments are gathered; beyond, their diagonal."""
+"""Number of inputs up to which all second moments are gathered; beyond, a factor and a diagonal."""
+
+RANK = 512
+"""Rows of the factor."""
+
+BYTES = 4 << 30
+"""Memory for the moments of a model; beyond, the largest layers have factors."""
 
 ROWS = 8192
 """Rows that are multiplied at once: patches of images are many."""
@@ -21,6 +30,10 @@ class Moments:
         Number of inputs, of one group.
     groups : int
     diagonal : bool
+        Whether to keep the diagonal alone.
+    rank : int, optional
+        Keep the diagonal, and so many rows of a factor of the rest, see :class:`Factored`; by
+        default the whole matrix.
 
     Examples
     --------
@@ -33,11 +46,20 @@ class Moments:
             [0.2500, 0.2500, 0.5000]], dtype=torch.float64)
     """
 
-    def __init__(self, size: int, groups: int = 1, diagonal: bool = False):
+    def __init__(self, size: int, groups: int = 1, diagonal: bool = False, rank: int | None = None):
         self.size, self.groups, self.diagonal = size, groups, diagonal
         self.rows = 0
+        self._sketch = None if rank is None else Sketch(rank)
         self._sum: Tensor | None = None
         self._first: Tensor | None = None
+        self._higher: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the moments."""
+        if self._sketch is not None:
+            return 16 * self.groups * self.size * self._sketch.rank
+        return 8 * self.groups * self.size * (1 if self.diagonal else self.size)
 
     def add(self, x: Tensor) -> None:
         """Add rows (..., groups * size).
@@ -57,14 +79,30 @@ class Moments:
 
     def _add(self, part: Tensor) -> None:
         columns = part.transpose(0, 1)  # (groups, rows, size)
-        new = columns.square().sum(1) if self.diagonal else columns.mT @ columns
+        single = self.diagonal or self._sketch is not None
+        new = columns.square().sum(1) if single else columns.mT @ columns
         if not torch.isfinite(new).all():
             raise ValueError(
                 "inputs have values that are not finite; check the calibration batches"
             )
-        first = columns.sum(1)
-        self._sum = new.double() if self._sum is None else self._sum + new
-        self._first = first.double() if self._first is None else self._first + first
+        first = columns.sum(1).double()
+        wide = columns.double()
+        squares = wide.square()
+        norms = squares.sum(-1)  # (groups, rows)
+        fourth = norms.square().sum(1, keepdim=True).expand_as(first)
+        third = (norms[:, None] @ wide)[:, 0]
+        higher = torch.stack([fourth, third, squares.square().sum(1), (squares * wide).sum(1)])
+        if self._sketch is not None:
+            self._sketch.add(columns - first.to(columns)[:, None] / len(part))
+            if self._first is not None:  # the means of both, as in covariances of parts
+                weight = self.rows * len(part) / (self.rows + len(part))
+                gap = self._first / self.rows - first / len(part)
+                self._sketch.add(weight**0.5 * gap[:, None])
+        found = (new.double(), first, higher)
+        before = (self._sum, self._first, self._higher)
+        self._sum, self._first, self._higher = (
+            value if old is None else old + value for old, value in zip(before, found, strict=True)
+        )
         self.rows += len(part)
 
     def count(self, indices: Tensor) -> None:
@@ -73,32 +111,102 @@ class Moments:
         self._sum = counts if self._sum is None else self._sum + counts
         self.rows += indices.numel()
 
-    def second(self) -> Tensor:
+    def second(self) -> Tensor | Factored:
         """Return the means of products or squares: (size, size) or (size,), after any groups."""
-        return self._mean(self._sum)
+        return self._ungrouped(self._second(False))
 
     def first(self) -> Tensor:
         """Return the mean of the inputs, (size,), after any groups."""
-        return self._mean(self._first)
+        return self._ungrouped(self._mean(self._first))
+
+    def metric(self, centered: bool = False) -> Tensor | Factored:
+        r"""Return second moments, or covariances, as they are best estimated from few rows.
+
+        What is beside the diagonal is multiplied by :math:`1 - \rho`, where :math:`\rho` minimizes
+        the expected squared error for independent rows (Ledoit and Wolf, J. Multivar. Anal. 88, 365
+        (2004); with the diagonal as the target, Schäfer and Strimmer, Stat. Appl. Genet. Mol. Biol.
+        4, 32 (2005)):
+
+        .. math:: \rho = \sum_{i \ne j} \mathrm{Var}\, \Sigma_{ij} / \sum_{i \ne j}
+            \Sigma_{ij}^2, \qquad n\,\mathrm{Var}\, \Sigma_{ij} = E\, x_i^2 x_j^2 - \Sigma_{ij}^2 .
+        """
+        second = self._second(centered)
+        if self.diagonal:
+            return self._ungrouped(second)
+        keep = 1 - self._shrinkage(second, centered)[:, None]
+        if isinstance(second, Factored):
+            rest = second.diagonal + (1 - keep) * second.factor.square().sum(1)
+            return self._ungrouped(Factored(rest, keep[..., None].sqrt() * second.factor))
+        shrunk = keep[..., None] * second
+        shrunk.diagonal(dim1=-2, dim2=-1).copy_(second.diagonal(dim1=-2, dim2=-1))
+        return self._ungrouped(shrunk)
+
+    def _shrinkage(self, second: Tensor | Factored, centered: bool) -> Tensor:
+        r"""Return :math:`\rho` of every group."""
+        if isinstance(second, Factored):
+            squares, norm = second.squares(), second.norm().square()
+        else:
+            squares, norm = second.diagonal(dim1=-2, dim2=-1), second.square().sum((-2, -1))
+        fourth, third, fourths, thirds = self._mean(self._higher)
+        fourth = fourth[:, 0]
+        if centered:  # moments of x - m, from those of x
+            m = self._mean(self._first)
+            s, trace = m.square().sum(-1), squares.sum(-1)
+            if isinstance(second, Factored):
+                along = (second.factor @ m[..., None])[..., 0].square().sum(-1)
+                along = along + (second.diagonal * m.square()).sum(-1)
+            else:
+                along = (m[:, None, :] @ second @ m[:, :, None])[:, 0, 0]
+            # with C the covariance, s = |m|^2: E (m x)^2 = m C m + s^2, E |x|^2 = tr C + s
+            fourth = fourth + 4 * along + s.square() - 4 * (third * m).sum(-1)
+            fourth = fourth + 2 * s * (trace + s)
+            fourths = fourths - 4 * m * thirds + 6 * m.square() * squares + 3 * m**4
+        own = squares.square().sum(-1)
+        noise = (fourth - fourths.sum(-1) - norm + own) / self.rows
+        beside = (norm - own).clamp(min=torch.finfo(norm.dtype).tiny)
+        return (noise / beside).clamp(0, 1)
+
+    def _second(self, centered: bool) -> Tensor | Factored:
+        """Return second moments or covariances with an axis of groups."""
+        second = self._mean(self._sum)
+        if not centered and self._sketch is None:
+            return second
+        mean = self._mean(self._first)
+        if self._sketch is None:
+            if self.diagonal:
+                return (second - mean.square()).clamp(min=0)
+            return second - mean[:, :, None] * mean[:, None, :]
+        factor = self._sketch.rows() / self.rows**0.5
+        rest = second - mean.square() - factor.square().sum(1)
+        if not centered:
+            factor = torch.cat([factor, mean[:, None]], dim=1)
+        return Factored(rest.clamp(min=0), factor)
 
     def _mean(self, total: Tensor | None) -> Tensor:
         if total is None or not self.rows:
             raise ValueError("no rows were added; the calibration set is empty")
-        found = total / self.rows
-        return found if self.groups > 1 else found[0]
+        return total / self.rows
+
+    def _ungrouped(self, found: Any) -> Any:
+        """Leave the axis of groups out if there is one group."""
+        if self.groups > 1:
+            return found
+        if isinstance(found, Factored):
+            return Factored(found.diagonal[0], found.factor[0])
+        return found[0]
 
 
-def moments_of(layer: nn.Module) -> Moments:
+def moments_of(layer: nn.Module, factored: bool = False) -> Moments:
     """Return empty moments for the inputs of a layer: features, unfolded patches, or rows."""
     if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         size = layer.in_channels // layer.groups
         for length in layer.kernel_size:
             size *= length
-        return Moments(size, layer.groups, diagonal=size > FULL)
+        return Moments(size, layer.groups, rank=RANK if factored or size > FULL else None)
     if isinstance(layer, nn.Embedding):
         return Moments(layer.num_embeddings, diagonal=True)
     size = matrix_of(layer).shape[1]
-    return Moments(size, diagonal=size > FULL)
+    return Moments(size, rank=RANK if factored or size > FULL else None)
 
 
 def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:

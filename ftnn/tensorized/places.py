@@ -12,7 +12,7 @@ from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .linear import Linear, is_transposed
 from .module import TensorizedModule
-from .moments import Moments, add_inputs, moments_of
+from .moments import BYTES, Moments, add_inputs, moments_of
 
 KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
     nn.Linear: Linear,
@@ -123,14 +123,23 @@ def observe(
 ) -> int:
     """Gather the moments of the inputs of all places in one pass; the number of batches.
 
+    Beyond a limit of memory for all, those of the largest layers are factored.
+
     Raises
     ------
     ValueError
         If an input is not finite.
     """
-    hooks = []
+    places = list(places)
     for place in places:
         place.moments = moments_of(place.layer)
+    by_size = sorted(places, key=_bytes, reverse=True)
+    for place in by_size:
+        if sum(map(_bytes, places)) > BYTES:
+            factored = moments_of(place.layer, factored=True)
+            place.moments = min(place.moments, factored, key=lambda moments: moments.bytes)
+    hooks = []
+    for place in places:
         hooks.append(place.layer.register_forward_pre_hook(_recorder(place), with_kwargs=True))
     count = 0
     try:
@@ -142,6 +151,11 @@ def observe(
         for hook in hooks:
             hook.remove()
     return count
+
+
+def _bytes(place: Place) -> int:
+    """Memory of the moments of a layer."""
+    return 0 if place.moments is None else place.moments.bytes
 
 
 def _recorder(place: Place) -> Callable[..., None]:

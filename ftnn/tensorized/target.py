@@ -15,8 +15,10 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..arrays.contraction import contract
+from .factored import Factored
 from .graph import Graph, Names
 
 RIDGE = 1e-6
@@ -26,6 +28,12 @@ FLOOR = 1e-6
 """Least eigenvalue of the moments of a leg, relative to their mean, when they are inverted."""
 
 PRIME = "'"
+
+ROWS = "rows"
+"""Name of the rows of factored moments."""
+
+Summand = tuple[list[Tensor], list[Names]]
+"""Arrays and their names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,43 +45,57 @@ class Target:
     weight : Tensor
         Axes are the legs of the graph, outputs first; in double precision.
     graph : Graph
-    moments : Tensor or None
+    moments : Tensor, Factored or None
         None for the identity; or with axes ``shared``, inputs, and for a full matrix the inputs
-        once more. Ridge included.
+        once more. Of a factor, the rows are the axis before the inputs. Ridge included.
     shared : tuple of str
         Output legs on which the moments depend: the groups of a convolution.
     """
 
     weight: Tensor
     graph: Graph
-    moments: Tensor | None
+    moments: Tensor | Factored | None
     shared: Names = ()
 
     @property
     def is_full(self) -> bool:
-        """Whether the second moments are a matrix."""
-        return self.moments is not None and self.moments.ndim > len(self.shared) + len(
-            self.graph.in_legs
-        )
+        """Whether the second moments couple inputs."""
+        return any(self.couples(names) for _, names in self.metric)
 
-    @property
-    def metric(self) -> tuple[list[Tensor], list[Names]]:
-        """The moments as a term of a contraction: none, a diagonal, or inputs and primed inputs."""
+    @cached_property
+    def metric(self) -> list[Summand]:
+        """The moments as a sum of networks: diagonal in the inputs, or of inputs and primed ones.
+
+        None for the identity.
+        """
         if self.moments is None:
-            return [], []
-        primed = tuple(leg + PRIME for leg in self.graph.in_legs) if self.is_full else ()
-        return [self.moments], [(*self.shared, *self.graph.in_legs, *primed)]
+            return []
+        ins = self.graph.in_legs
+        primed = tuple(leg + PRIME for leg in ins)
+        if isinstance(self.moments, Factored):
+            factor = self.moments.factor
+            rows = [(*self.shared, ROWS, *names) for names in (ins, primed)]
+            return [([self.moments.diagonal], [(*self.shared, *ins)]), ([factor, factor], rows)]
+        full = self.moments.ndim > len(self.shared) + len(ins)
+        return [([self.moments], [(*self.shared, *ins, *(primed if full else ()))])]
+
+    def couples(self, names: list[Names]) -> bool:
+        """Whether a summand of the metric is not diagonal in the inputs."""
+        return any(leg + PRIME in term for term in names for leg in self.graph.in_legs)
 
     def measured(self, weight: Tensor) -> Tensor:
         r"""Return :math:`W \Sigma`, with the axes of the weight."""
         if self.moments is None:
             return weight
         legs = self.graph.legs
-        arrays, names = self.metric
-        rows = tuple(
-            leg + PRIME if self.is_full and leg in self.graph.in_legs else leg for leg in legs
-        )
-        return contract([weight, *arrays], [rows, *names], legs)
+        found = torch.zeros_like(weight)
+        for arrays, names in self.metric:
+            couples = self.couples(names)
+            rows = tuple(
+                leg + PRIME if couples and leg in self.graph.in_legs else leg for leg in legs
+            )
+            found += contract([weight, *arrays], [rows, *names], legs)
+        return found
 
     @cached_property
     def weighted(self) -> Tensor:
@@ -156,13 +178,14 @@ class Target:
         size = self.graph.sizes[leg]
         if self.moments is None:
             return torch.eye(size, dtype=self.weight.dtype, device=self.weight.device)
-        arrays, names = self.metric
-        if not self.is_full:
-            found = torch.diag(contract(arrays, names, (leg,)))
-        else:
-            others = {other + PRIME: other for other in self.graph.in_legs if other != leg}
-            terms = [tuple(others.get(name, name) for name in names[0])]
-            found = contract(arrays, terms, (leg, leg + PRIME))
+        found = torch.zeros(size, size, dtype=self.weight.dtype, device=self.weight.device)
+        for arrays, names in self.metric:
+            if self.couples(names):
+                others = {other + PRIME: other for other in self.graph.in_legs if other != leg}
+                terms = [tuple(others.get(name, name) for name in term) for term in names]
+                found += contract(arrays, terms, (leg, leg + PRIME))
+            else:
+                found += torch.diag(contract(arrays, names, (leg,)))
         return found * (size / found.trace().clamp(min=torch.finfo(found.dtype).tiny))
 
 
@@ -172,7 +195,7 @@ def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def target_of(
-    weight: Tensor, graph: Graph, moments: Tensor | None = None, shared: Names = ()
+    weight: Tensor, graph: Graph, moments: Tensor | Factored | None = None, shared: Names = ()
 ) -> Target:
     """Pad a matrix to the dimensions of a graph, and give it a metric.
 
@@ -181,7 +204,7 @@ def target_of(
     weight : Tensor
         (out, in); at most as many rows and columns as the graph has.
     graph : Graph
-    moments : Tensor or None
+    moments : Tensor, Factored or None
         Second moments of the inputs, (in, in), or their diagonal (in,); with an axis of groups
         before if there are shared legs.
     shared : tuple of str
@@ -193,27 +216,30 @@ def target_of(
     weight = weight.detach().double()
     padded = weight.new_zeros(prod(outs), prod(ins))
     padded[: weight.shape[0], : weight.shape[1]] = weight
-    metric = None
-    if moments is not None:
-        metric = _padded(moments.detach().to(padded), prod(ins), len(shared))
-        groups = tuple(graph.sizes[leg] for leg in shared)
-        full = metric.ndim > len(shared) + 1
-        metric = metric.reshape(*groups, *ins, *(ins if full else ()))
-    return Target(padded.reshape(*outs, *ins), graph, metric, () if metric is None else shared)
-
-
-def _padded(moments: Tensor, size: int, groups: int) -> Tensor:
-    """Pad second moments, and add the ridge, so that every input counts."""
-    full = moments.ndim == groups + 2
-    here = moments.shape[-1]
-    values = moments.diagonal(dim1=-2, dim2=-1) if full else moments
-    mean = values.mean()
-    ridge = RIDGE * mean if mean > 0 else torch.ones_like(mean)
-    out = moments.new_zeros(*moments.shape[:groups], *((size,) * (2 if full else 1)))
-    if full:
-        out[..., :here, :here] = moments
-        out.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    weight = padded.reshape(*outs, *ins)
+    if moments is None:
+        return Target(weight, graph, None)
+    groups = tuple(graph.sizes[leg] for leg in shared)
+    if isinstance(moments, Factored):
+        diagonal, factor = (part.detach().to(weight) for part in (moments.diagonal, moments.factor))
+        gap = prod(ins) - diagonal.shape[-1]
+        diagonal = pad(diagonal, (0, gap)) + _ridge(moments.squares().to(weight))
+        factor = pad(factor, (0, gap)).reshape(*groups, factor.shape[-2], *ins)
+        metric: Tensor | Factored = Factored(diagonal.reshape(*groups, *ins), factor)
     else:
-        out[..., :here] = moments
-        out += ridge
-    return out
+        moments = moments.detach().to(weight)
+        if moments.ndim == len(groups) + 1:
+            values = pad(moments, (0, prod(ins) - moments.shape[-1])) + _ridge(moments)
+            metric = values.reshape(*groups, *ins)
+        else:
+            gap = prod(ins) - moments.shape[-1]
+            values = pad(moments, (0, gap, 0, gap))
+            values.diagonal(dim1=-2, dim2=-1).add_(_ridge(moments.diagonal(dim1=-2, dim2=-1)))
+            metric = values.reshape(*groups, *ins, *ins)
+    return Target(weight, graph, metric, shared)
+
+
+def _ridge(squares: Tensor) -> Tensor:
+    """Return what is added to the second moments of every input, so that each counts."""
+    mean = squares.mean()
+    return RIDGE * mean if mean > 0 else torch.ones_like(mean)

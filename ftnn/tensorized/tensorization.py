@@ -29,12 +29,13 @@ class Row:
     params, dense_params : int
         Entries of its weight, now and before.
     error : float
-        Relative error of its outputs on the calibration data; of its weight without them.
+        Relative error of its outputs for inputs like those of the calibration, see
+        :meth:`Moments.metric`; of its weight without them.
     output_error : float
         Difference of the outputs of the model if only this layer is replaced, in the measure of
         the tensorization.
     remark : str
-        Why it stays dense.
+        Why it stays dense; or that the calibration has fewer rows than inputs.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Tensorization:
                 for n, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
             text.append("  ".join(cells).rstrip())
+        text += [f"{row.name}: {row.remark}" for row in self.rows if row.ranks and row.remark]
         ratio = self.dense_params / self.params
         text.append(
             f"model: {self.params:,} of {self.dense_params:,} parameters "
