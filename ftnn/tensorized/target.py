@@ -129,12 +129,9 @@ class Target:
             return weight, inverses
         legs = self.graph.legs
         for leg in self.graph.in_legs:
-            values, vectors = torch.linalg.eigh(self.marginal(leg))
-            roots = values.clamp(min=FLOOR).sqrt()
+            root, inverses[leg] = _root(self.marginal(leg))
             names = tuple(leg + PRIME if name == leg else name for name in legs)
-            root = (vectors * roots) @ vectors.T
             weight = contract([weight, root], [names, (leg + PRIME, leg)], legs)
-            inverses[leg] = (vectors / roots) @ vectors.T
         return weight, inverses
 
     @cached_property
@@ -187,6 +184,17 @@ class Target:
             else:
                 found += torch.diag(contract(arrays, names, (leg,)))
         return found * (size / found.trace().clamp(min=torch.finfo(found.dtype).tiny))
+
+
+def _root(moments: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return a matrix R with :math:`R R^T = \Sigma`, and its inverse."""
+    root, failed = torch.linalg.cholesky_ex(moments)
+    if not failed and root.diagonal().min() ** 2 >= FLOOR / 10:
+        eye = torch.eye(len(root), dtype=root.dtype, device=root.device)
+        return root, torch.linalg.solve_triangular(root, eye, upper=False)
+    values, vectors = torch.linalg.eigh(moments)
+    roots = values.clamp(min=FLOOR).sqrt()
+    return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 
 def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
