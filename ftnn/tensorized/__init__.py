@@ -2,8 +2,9 @@
 
 from .adaptation import RankAdaptation, schmidt_values
 from .conv import Conv1d, Conv2d, Conv3d
-from .conversion import tensorize
+from .conversion import Tensorizer, tensorize
 from .embedding import Embedding
+from .factored import Factored
 from .files import load, save
 from .healing import Healed, heal
 from .linear import Linear
@@ -16,6 +17,7 @@ __all__ = [
     "Conv2d",
     "Conv3d",
     "Embedding",
+    "Factored",
     "Healed",
     "Linear",
     "Moments",
@@ -23,6 +25,7 @@ __all__ = [
     "RankAdaptation",
     "Row",
     "Tensorization",
+    "Tensorizer",
     "heal",
     "load",
     "plan",

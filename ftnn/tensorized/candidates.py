@@ -13,15 +13,11 @@ from .fit import DIRECT, fit_cores, largest_system
 from .graph import Graph
 from .linear import Dims, linear_graph, matrix_of
 from .module import TensorizedModule
-from .places import Place
-from .start import start_is_best
+from .places import Place, weight_of
 from .target import Target, target_of
 
 SEARCH, POLISH = 3, 12
 """Most sweeps while formats and sizes are compared, and of those that are chosen."""
-
-HALVINGS = 10
-"""Sizes are those of the dense weight, halved once to so many times."""
 
 AUTO: dict[str, tuple[str, ...]] = {
     "Linear": ("svd", "mpo", "tt"),
@@ -56,8 +52,6 @@ class Candidate:
 
     def polished(self) -> "Candidate":
         """Return it after more sweeps."""
-        if start_is_best(self.found.graph):
-            return self
         target = self.target.at(self.found.graph)
         fitted = fit_cores(target, self.found.cores, POLISH)
         return Candidate(
@@ -66,7 +60,7 @@ class Candidate:
 
     def module(self, place: Place) -> TensorizedModule:
         """Make the tensorized layer."""
-        return place.kind.from_cores(place.layer, self.format, self.found, _mean(place))
+        return place.kind.from_cores(place.layer, self.format, self.found, mean_of(place))
 
 
 def graph_of(layer: nn.Module, format: str, dims: Dims | None = None) -> Graph:
@@ -87,29 +81,41 @@ def formats_for(place: Place, formats: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
-    """Fit a layer in formats and sizes; those that save nothing are left out.
+    """Fit a layer in formats, in sizes from half of the dense one, halved, to the least there are.
 
     Raises
     ------
     ValueError
         If its weight is not finite.
     """
-    dense = place.weight.numel()
     for format in formats:
         target = target_for(place, graph_of(place.layer, format))
-        seen = set()
-        for halving in range(1, HALVINGS + 1):
-            try:
-                graph = affordable(target, dense >> halving)
-            except ValueError:  # cores of rank 1 are larger
-                break
-            if format == "cp" and max(graph.ranks.values()) > MOST_CP:
-                continue
-            if graph.num_params in seen or (format == "tt" and _is_svd(graph)):
-                continue
-            seen.add(graph.num_params)
-            sweeps = SEARCH if largest_system(target.at(graph)) <= DIRECT else 1
-            yield Candidate(format, target, fitted_at(target, graph, sweeps))
+        params, sizes = place.weight.numel() // 2, set()
+        while params >= least_size(target):
+            graph = affordable(target, params)
+            if graph.num_params not in sizes and is_useful(format, graph):
+                sizes.add(graph.num_params)
+                yield fitted_candidate(format, target, graph)
+            params //= 2
+
+
+def least_size(target: Target) -> int:
+    """Return the number of entries of cores of rank 1."""
+    graph = target.graph
+    return graph.with_ranks(dict.fromkeys(graph.bonds, 1)).num_params
+
+
+def is_useful(format: str, graph: Graph) -> bool:
+    """Whether a network is worth its fit: no sum of very many terms, no chain of two matrices."""
+    if format == "cp":
+        return max(graph.ranks.values()) <= MOST_CP
+    return format != "tt" or not _is_svd(graph)
+
+
+def fitted_candidate(format: str, target: Target, graph: Graph) -> Candidate:
+    """Fit cores of the ranks of a graph, with few sweeps."""
+    sweeps = SEARCH if largest_system(target.at(graph)) <= DIRECT else 1
+    return Candidate(format, target, fitted_at(target, graph, sweeps))
 
 
 def _is_svd(graph: Graph) -> bool:
@@ -126,25 +132,16 @@ def target_for(place: Place, graph: Graph) -> Target:
         raise ValueError(f"the weight of {place.names[0]!r} has values that are not finite")
     if moments is None or not moments.rows:
         return target_of(weight, graph)
-    own = moments.metric(centered=_mean(place) is not None)
+    own = moments.metric(centered=mean_of(place) is not None)
     shared = graph.out_legs[:1] if getattr(layer, "groups", 1) > 1 else ()
     return target_of(weight, graph, own, shared)
 
 
-def weight_of(layer: nn.Module) -> Tensor:
-    """Return the weight of a layer as a matrix (out, in)."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(layer, nn.Embedding):
-        return weight.detach().T
-    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return weight.detach().flatten(1)
-    return matrix_of(layer)
-
-
-def _mean(place: Place) -> Tensor | None:
-    """Return the mean input of a layer that has a bias to make up for it."""
+def mean_of(place: Place) -> Tensor | None:
+    """Return the mean input of a layer whose bias, or normalization, can make up for it."""
     moments = place.moments
-    if moments is None or not moments.rows or getattr(place.layer, "bias", None) is None:
+    if moments is None or not moments.rows or isinstance(place.layer, nn.Embedding):
+        return None
+    if getattr(place.layer, "bias", None) is None and not place.norms:
         return None
     return moments.first()

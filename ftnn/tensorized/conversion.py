@@ -2,19 +2,16 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
-from .budget import Choice, hull, spend
-from .candidates import Candidate, candidates, formats_for
 from .difference import Difference, check_difference
 from .formats import CONV, EMBEDDING, LINEAR
-from .module import TensorizedModule
-from .places import Place, call, find_places, observe, put
+from .places import Place, call, find_places, observe
 from .probes import Probes
-from .tensorization import Row, Tensorization
+from .search import Search
+from .tensorization import Tensorization
 
 
 def tensorize(
@@ -91,56 +88,107 @@ def tensorize(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
-    names = _checked_formats(formats)
-    check_difference(difference)
-    new = copy.deepcopy(model).eval()
-    total = sum(parameter.numel() for parameter in new.parameters())
-    budget = _budget(total, params, ratio, max_error)
+    _budget(1, params, ratio, max_error)
     if max_error is not None and calibration is None:
         raise ValueError("max_error needs calibration batches, on which outputs are compared")
-    places = find_places(new, (skip,) if isinstance(skip, str) else skip)
-    if all(place.reason for place in places):
-        raise ValueError(
-            "the model has no layer to tensorize, expected Linear, Conv1d, Conv2d, Conv3d or "
-            f"Embedding{_reasons(places)}"
-        )
-    free = [place for place in places if not place.reason]
-    probes = Probes(new, forward, difference)
-    if calibration is not None:
-        free = _reached(new, free, probes, calibration, forward)
-    if max_error is not None and max_error >= 1 and probes.difference == "l2":
-        raise ValueError(f"max_error is {max_error}, expected a relative error between 0 and 1")
-    options = [_options(place, names, probes, progress) for place in free]
-    rest = total - sum(place.weight.numel() for place in free)
-    if budget is not None:
-        chosen = _spend(options, budget, rest)
-        done = _replace(model, places, free, options, chosen, probes)
-    else:
+    tensorizer = Tensorizer(model, calibration, formats, skip, difference, forward, progress)
+    return tensorizer.tensorize(params, ratio, max_error)
+
+
+class Tensorizer:
+    """Fits of the layers of a model, from which budget after budget is met.
+
+    Parameters
+    ----------
+    model, calibration, formats, skip, difference, forward, progress
+        See :func:`ftnn.tensorize`. Everything that a budget does not change is done here.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`ftnn.tensorize`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    ... )
+    >>> tensorizer = Tensorizer(model, [torch.randn(256, 64)])
+    >>> found = [tensorizer.tensorize(ratio=ratio) for ratio in (2, 4, 8)]
+    >>> all(one.params * ratio <= one.dense_params for one, ratio in zip(found, (2, 4, 8)))
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Iterable[Any] | None = None,
+        formats: str | Sequence[str] = "auto",
+        skip: str | Sequence[str] = (),
+        difference: Literal["auto"] | Difference = "auto",
+        forward: Callable[[nn.Module, Any], Any] = call,
+        progress: Callable[[str], None] | None = None,
+    ):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
+        self._formats, self._progress = _checked_formats(formats), progress
+        check_difference(difference)
+        self._model = copy.deepcopy(model)
+        new = copy.deepcopy(model).eval()
+        self._total = sum(parameter.numel() for parameter in new.parameters())
+        self._places = find_places(new, (skip,) if isinstance(skip, str) else skip)
+        if all(place.reason for place in self._places):
+            raise ValueError(
+                "the model has no layer to tensorize, expected Linear, Conv1d, Conv2d, Conv3d or "
+                f"Embedding{_reasons(self._places)}"
+            )
+        self._probes = Probes(new, forward, difference)
+        if calibration is not None:
+            free = [place for place in self._places if not place.reason]
+            _gather(new, free, self._probes, calibration, forward)
+        self._search: Search | None = None
+
+    def tensorize(
+        self,
+        params: float | None = None,
+        ratio: float | None = None,
+        max_error: float | None = None,
+    ) -> Tensorization:
+        """Return the model within a budget; see :func:`ftnn.tensorize`."""
+        budget = _budget(self._total, params, ratio, max_error)
+        if max_error is not None and not self._probes.batches:
+            raise ValueError("max_error needs calibration batches, on which outputs are compared")
+        if max_error is not None and max_error >= 1 and self._probes.difference == "l2":
+            raise ValueError(f"max_error is {max_error}, expected a relative error between 0 and 1")
+        if self._search is None:
+            self._search = Search(
+                self._model, self._places, self._formats, self._probes, self._progress
+            )
+        if budget is not None:
+            return self._search.within(budget)
         assert max_error is not None
-        done = _least(model, places, free, options, max_error, probes)
-    return done
+        return self._search.accurate(max_error)
 
 
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-def _reached(
+def _gather(
     model: nn.Module,
     places: list[Place],
     probes: Probes,
     calibration: Iterable[Any],
     forward: Callable[[nn.Module, Any], Any],
-) -> list[Place]:
-    """Gather moments, and return the layers that have any: of others nothing can be judged."""
+) -> None:
+    """Gather moments; layers that have none stay dense: of them nothing can be judged."""
     if not observe(model, places, probes.seen(calibration), forward):
         raise ValueError("the calibration set is empty, expected at least one batch")
     for place in places:
         if place.moments is None or not place.moments.rows:
             place.reason = "not reached by the calibration batches"
-    found = [place for place in places if not place.reason]
-    if not found:
+    if all(place.reason for place in places):
         raise ValueError("the calibration batches reach no layer; they may have no samples")
-    return found
 
 
 def _checked_formats(formats: str | Sequence[str]) -> str | Sequence[str]:
@@ -180,132 +228,3 @@ def _budget(
 def _reasons(places: Sequence[Place]) -> str:
     reasons = sorted({place.reason for place in places})
     return f" that is not {', '.join(reasons)}" if reasons else ""
-
-
-# ---- what every layer could be -------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class _Option:
-    """A candidate for a layer, or None for the dense layer, and its size and error."""
-
-    candidate: Candidate | None
-    choice: Choice
-
-
-def _options(
-    place: Place,
-    formats: str | Sequence[str],
-    probes: Probes,
-    progress: Callable[[str], None] | None,
-) -> list[_Option]:
-    """Fit a layer in all sizes; the outputs are compared for those that could be chosen."""
-    found = list(candidates(place, formats_for(place, formats)))
-    options = [_Option(None, Choice(place.weight.numel(), 0.0))]
-    for format in dict.fromkeys(candidate.format for candidate in found):
-        own = [candidate for candidate in found if candidate.format == format]
-        sizes = [Choice(one.params, one.found.error**2) for one in own]
-        for n in hull(sizes):
-            error = sizes[n].error
-            if probes.batches:
-                error = probes.error_with(place, own[n].module(place))
-            options.append(_Option(own[n], Choice(sizes[n].params, error)))
-    if progress is not None:
-        progress(f"{place.names[0]}: {len(found)} candidates")
-    return options
-
-
-# ---- the choice ----------------------------------------------------------------------------------
-
-
-def _spend(options: list[list[_Option]], budget: int, rest: int) -> list[int]:
-    layers = [[option.choice for option in own] for own in options]
-    try:
-        return spend(layers, budget - rest)
-    except ValueError:
-        least = rest + sum(min(choice.params for choice in own) for own in layers)
-        raise ValueError(
-            f"the budget is {budget:,} parameters, but the smallest that can be met is {least:,}, "
-            f"{rest:,} of them in what is not tensorized; allow as many"
-        ) from None
-
-
-def _least(
-    model: nn.Module,
-    places: list[Place],
-    free: list[Place],
-    options: list[list[_Option]],
-    max_error: float,
-    probes: Probes,
-) -> Tensorization:
-    """Return the fewest parameters whose measured error is small enough, by bisection."""
-    layers = [[option.choice for option in own] for own in options]
-    low = sum(min(choice.params for choice in own) for own in layers)
-    high = sum(place.weight.numel() for place in free)
-    best: Tensorization | None = None
-    for _ in range(8):
-        middle = int((low * high) ** 0.5)
-        found = _replace(model, places, free, options, spend(layers, middle), probes)
-        if found.error <= max_error:
-            best, high = found, middle
-        else:
-            low = middle
-        if high <= 1.05 * low:
-            break
-    return best or _replace(model, places, free, options, [0] * len(free), probes)
-
-
-def _replace(
-    model: nn.Module,
-    places: list[Place],
-    free: list[Place],
-    options: list[list[_Option]],
-    chosen: list[int],
-    probes: Probes,
-) -> Tensorization:
-    """Put what was chosen into a copy of the model."""
-    new = copy.deepcopy(model)
-    rows = {}
-    for place, own, n in zip(free, options, chosen, strict=True):
-        candidate, (_, error) = own[n].candidate, own[n].choice
-        if candidate is None:
-            rows[place.names] = _dense_row(place, "")
-            continue
-        candidate = candidate.polished()
-        layer = candidate.module(place)
-        put(new, place.names, layer)
-        rows[place.names] = Row(
-            place.names[0],
-            type(place.layer).__name__,
-            candidate.format,
-            layer.ranks,
-            candidate.params,
-            place.weight.numel(),
-            candidate.found.error,
-            probes.told(error),
-            _few(place),
-        )
-    for place in places:
-        rows.setdefault(place.names, _dense_row(place, place.reason))
-    for module in new.modules():
-        if isinstance(module, TensorizedModule):
-            module.train(model.training)
-    error = float("nan")
-    if probes.batches:
-        error = probes.told(probes.error(copy.deepcopy(new).eval()))
-    now, before = (sum(p.numel() for p in one.parameters()) for one in (new, model))
-    table = tuple(rows[place.names] for place in places)
-    return Tensorization(new, table, now, before, error, probes.difference)
-
-
-def _few(place: Place) -> str:
-    """Tell if there were fewer rows than inputs, of which correlations are only guessed."""
-    moments = place.moments
-    if moments is None or moments.diagonal or moments.rows >= moments.size:
-        return ""
-    return f"{moments.rows:,} calibration rows for {moments.size:,} inputs"
-
-
-def _dense_row(place: Place, remark: str) -> Row:
-    size = place.weight.numel()
-    return Row(place.names[0], type(place.layer).__name__, "dense", (), size, size, remark=remark)

@@ -71,7 +71,7 @@ class TensorizedModule(nn.Module):
         outs, ins = self.dims
         return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
 
-    def _gap(self, weight: Tensor, mean: Tensor) -> Tensor:
+    def gap(self, weight: Tensor, mean: Tensor) -> Tensor:
         """Return the output of a weight (out, in) less that of the cores, for the mean input."""
         with torch.no_grad():
             gap = (weight - self.matrix()).double()
@@ -199,7 +199,7 @@ class TensorizedModule(nn.Module):
         self.error = found.error
         if bias is not None:
             own = bias.detach().clone()
-            self.bias = nn.Parameter(own if mean is None else own + self._gap(weight, mean).to(own))
+            self.bias = nn.Parameter(own if mean is None else own + self.gap(weight, mean).to(own))
         return self
 
     def like(self, layer: nn.Module) -> Self:

@@ -1,5 +1,6 @@
 """Second moments of the inputs of a layer, gathered batch by batch."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -215,8 +216,8 @@ def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:
         for part in x.unbind():
             add_inputs(moments, layer, part)
     elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        for sample in x.reshape(-1, *x.shape[-len(layer.kernel_size) - 1 :]):
-            moments.add(patches(layer, sample))
+        for rows in _patch_rows(layer, x):
+            moments.add(rows)
     elif isinstance(layer, nn.Embedding):
         moments.count(x)
     else:
@@ -226,31 +227,36 @@ def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
     """Return the rows that the weight of a dense layer multiplies: (rows, groups * size)."""
     if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        samples = x.reshape(-1, *x.shape[-len(layer.kernel_size) - 1 :])
-        return torch.cat([patches(layer, sample) for sample in samples])
+        return torch.cat(list(_patch_rows(layer, x)))
     return x.reshape(-1, x.shape[-1])
 
 
-def patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, sample: Tensor) -> Tensor:
-    """Unfold a sample (channels, ...) to the patches that a convolution sees.
+def _patch_rows(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Iterator[Tensor]:
+    """Unfold a batch, or a sample, some samples at once."""
+    samples = x.reshape(-1, *x.shape[-len(layer.kernel_size) - 1 :])
+    at_once = max(1, ROWS // max(1, samples.shape[2:].numel()))
+    for some in samples.split(at_once):
+        yield patches(layer, some)
+
+
+def patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    """Unfold samples (samples, channels, ...) to the patches that a convolution sees.
 
     Returns
     -------
     Tensor
-        (places, channels * kernel), channels slowest: groups are contiguous.
+        (samples * places, channels * kernel), channels slowest: groups are contiguous.
     """
-    x = sample[None]
     padding = layer._reversed_padding_repeated_twice
     if any(padding):
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         x = nn.functional.pad(x, padding, mode=mode)
-    x = x[0]
     for axis, (length, stride, dilation) in enumerate(
         zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
     ):
         reach = dilation * (length - 1) + 1
-        x = x.unfold(1 + axis, reach, stride)[..., ::dilation]
+        x = x.unfold(2 + axis, reach, stride)[..., ::dilation]
     dims = len(layer.kernel_size)
-    order = (*range(1, dims + 1), 0, *range(dims + 1, 2 * dims + 1))
-    x = x.permute(order)  # (places..., channels, kernel...)
-    return x.reshape(-1, x.shape[dims:].numel())
+    order = (0, *range(2, dims + 2), 1, *range(dims + 2, 2 * dims + 2))
+    x = x.permute(order)  # (samples, places..., channels, kernel...)
+    return x.reshape(-1, x.shape[dims + 1 :].numel())

@@ -1,5 +1,6 @@
 """The layers of a model that can be tensorized, and the second moments of their inputs."""
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from . import formats
 from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
-from .linear import Linear, is_transposed
+from .linear import Linear, is_transposed, matrix_of
 from .module import TensorizedModule
 from .moments import BYTES, Moments, add_inputs, moments_of
 
@@ -22,6 +23,8 @@ KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
     nn.Embedding: Embedding,
 }
 """Exact types: a subclass may use its weight in its own way."""
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(eq=False)
@@ -39,6 +42,9 @@ class Place:
         Why it stays dense; empty if it need not.
     moments : Moments or None
         Of its inputs; None without calibration.
+    norms : tuple of str
+        Names of the batch normalization that gets its outputs, and no others, if the layer has no
+        bias: what that subtracts makes up for an error of the mean output.
     """
 
     names: tuple[str, ...]
@@ -46,6 +52,7 @@ class Place:
     kind: type[TensorizedModule]
     reason: str = ""
     moments: Moments | None = field(default=None, repr=False)
+    norms: tuple[str, ...] = ()
 
     @property
     def weight(self) -> Tensor:
@@ -111,6 +118,17 @@ def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
     return list(found.values())
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return the weight of a layer as a matrix (out, in)."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.Embedding):
+        return weight.detach().T
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return weight.detach().flatten(1)
+    return matrix_of(layer)
+
+
 def _within(name: str, modules: Sequence[str]) -> bool:
     return any(name == module or name.startswith(module + ".") for module in modules)
 
@@ -138,7 +156,8 @@ def observe(
         if sum(map(_bytes, places)) > BYTES:
             factored = moments_of(place.layer, factored=True)
             place.moments = min(place.moments, factored, key=lambda moments: moments.bytes)
-    hooks = []
+    links = _Links(model, places)
+    hooks = links.hooks
     for place in places:
         hooks.append(place.layer.register_forward_pre_hook(_recorder(place), with_kwargs=True))
     count = 0
@@ -150,7 +169,50 @@ def observe(
     finally:
         for hook in hooks:
             hook.remove()
+    links.tell()
     return count
+
+
+class _Links:
+    """Which batch normalizations get the outputs of layers without bias."""
+
+    def __init__(self, model: nn.Module, places: list[Place]):
+        self.names: dict[nn.Module, tuple[str, ...]] = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            if type(module) in NORMS and module.running_mean is not None:
+                self.names[module] = (*self.names.get(module, ()), name)
+        self.outputs: dict[int, tuple[weakref.ref, Place]] = {}
+        self.after: dict[int, set[nn.Module]] = {}
+        self.before: dict[nn.Module, list[Place | None]] = {norm: [] for norm in self.names}
+        self.places = [one for one in places if getattr(one.layer, "bias", None) is None]
+        self.hooks: list[Any] = []
+        if self.names:
+            for place in self.places:
+                self.hooks.append(place.layer.register_forward_hook(self._left(place)))
+            for norm in self.names:
+                self.hooks.append(norm.register_forward_pre_hook(self._entered))
+
+    def _left(self, place: Place) -> Callable[..., None]:
+        def record(module: nn.Module, given: tuple, output: Tensor) -> None:
+            self.outputs[id(output)] = weakref.ref(output), place
+
+        return record
+
+    def _entered(self, norm: nn.Module, given: tuple) -> None:
+        kept, place = self.outputs.get(id(given[0]) if given else 0, (None, None))
+        place = place if kept is not None and kept() is given[0] else None
+        self.before[norm].append(place)
+        if place is not None:
+            self.after.setdefault(id(place), set()).add(norm)
+
+    def tell(self) -> None:
+        """Tell the layers that have one normalization for themselves."""
+        for place in self.places:
+            norms = self.after.get(id(place), set())
+            if len(norms) == 1:
+                (norm,) = norms
+                if all(one is place for one in self.before[norm]):
+                    place.norms = self.names[norm]
 
 
 def _bytes(place: Place) -> int:
@@ -201,6 +263,25 @@ def output_of(result: Any) -> Tensor:
     raise TypeError(
         f"the model returned {type(result).__name__}, expected a tensor or a tuple of them"
     )
+
+
+def put_layer(model: nn.Module, place: Place, layer: TensorizedModule) -> Callable[[], None]:
+    """Replace a layer, and correct the normalization after it; return what takes that back."""
+    put(model, place.names, layer)
+    if not place.norms:
+        return lambda: put(model, place.names, place.layer)
+    norm = model.get_submodule(place.norms[0])
+    assert place.moments is not None
+    assert isinstance(norm.running_mean, Tensor)
+    before = norm.running_mean.clone()
+    norm.running_mean -= layer.gap(weight_of(place.layer), place.moments.first()).to(before)
+
+    def back() -> None:
+        put(model, place.names, place.layer)
+        assert isinstance(norm.running_mean, Tensor)
+        norm.running_mean.copy_(before)
+
+    return back
 
 
 def put(model: nn.Module, names: Iterable[str], module: nn.Module) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .difference import Difference, mean_difference, resolved
-from .places import Place, output_of, put
+from .module import TensorizedModule
+from .places import Place, output_of, put_layer
 
 PROBES = 4
 """Calibration batches on which the outputs of the model are compared."""
@@ -61,11 +62,11 @@ class Probes:
         """Return a difference as it is told: the root of a square."""
         return error**0.5 if self.difference == "l2" else error
 
-    def error_with(self, place: Place, layer: nn.Module) -> float:
+    def error_with(self, place: Place, layer: TensorizedModule) -> float:
         """Return the difference with one layer replaced."""
         _ = self.goals  # of the dense model
-        put(self.model, place.names, layer)
+        back = put_layer(self.model, place, layer)
         try:
             return self.error(self.model)
         finally:
-            put(self.model, place.names, place.layer)
+            back()
