@@ -1,0 +1,245 @@
+"""The frontier of docs/tensorize.md: accuracy against parameters of whole networks.
+
+`python benchmarks/studies/frontier.py` compresses dense networks trained on Fashion-MNIST, a
+perceptron 784-1024-1024-10 and a small residual network, 2 to 512 times, by
+{func}`ftnn.tensorize` and by known methods; heals them layer by layer, and as a whole; and writes
+docs/tensorize-frontier-*.md and docs/images/tensorize-frontier.png. Everything is fitted and
+healed on training images, everything chosen on validation images; accuracies on both are kept in
+runs/tensorize/frontier.json, and pages tell those on test images. Parts can be chosen:
+`... mlp --seeds 0`.
+"""
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import ftnn
+from benchmarks.studies.peers import compressed, peers
+from benchmarks.studies.runs import kept
+from benchmarks.studies.tensorize import HOME, SEEDS, dense, images
+from ftnn.experiments.compression.networks import KINDS, dense_network
+from ftnn.measure.memory import keep_freed_memory
+from ftnn.tensorized import conversion
+
+RESULTS = HOME / "frontier.json"
+OURS = "ftnn.tensorize"
+BUDGETS = tuple(2**n for n in range(1, 10))
+"""Times by which the parameters of a network become fewer."""
+
+EPOCHS, BATCH, RATE, DECAY = 8, 128, 2e-3, 1e-2
+"""Training of the dense residual network; the perceptron is that of the other tables."""
+
+CALIBRATION = {"mlp": 10_000, "resnet": 1_024}
+HEALING = {"mlp": 5_000, "resnet": 256}
+WHOLE = {"mlp": 20_000, "resnet": 10_000}
+PROBED = {"mlp": 500, "resnet": 128}
+"""Training images by which layers are fitted, are fitted anew, and networks are distilled."""
+
+STAGES = ("untouched", "healed by layer", "healed as a whole")
+
+Part = tuple[Tensor, Tensor]
+Data = dict[str, Part]
+
+
+def accuracy(model: nn.Module, part: Part) -> float:
+    """Return the fraction of right answers."""
+    with torch.no_grad():
+        found = torch.cat([model(x).argmax(1) for x in part[0].split(1000)])
+    return float((found == part[1]).double().mean())
+
+
+# ---- dense networks ------------------------------------------------------------------------------
+
+
+def trained(kind: str, seed: int, data: Data) -> nn.Module:
+    """Return a dense network, trained unless that is done."""
+    model = dense_network(kind)
+    if kind == "mlp":
+        flat = {name: (x.flatten(1), y) for name, (x, y) in data.items()}
+        for own, other in zip(model.parameters(), dense(seed, flat).parameters(), strict=True):
+            own.data = other.data
+        return model.eval()
+    path = HOME / f"resnet-{seed}.safetensors"
+    if path.is_file():
+        model.load_state_dict(load_file(path))
+        return model.eval()
+    torch.manual_seed(seed)
+    model = dense_network(kind).to(memory_format=torch.channels_last)
+    x, y = data["train"]
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * -(-len(x) // BATCH))
+    for epoch in range(EPOCHS):
+        model.train()
+        for index in torch.randperm(len(x), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = cross_entropy(model(x[index]).float(), y[index])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        print(kind, seed, epoch, accuracy(model.eval(), data["val"]), flush=True)
+    model = model.to(memory_format=torch.contiguous_format)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return model
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """Return a copy in which convolutions have taken in the normalizations after them."""
+    new = copy.deepcopy(model).eval()
+    for module in new.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for n in range(len(module) - 1):
+            first, second = module[n], module[n + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[n], module[n + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return new
+
+
+# ---- one network, compressed ---------------------------------------------------------------------
+
+
+class Subject:
+    """A dense network that is compressed, and the data that all methods get."""
+
+    def __init__(self, kind: str, seed: int, data: Data):
+        self.kind, self.seed, self.data = kind, seed, data
+        self.model = folded(trained(kind, seed, data))
+        self.params = sum(p.numel() for p in self.model.parameters())
+        self.calibration = self._batches(CALIBRATION[kind])
+        self.healing = self._batches(HEALING[kind])
+        self._fitted: dict[tuple[str, ...], Any] = {}
+        self._goals: Tensor | None = None
+
+    def _batches(self, count: int) -> list[Part]:
+        x, y = (part[:count] for part in self.data["train"])
+        size = PROBED[self.kind]
+        return list(zip(x.split(size), y.split(size), strict=True))
+
+    def tensorized(self, params: int) -> nn.Module:
+        """Let the library choose; what layers could be is fitted once for all budgets."""
+        fit = conversion._options
+
+        def options(place: Any, *rest: Any) -> Any:
+            if place.names not in self._fitted:
+                self._fitted[place.names] = fit(place, *rest)
+            return self._fitted[place.names]
+
+        with patch.object(conversion, "_options", options):
+            found = ftnn.tensorize(self.model, self.calibration, params=params)
+        print(found, flush=True)
+        return found.model
+
+    def layers_healed(self, model: nn.Module) -> nn.Module:
+        """Fit layers anew, to what reaches them."""
+        return ftnn.tensorized.heal(model, self.model, self.healing).model
+
+    def goals(self) -> Tensor:
+        """Return logarithms of the probabilities of the dense network."""
+        if self._goals is None:
+            x = self.data["train"][0][: WHOLE[self.kind]]
+            with torch.no_grad():
+                outputs = torch.cat([self.model(part) for part in x.split(500)])
+            self._goals = outputs.log_softmax(1)
+        return self._goals
+
+    def distilled(self, model: nn.Module) -> nn.Module:
+        """Train all parameters for an epoch, so that outputs are those of the dense network."""
+        new = copy.deepcopy(model).train()
+        x, goals = self.data["train"][0], self.goals()
+        generator = torch.Generator().manual_seed(self.seed)
+        optimizer = torch.optim.Adam(new.parameters(), 1e-3)
+        steps = -(-len(goals) // BATCH)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for index in torch.randperm(len(goals), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            found = new(x[index]).log_softmax(1)
+            kl_div(found, goals[index], reduction="batchmean", log_target=True).backward()
+            optimizer.step()
+            schedule.step()
+        return new.eval()
+
+    def measure(self, make: Callable[[int], nn.Module], times: int) -> dict[str, Any]:
+        """Compress, and heal; accuracies of every stage on validation and test images."""
+        budget = self.params // times
+        seconds = [time.perf_counter()]
+        try:
+            model = make(budget)
+        except ValueError as error:
+            return {"refused": str(error)}
+        found: dict[str, Any] = {"params": sum(p.numel() for p in model.parameters())}
+        assert found["params"] <= budget, (found, budget)
+        models = {STAGES[0]: model}
+        seconds.append(time.perf_counter())
+        if any(isinstance(m, ftnn.tensorized.Linear) for m in model.modules()):
+            models[STAGES[1]] = model = self.layers_healed(model)
+        seconds.append(time.perf_counter())
+        models[STAGES[2]] = self.distilled(model)
+        seconds.append(time.perf_counter())
+        for part in ("val", "test"):
+            found[part] = {k: accuracy(one, self.data[part]) for k, one in models.items()}
+        seconds.append(time.perf_counter())
+        found["seconds"] = [round(b - a, 1) for a, b in pairwise(seconds)]
+        return found
+
+
+def frontier(kind: str, seeds: list[int], methods: list[str], budgets: list[int]) -> None:
+    """Measure methods and budgets; rows that are there already are left."""
+    data = {k: (x.reshape(-1, 1, 28, 28), y) for k, (x, y) in images().items()}
+    for seed in seeds:
+        subject = Subject(kind, seed, data)
+        kept(
+            RESULTS,
+            f"{kind}, dense, {seed}",
+            lambda: {part: accuracy(subject.model, data[part]) for part in ("val", "test")},  # noqa: B023
+        )
+        ways = peers(subject.model, subject.calibration)
+        for name in methods or [OURS, *ways]:
+            layers = ways[name]() if name != OURS else None
+            for times in budgets:
+
+                def make(params: int) -> nn.Module:
+                    if layers is None:  # noqa: B023
+                        return subject.tensorized(params)  # noqa: B023
+                    return compressed(subject.model, layers, params, subject.calibration[0])  # noqa: B023
+
+                row = kept(
+                    RESULTS,
+                    f"{kind}, {name}, {times}, {seed}",
+                    lambda: subject.measure(make, times),  # noqa: B023
+                )
+                print(kind, name, times, seed, row.get("val"), row.get("seconds"), flush=True)
+
+
+def main() -> None:
+    """Run parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=[*KINDS, "report"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
+    parser.add_argument("--methods", nargs="+", default=[])
+    parser.add_argument("--budgets", nargs="+", type=int, default=list(BUDGETS))
+    given = parser.parse_args()
+    keep_freed_memory()
+    for kind in KINDS:
+        if kind in given.parts:
+            frontier(kind, given.seeds, given.methods, given.budgets)
+
+
+if __name__ == "__main__":
+    main()
