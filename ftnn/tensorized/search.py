@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .budget import Choice, hull, spend
+from .budget import Choice, spend, useful
 from .candidates import (
     Candidate,
     candidates,
@@ -88,12 +88,12 @@ class Search:
     # ---- candidates ------------------------------------------------------------------------------
 
     def _options(self, place: Place, formats: Sequence[str]) -> list[Option]:
-        """Fit a layer in all sizes; the outputs are compared for those that could be chosen."""
+        """Fit a layer in all sizes; the outputs are compared for all that gain anything."""
         found = list(candidates(place, formats))
         options = [Option(None, Choice(place.weight.numel(), 0.0))]
         for format in dict.fromkeys(candidate.format for candidate in found):
             own = [candidate for candidate in found if candidate.format == format]
-            for n in hull([Choice(one.params, one.found.error**2) for one in own]):
+            for n in useful([Choice(one.params, one.found.error**2) for one in own]):
                 options.append(self._probed(place, own[n]))
         if self.progress is not None:
             self.progress(f"{place.names[0]}: {len(found)} candidates")
