@@ -103,7 +103,7 @@ def test_errors_told_are_those_of_the_dense_arrays(data, bond_dim, bias_bond):
     error = np.linalg.norm(weight - exact) / np.linalg.norm(exact)
     assert abs(layer.dense_error.weight - layer.dense_error.outputs) < 1e-14
     assert abs(layer.dense_error.weight - error) < 1e-10
-    if layer.bias and (size := float(dense.bias.norm())):
+    if layer.bias and (size := float(dense.bias.detach().norm())):
         error = np.linalg.norm(bias - dense.bias.detach().numpy()) / size
         assert abs(layer.dense_error.bias - error) < 1e-10
     assert layer.num_params() == sum(array.size for array in layer.params.values())
