@@ -48,6 +48,7 @@ class Counterparts:
 
     bond_dim: MaxBond | None
     max_bond: MaxBond | None
+    function_bond: int | None
     nonlinearity: str
     moments: bool
     method: str
@@ -105,9 +106,10 @@ class Counterparts:
             states = MPS([np.concatenate(cores) for cores in parts])
             fit_kan(layer, states, MPS.from_dense(targets, self.dims))
             return layer
-        bond = self.max_bond or max(cut_bonds(self.dims, None))
+        most = max(cut_bonds(self.dims, None))
+        bond = most if self.function_bond is None else min(self.function_bond, most)
         fn: Any = name_of(module) or module
-        return Elementwise(fn, largest_bond(bond), seed=self.seed)
+        return Elementwise(fn, bond, seed=self.seed)
 
     def add(
         self, name: str, module: nn.Module, layer: Layer, width: int, dims: tuple[int, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..chains import dims as chain_dims
-from ..chains.bonds import MaxBond, check_bonds
+from ..chains.bonds import MaxBond, check_bonds, largest_bond
 from ..layers.dense import dense_arrays
 from ..layers.sequential import Sequential
 from .counterparts import Counterparts, name_of
@@ -17,6 +17,7 @@ from .dims import check_dims, factors
 from .linear import Linear as TensorizedLinear
 from .linear import is_transposed
 from .network import Network
+from .ordering import ordered
 
 SITES = 4
 """Number of sites, unless dimensions are given."""
@@ -41,7 +42,9 @@ def from_dense(
     hidden_dims: Sequence[Sequence[int]] | None = None,
     nonlinearity: Literal["elementwise", "kan"] = "elementwise",
     moments: bool | None = None,
-    method: str = "src",
+    order: bool = True,
+    function_bond: int | None = None,
+    method: str | None = None,
     seed: int = 0,
 ) -> Network:
     r"""Turn a trained network of linear layers and functions of entries into one on states.
@@ -75,8 +78,15 @@ def from_dense(
     moments : bool, optional
         Whether weights are fitted in the metric of the inputs of their layers, for which there
         must be many; by default where there are more inputs than any layer has features.
-    method : str
-        Truncation method of the linear layers.
+    order : bool
+        Whether hidden neurons that are alike on the inputs become neighbours, which changes no
+        function and makes activations closer to states of small bonds.
+    function_bond : int, optional
+        Bond of the results of functions, which is larger than that of what they act on; by default
+        twice ``max_bond``.
+    method : str, optional
+        Truncation method of the linear layers. Activations are far from states of small bonds, so
+        that by default it is "direct", the most accurate; "src" where nothing is truncated.
     seed : int
 
     Returns
@@ -118,9 +128,19 @@ def from_dense(
         raise ValueError("moments and 'kan' need calibration inputs; give inputs")
     if moments is None:
         moments = x is not None and len(x) > max(widths[:-1])
+    if x is not None and order:
+        modules = ordered(modules, x)
     named = all(isinstance(module, nn.Linear) or name_of(module) for _, module in modules)
     backend = "numpy" if named or nonlinearity == "kan" else "torch"
-    maker = Counterparts(bond_dim, max_bond, nonlinearity, moments, method, seed, backend)
+    if function_bond is None:
+        function_bond = None if max_bond is None else 2 * largest_bond(max_bond)
+    else:
+        chain_dims.check_positive(function_bond, "function_bond")
+    if method is None:
+        method = "src" if max_bond is None else "direct"
+    maker = Counterparts(
+        bond_dim, max_bond, function_bond, nonlinearity, moments, method, seed, backend
+    )
     maker.start(x, widths[0], dims[0])
     at = 0
     for n, (name, module) in enumerate(modules):
