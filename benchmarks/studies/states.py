@@ -31,10 +31,8 @@ CALIBRATION = 10_000
 
 DIMS = {"in_dims": (28, 28), "hidden_dims": ((32, 32), (32, 32))}
 ROWS: tuple[dict[str, Any], ...] = (
-    {"bond_dim": None, "max_bond": None},
     {"bond_dim": None, "max_bond": 16},
     {"bond_dim": None, "max_bond": 8},
-    {"bond_dim": None, "max_bond": 4},
     {"bond_dim": 64, "max_bond": 16},
     {"bond_dim": 64, "max_bond": 8},
     {"bond_dim": 64, "max_bond": 16, "order": False},
