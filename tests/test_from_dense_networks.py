@@ -18,7 +18,7 @@ from ftnn.tensorized.counterparts import NAMES
 from ftnn.tensorized.ordering import ordered
 from ftnn.tensorized.states import ENTRYWISE
 
-NAMED = [*NAMES, nn.GELU]
+NAMED = [*NAMES, nn.GELU, lambda: nn.ReLU(inplace=True)]
 ONLY_TORCH = [kind for kind in ENTRYWISE if kind not in (nn.GELU, nn.Threshold)]
 ONLY_TORCH += [lambda: nn.GELU("tanh"), lambda: nn.Threshold(0.1, 0.5)]
 
@@ -153,6 +153,7 @@ def test_a_network_with_named_functions_is_saved_and_trained(tmp_path):
 def test_tensorized_layers_and_conv1d_are_linear_layers():
     dense = mlp().double()
     new = nn.Sequential(*dense)
+    new[3] = new[1]  # one module in two places
     new[2] = ftnn.tensorized.Linear.from_dense(dense[2], "svd")
     found = ftnn.from_dense(new, (4, 12), None, None)
     np.testing.assert_allclose(outputs(found, INPUTS), dense(INPUTS.double()).detach(), atol=1e-8)
@@ -233,7 +234,7 @@ REFUSALS = {
     "nested": (of(nn.Sequential(nn.Conv1d(4, 4, 1))), ValueError, "model has '0.0', Conv1d"),
     "empty": (of(nn.ReLU()), ValueError, "no linear layer"),
     "widths": (of(nn.Linear(48, 4), nn.Linear(5, 4)), ValueError, "'1' with 5 inputs, but gets 4"),
-    "NaN": (of(BROKEN), ValueError, "values that are not finite"),
+    "NaN": (of(BROKEN), ValueError, "model has '0'.* values that are not finite"),
     "in_dims": (of(in_dims=(4, 4)), ValueError, r"in_dims \(4, 4\) multiply to 16"),
     "hidden_dims": (of(hidden_dims=((4, 4), (6, 4))), ValueError, r"hidden_dims\[0\] \(4, 4\) mul"),
     "few hidden_dims": (of(hidden_dims=((6, 6),)), ValueError, "hidden_dims are 1, expected 2"),

@@ -145,7 +145,7 @@ def operator_of(
     """
     if bond_dim is not None:
         bond_dim = check_bonds(bond_dim, len(out_dims), "bond_dim")
-    if moments is None:
+    if moments is None or bond_dim is None:
         return equal_norms(MPO.from_dense(weight, out_dims, in_dims, bond_dim).cores)
     return equal_norms(_fitted(weight, out_dims, in_dims, bond_dim, moments))
 

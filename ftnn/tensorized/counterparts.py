@@ -116,7 +116,7 @@ class Counterparts:
     ) -> None:
         """Append a layer, and measure its errors on the inputs."""
         self.layers.append(layer.to(self.backend))
-        own = own_error = error = truncation = nan
+        own = error = truncation = nan
         if self.exact is not None:
             isolated = _applied(module, _dense(self.states)[:, : self._inputs(module)])
             self.exact = padded(_applied(module, self.exact[:, : self._inputs(module)]), dims)
@@ -128,13 +128,13 @@ class Counterparts:
                 self.states, found = outputs, _dense(outputs)[:, :width]
                 best = MPS.from_dense(self.exact[:PROBES], dims, self.max_bond)
                 truncation = relative(best.to_dense()[:, :width], few)
-            own_error, error = relative(found, isolated[:, :width]), relative(found, few)
+            own, error = relative(found, isolated[:, :width]), relative(found, few)
         told = getattr(layer, "dense_error", None)
-        own = nan if told is None else told.outputs
+        weight = nan if told is None else told.outputs
         self.rows.append(
             NetworkRow(
                 name, type(module).__name__, type(layer).__name__, dims, layer.num_params(),
-                sum(p.numel() for p in module.parameters()), own, own_error, error, truncation,
+                sum(p.numel() for p in module.parameters()), weight, own, error, truncation,
             )
         )  # fmt: skip
         self.width, self.dims = width, dims

@@ -177,9 +177,15 @@ def _flat(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
         if isinstance(module, nn.Flatten) and not found and ends == (1, -1):
             continue
         if isinstance(module, (TensorizedLinear, nn.Linear)) or is_transposed(module):
-            found.append((name, _linear(module)))
+            try:
+                found.append((name, _linear(module)))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"model has {name!r}, {module}: {error}") from None
         elif name_of(module) or isinstance(module, ENTRYWISE):
-            found.append((name, copy.deepcopy(module).double().cpu().eval()))
+            new = copy.deepcopy(module).double().cpu().eval()
+            if getattr(new, "inplace", False):
+                new.inplace = False  # type: ignore[assignment]
+            found.append((name, new))
         else:
             raise ValueError(f"model has {name!r}, {module}, {_remedy(module)}")
     return found
