@@ -167,12 +167,13 @@ class _Conv(TensorizedModule):
             )
         return tuple(batch)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
-        """Convolve images (batch, in, ...) in one of the ways."""
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
+        """Convolve images (batch, in, ...) with what is contracted of the kernel."""
         dims = len(self.kernel_size)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         x = nn.functional.pad(x, self._pads, mode=mode) if any(self._pads) else x
-        arrays, names = self.weights(kind, kept)
         convolve = _CONVOLVE[dims]
         if kind == "dense":
             kernel = self._kernel(arrays[0])

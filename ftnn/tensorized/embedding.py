@@ -11,7 +11,7 @@ from ..arrays.contraction import contract
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import EMBEDDING, check_format
-from .graph import Graph
+from .graph import Graph, Names
 from .linear import graph_dims
 from .module import TensorizedModule, checked_moments, checked_weight
 from .plans import multiply
@@ -146,9 +146,10 @@ class Embedding(TensorizedModule):
         """Return the shape of a batch of rows."""
         return (batch,) if isinstance(batch, int) else (prod(batch),)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
         """Look rows (samples,) up; (samples, embedding_dim)."""
-        arrays, names = self.weights(kind, kept)
         rows = x.long()
         if kind == "dense":
             return nn.functional.embedding(rows, arrays[0].T)

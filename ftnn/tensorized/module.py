@@ -11,7 +11,7 @@ from ..arrays.contraction import contract
 from .decompose import Decomposition, Ranks, given_ranks
 from .graph import Graph, Names
 
-_KEPT = ("_kept", "_plans")
+_KEPT = ("_kept", "_plans", "_ready")
 """Attributes that can be made again."""
 
 
@@ -87,6 +87,12 @@ class TensorizedModule(nn.Module):
 
     def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Multiply inputs by the weight in one of the ways; contracted weights may be kept."""
+        return self.product(kind, x, *self.weights(kind, kept), bias)
+
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
+        """Multiply inputs by what :meth:`weights` returns."""
         raise NotImplementedError
 
     def kept_bytes(self, kind: str) -> int:
@@ -101,17 +107,29 @@ class TensorizedModule(nn.Module):
 
     def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs; keep the result if asked to."""
-        # a list of parameters makes an iterator slower than a small product is
-        cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
-        if not kept or any([core.is_inference() for core in cores]):  # have no versions
+        state = self.state() if kept else None
+        if state is None:
             return self.contracted(kind)
-        state = [(core.data_ptr(), core._version, core.dtype) for core in cores]
-        known, memory = self.__dict__.get("_kept", (None, {}))
+        known, memory, _ = self.__dict__.get("_kept", (None, {}, ()))
         if known != state:
-            known, memory = self.__dict__["_kept"] = (state, {})
+            # of cores that are held, no other can get the place in memory
+            held = [core.detach() for core in self.cores]
+            known, memory, _ = self.__dict__["_kept"] = (state, {}, held)
         if kind not in memory:
             memory[kind] = self.contracted(kind)
         return memory[kind]
+
+    def state(self) -> list[Any] | None:
+        """Return what changes with the cores; None if they tell no changes, as inference tensors.
+
+        Torch counts what writes to a tensor, but not what is written to its ``data``.
+        """
+        # a list of parameters makes an iterator slower than a small product is
+        cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
+        try:
+            return [(core.data_ptr(), core._version, core.dtype) for core in cores]
+        except RuntimeError:
+            return None
 
     def forget(self) -> None:
         """Drop contracted weights that are kept, and plans."""
