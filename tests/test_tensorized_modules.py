@@ -88,6 +88,13 @@ def linears(draw):
 
 
 @st.composite
+def factors_of(draw, size, count):
+    """Factors whose product is a number or somewhat more."""
+    found = [draw(st.integers(1, 2)) for _ in range(count - 1)]
+    return (*found, -(-size // prod(found)) + draw(st.integers(0, 1)))
+
+
+@st.composite
 def convolutions(draw):
     dims = draw(st.integers(1, 3))
     dense, kind = CONVS[dims]
@@ -110,7 +117,14 @@ def convolutions(draw):
     )
     sizes = tuple(draw(st.integers(5, 7)) for _ in range(dims))
     shape = (*draw(st.sampled_from([(), (1,), (2,)])), layer.in_channels, *sizes)
-    options = {"format": draw(st.sampled_from(["tucker", "cp", "tt"]))}
+    options = {"format": draw(st.sampled_from(["tucker", "cp", "tt", "mpo"])), "dims": None}
+    if draw(st.booleans()):
+        count = draw(st.integers(1, 3))
+        other = count if options["format"] == "mpo" else draw(st.integers(1, 3))
+        options["dims"] = (
+            draw(factors_of(layer.out_channels // groups, count)),
+            draw(factors_of(layer.in_channels // groups, other)),
+        )
     return Case(kind, layer, options, shape, draw(DTYPES), draw(SEEDS))
 
 
@@ -201,11 +215,13 @@ def test_every_way_to_a_weight_is_the_same(name, data):
     module = case.small()
     matrix = module.matrix().detach()
     rows, columns = matrix.shape
-    outs, ins = module.dims
     network = module.to_quimb()
     assert network.num_tensors == len(module.cores)
     array = network.contract(all, output_inds=module.graph.legs, optimize="greedy").data
-    array = torch.as_tensor(array).reshape(prod(outs), prod(ins))[:rows, :columns]
+    groups = getattr(case.layer, "groups", 1)
+    width = prod(module.graph.sizes[leg] for leg in module.graph.in_legs)
+    array = torch.as_tensor(array).reshape(groups, -1, width)[:, : rows // groups, :columns]
+    array = array.reshape(rows, columns)
     assert_close(array, matrix, case.dtype, FEW, float(matrix.norm()) + 1e-30)
     kernel = matrix.T if case.kind is Embedding else matrix.reshape(case.layer.weight.shape)
     assert torch.equal(module.weight, kernel)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
+from .checks import checked_moments, checked_weight
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import EMBEDDING, check_format
 from .graph import Graph, Names
 from .linear import graph_dims
-from .module import TensorizedModule, checked_moments, checked_weight
+from .module import TensorizedModule
 from .plans import multiply
 
 SITES = 3

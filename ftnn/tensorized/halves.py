@@ -146,9 +146,9 @@ def halves(graph: Graph) -> Halves:
     Examples
     --------
     >>> from ftnn.tensorized.formats import mpo, tt
-    >>> found = halves(mpo((2, 2, 2, 2), (3, 3, 3, 3)))
+    >>> found = halves(mpo((4, 4, 4, 4), (5, 5, 5, 5)))
     >>> found.left, found.right, found.outs, found.ins
-    ((0, 1), (2, 3), (4, 4), (9, 9))
+    ((0, 1), (2, 3), (16, 16), (25, 25))
     >>> halves(tt((4, 4), (4, 4))).ins
     (16, 1)
     """

@@ -8,18 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
+from .checks import checked_mean, checked_moments, checked_weight
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import LINEAR, check_format
 from .graph import Graph, Names
 from .halves import Halves, halves
-from .module import (
-    TensorizedModule,
-    centered,
-    checked_mean,
-    checked_moments,
-    checked_weight,
-)
+from .module import TensorizedModule, centered
 from .plans import multiply
 
 Dims = tuple[Sequence[int], Sequence[int]]

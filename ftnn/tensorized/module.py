@@ -25,11 +25,20 @@ class TensorizedModule(nn.Module):
         In the order of the graph.
     error : float or None
         Relative error of :meth:`from_dense` in the metric of its moments; None for other modules.
+
+    Notes
+    -----
+    While gradients are off, what is contracted of the cores is kept, until they change. Changes are
+    seen that torch counts, or that put other memory in place: optimizers, ``load_state_dict``,
+    ``copy_`` under ``torch.no_grad()``, ``core.data = ...``, ``to``. Writing into the memory of
+    ``core.data``, as ``core.data.mul_(2)`` does, is neither: call :meth:`forget`, ``eval`` or
+    ``train`` afterwards.
     """
 
     format: str
     error: float | None = None
     kinds: tuple[str, ...] = ("dense", "cores")
+    groups: int = 1
     bias: nn.Parameter | None
 
     def __init__(self, format: str, graph: Graph, rows: int, columns: int):
@@ -67,9 +76,12 @@ class TensorizedModule(nn.Module):
         if torch.is_autocast_enabled(device):  # would mix precisions within a contraction
             with torch.autocast(device, enabled=False):
                 return self.matrix()
-        dense = contract(list(self.cores), list(self.graph.cores), self.graph.legs)
-        outs, ins = self.dims
-        return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
+        graph = self.graph
+        dense = contract(list(self.cores), list(graph.cores), graph.legs)
+        columns = prod(graph.sizes[leg] for leg in graph.in_legs)
+        dense = dense.reshape(self.groups, -1, columns)  # every group has its own padding
+        dense = dense[:, : self._rows // self.groups, : self._columns]
+        return dense.reshape(self._rows, self._columns)
 
     def _gap(self, weight: Tensor, mean: Tensor) -> Tensor:
         """Return the output of a weight (out, in) less that of the cores, for the mean input."""
@@ -253,55 +265,6 @@ class TensorizedModule(nn.Module):
                     graph, [first.new_empty(graph.shape(n)) for n in range(len(graph.cores))], first
                 )
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def checked_weight(weight: Tensor, name: str) -> Tensor:
-    """Raise an error unless a weight can be decomposed."""
-    if weight.is_complex() or not weight.is_floating_point():
-        raise TypeError(f"the weight of {name} is of {weight.dtype}, expected a real floating type")
-    if not torch.isfinite(weight).all():
-        raise ValueError(f"the weight of {name} has values that are not finite; load another")
-    return weight
-
-
-def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tensor | None:
-    """Raise an error unless second moments fit the inputs of a layer."""
-    if moments is None:
-        return None
-    if not isinstance(moments, Tensor) or moments.is_complex():
-        got = getattr(moments, "dtype", type(moments).__name__)
-        raise TypeError(f"moments are {got}, expected a tensor of real numbers")
-    ahead = (groups,) if groups > 1 else ()
-    expected = ((*ahead, size, size), (*ahead, size))
-    if tuple(moments.shape) not in expected:
-        raise ValueError(
-            f"moments have shape {tuple(moments.shape)}, expected {expected[0]}, or their diagonal "
-            f"{expected[1]}"
-        )
-    if not torch.isfinite(moments).all():
-        raise ValueError("moments have values that are not finite; check the inputs they are from")
-    if (
-        moments if moments.ndim == len(ahead) + 1 else moments.diagonal(dim1=-2, dim2=-1)
-    ).min() < 0:
-        raise ValueError("moments have negative squares, expected means of squares of the inputs")
-    return moments
-
-
-def checked_mean(
-    mean: Tensor | None, bias: Tensor | None, size: int, groups: int = 1
-) -> Tensor | None:
-    """Return the mean of inputs, or None for a layer without bias, which could not use it."""
-    if mean is None or bias is None:
-        return None
-    if not isinstance(mean, Tensor) or mean.is_complex():
-        got = getattr(mean, "dtype", type(mean).__name__)
-        raise TypeError(f"mean is {got}, expected a tensor of real numbers")
-    expected = (groups, size) if groups > 1 else (size,)
-    if tuple(mean.shape) != expected:
-        raise ValueError(f"mean has shape {tuple(mean.shape)}, expected {expected}")
-    if not torch.isfinite(mean).all():
-        raise ValueError("mean has values that are not finite; check the inputs it is from")
-    return mean
 
 
 def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:
