@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..arrays.contraction import contract
 from .decompose import Decomposition, Ranks, given_ranks
@@ -13,6 +14,19 @@ from .graph import Graph, Names
 
 _KEPT = ("_kept", "_plans", "_ready")
 """Attributes that can be made again."""
+
+
+_fused = [0]
+"""Number of steps of fused optimizers, whose writes to parameters torch does not count."""
+
+
+def _count_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Count a step of a fused optimizer."""
+    if any(group.get("fused") for group in optimizer.param_groups):
+        _fused[0] += 1
+
+
+register_optimizer_step_post_hook(_count_fused)
 
 
 class TensorizedModule(nn.Module):
@@ -77,7 +91,7 @@ class TensorizedModule(nn.Module):
             with torch.autocast(device, enabled=False):
                 return self.matrix()
         graph = self.graph
-        dense = contract(list(self.cores), list(graph.cores), graph.legs)
+        dense = _contracted(list(self.cores), graph)
         columns = prod(graph.sizes[leg] for leg in graph.in_legs)
         dense = dense.reshape(self.groups, -1, columns)  # every group has its own padding
         dense = dense[:, : self._rows // self.groups, : self._columns]
@@ -139,7 +153,8 @@ class TensorizedModule(nn.Module):
         # a list of parameters makes an iterator slower than a small product is
         cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
         try:
-            return [(core.data_ptr(), core._version, core.dtype) for core in cores]
+            own = [(core.data_ptr(), core._version, core.dtype) for core in cores]
+            return [_fused[0], *own]
         except RuntimeError:
             return None
 
@@ -265,6 +280,16 @@ class TensorizedModule(nn.Module):
                     graph, [first.new_empty(graph.shape(n)) for n in range(len(graph.cores))], first
                 )
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _contracted(cores: list[Tensor], graph: Graph) -> Tensor:
+    """Contract cores to a tensor of all legs; of two cores at once, without looking for a plan."""
+    if len(cores) != 2 or not graph.bonds:
+        return contract(cores, list(graph.cores), graph.legs)
+    axes = [[names.index(bond) for bond in graph.bonds] for names in graph.cores]
+    found = [name for names in graph.cores for name in names if name not in graph.bonds]
+    whole = torch.tensordot(cores[0], cores[1], dims=axes)
+    return whole.permute([found.index(leg) for leg in graph.legs])
 
 
 def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:
