@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import EPS, ROUNDING, assert_close
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear, plans
+from ftnn.tensorized.halves import WIDE, cuts
 
 FEW = 1e2
 """A weight contracted of exact cores: float32 to 1e-5."""
@@ -349,6 +351,78 @@ def test_traces_and_graphs_are_the_module(name):
         assert_close(traced(other), module(other), "float32", FEW)
         graph = torch.export.export(module, (x,)).module()
         assert_close(graph(x), module(x), "float32", FEW)
+
+
+# ---- plans ---------------------------------------------------------------------------------------
+
+
+def flops(step):
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+@settings(max_examples=30)
+@given(st.data(), st.integers(1, 5))
+def test_two_factors_take_as_many_operations_as_they_say_and_no_other_two_fewer(data, rows):
+    """However the cores are parted, and whichever factor comes first."""
+    sites = data.draw(st.integers(2, 4))
+    outs, ins = (
+        tuple(data.draw(st.lists(st.integers(2, 5), min_size=sites, max_size=sites)))
+        for _ in range(2)
+    )
+    format = data.draw(st.sampled_from(["mpo", "tt", "tree", "ring"]))
+    layer = Linear(prod(ins), prod(outs), format, (outs, ins), ranks=3, bias=False)
+    x = torch.randn(rows, prod(ins))
+    cores = [core.detach() for core in layer.cores]
+    found = {}
+    for cut in cuts(layer.graph):
+        factors = cut.factors(layer.graph, cores)
+        assert sum(factor.numel() for factor in factors) == cut.entries
+        found[cut.left] = flops(lambda: cut.multiply(x, factors))  # noqa: B023
+        assert found[cut.left] == 2 * rows * min(cut.costs)
+        assert_close(cut.multiply(x, factors), x @ layer.weight.detach().T, "float32", FEW)
+    assert layer.halves.left in found
+    wide = [cut for cut in cuts(layer.graph) if not 1 < cut.columns < WIDE]
+    if layer.halves in wide:
+        assert found[layer.halves.left] == min(found[cut.left] for cut in wide)
+
+
+def test_two_factors_follow_the_ranks():
+    layer = Linear(36, 36, "mpo", ((6, 6), (6, 6)), ranks=2)
+    assert layer.kept_bytes("halves") == 4 * (2 * 36 + 36 * 2)
+    state = Linear(36, 36, "mpo", ((6, 6), (6, 6)), ranks=5).state_dict()
+    layer.load_state_dict(state)
+    assert layer.halves.rank == 5
+    assert layer.kept_bytes("halves") == 4 * (5 * 36 + 36 * 5)
+    assert layer.kept_bytes("dense") == 4 * 36 * 36
+
+
+def test_the_fastest_way_is_taken_and_what_would_fill_the_memory_is_not(monkeypatch):
+    layer, clock = Linear(36, 36, "mpo", ranks=3), {"dense": 3.0, "halves": 2.0, "cores": 4.0}
+    monkeypatch.setattr(plans, "_timer", lambda layer, x, kind, again: lambda calls: clock[kind])
+    monkeypatch.setattr(plans, "_chosen", {})
+    with torch.no_grad():
+        assert plans.plan(layer, 5).kind == "halves"
+        assert plans.plan(layer, 5).shape == (8, 36)
+        assert len(plans._chosen) == len({plans.plan(layer, rows).shape for rows in (5, 8)}) == 1
+        monkeypatch.setattr(plans, "CACHE_BYTES", layer.kept_bytes("halves") - 1)
+        assert plans.plan(layer, 9).kind == "cores"
+    assert plans.plan(layer, 9).kind == "halves"  # in training nothing is kept
+
+
+def test_a_call_that_is_known_is_found_out_anew_for_other_threads(monkeypatch):
+    layer, x = Linear(36, 36, "mpo", ranks=3), torch.randn(2, 36)
+    asked = []
+    plan = plans._plan
+    monkeypatch.setattr(plans, "_plan", lambda *args: asked.append(args) or plan(*args))
+    with torch.no_grad():
+        for _ in range(3):
+            layer(x)
+        assert len(asked) == 1
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+        layer(x)
+    assert len(asked) == 2
 
 
 # ---- weights that are kept -----------------------------------------------------------------------

@@ -4,6 +4,9 @@
 measures what is missing; with `--again` everything is measured anew, with `--draw` nothing. Every
 cell is a ratio of medians of rounds in one process, alternating. Marked is the way that was chosen:
 W the dense weight, 2 two factors, n the cores one after the other.
+
+`--bound` times what no implementation of the same cores can leave out: the products alone, on terms
+that are in place, or one product with the dense weight, where that is faster.
 """
 
 import argparse
@@ -13,21 +16,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.pages import DOCS
+from benchmarks.studies.runs import kept
 from benchmarks.studies.tensorize import (
     BATCHES,
     RESULTS,
     SIZES,
+    SPEED_TIMES,
+    call,
     known_results,
+    peers,
     report_speed,
     speed,
 )
 from ftnn.measure.memory import keep_freed_memory
+from ftnn.measure.timing import Timer, compare
 from ftnn.plotting.style import figure, save_figure, style
+from ftnn.tensorized import Linear
 from ftnn.training.files import write_json
 
 WORDS = {"dense": "W", "halves": "2", "cores": "n"}
@@ -124,12 +134,52 @@ def summary(known: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def bound() -> str:
+    """Measure tltorch's better mode against the fewest products, and tell the ratios."""
+    lines, all_ratios = [], []
+    for size in SIZES:
+        for batch in BATCHES:
+            found = kept(RESULTS, f"bound, {size}, {batch}", lambda: fewest(size, batch))  # noqa: B023
+            others = [time for name, time in found.items() if name.startswith("tltorch")]
+            if others:
+                all_ratios.append(min(others) / min(found["products"], found["dense"]))
+                lines.append(f"{size} inputs, {batch} rows: {all_ratios[-1]:.2f}")
+    lines.append(f"median: {np.median(all_ratios):.2f}" if all_ratios else "tltorch is missing")
+    return "\n".join(lines)
+
+
+def fewest(size: int, batch: int) -> dict[str, float]:
+    """Return seconds of tltorch's modes, of the products of two cores, and of a dense one."""
+    params = size * size // SPEED_TIMES
+    unit = Linear(size, size, "mpo", ranks=1, bias=False).num_params
+    layer = Linear(size, size, "mpo", ranks=max(1, params // unit))
+    x, weight = torch.randn(batch, size), layer.weight.detach().contiguous()
+    halves = layer.halves
+    first, second = (factor.detach() for factor in halves.factors(layer.graph, list(layer.cores)))
+    before = torch.randn(batch * halves.ins[0], halves.ins[1])
+    between = torch.randn(batch, halves.ins[0] * halves.rank, halves.outs[1])
+    wide = second.expand(batch, *second.shape)
+
+    def products() -> None:
+        torch.mm(before, first.mT)
+        torch.bmm(wide, between)
+
+    timers = {name: Timer(call(one, x), target=0.05) for name, one in peers(layer).items()}
+    timers["products"] = Timer(products, target=0.05)
+    timers["dense"] = Timer(lambda: torch.mm(x, weight.mT), target=0.05)
+    return compare(timers)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure what is missing, or everything, and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="measure everything anew")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--bound", action="store_true", help="time the fewest products")
     chosen = parser.parse_args(arguments)
+    if chosen.bound:
+        print(bound())
+        return
     if chosen.again:
         forget()
     if not chosen.draw:
