@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear, plans
+from ftnn.tensorized import halves as factors_in_turn
 from ftnn.tensorized.halves import WIDE, cuts
 
 FEW = 1e2
@@ -386,6 +387,33 @@ def test_two_factors_take_as_many_operations_as_they_say_and_no_other_two_fewer(
     wide = [cut for cut in cuts(layer.graph) if not 1 < cut.columns < WIDE]
     if layer.halves in wide:
         assert found[layer.halves.left] == min(found[cut.left] for cut in wide)
+
+
+@pytest.mark.parametrize("wide", [1, 10**9])
+@pytest.mark.parametrize("format", ["svd", "mpo", "tt", "ring", "tree"])
+def test_gradients_of_two_factors_are_right_for_few_and_many_columns(wide, format, monkeypatch):
+    """Products a sample, and products for all of them, have gradients of their own."""
+    monkeypatch.setattr(factors_in_turn, "WIDE", wide)
+    torch.manual_seed(0)
+    dims = ((6,), (12,)) if format == "svd" else ((2, 3), (4, 3))
+    for out, inn in ((6, 12), (5, 11)):
+        layer = Linear(inn, out, format, dims, ranks=2).double()
+        x = torch.randn(3, inn, dtype=torch.float64, requires_grad=True)
+
+        def both(x, *cores):
+            with chosen(layer, "halves"):  # noqa: B023
+                return torch.func.functional_call(layer, names(cores), (x,))  # noqa: B023
+
+        def names(cores):
+            return {f"cores.{n}": core for n, core in enumerate(cores)}
+
+        inputs = (x, *layer.cores)
+        assert torch.autograd.gradcheck(both, inputs)
+        assert torch.autograd.gradgradcheck(both, inputs)
+        frozen = [core.detach() for core in layer.cores]
+        (gradient,) = torch.autograd.grad(both(x, *frozen).sum(), x)
+        expected = layer.weight.detach().sum(0).expand(3, inn)
+        assert_close(gradient, expected, "float64", ROUNDING)
 
 
 def test_two_factors_follow_the_ranks():
