@@ -602,6 +602,18 @@ def test_under_autocast_cores_keep_their_precision(name, data):
     assert all(core.grad.isfinite().all() for core in module.cores)
 
 
+def test_no_other_core_gets_the_place_of_one_that_was_contracted():
+    """Places in memory tell cores apart: they are not given away while weights are kept."""
+    layer, x = Linear(64, 64, "svd", ranks=8), torch.ones(2, 64)
+    with torch.no_grad(), chosen(layer, "dense"):
+        layer(x)
+        places = [core.data_ptr() for core in layer.cores]
+        for core in layer.cores:
+            core.data = torch.zeros(1)
+        others = [torch.zeros(64 * 8) for _ in range(50)]
+        assert not {other.data_ptr() for other in others} & set(places)
+
+
 def test_cores_changed_in_inference_mode_are_followed():
     with torch.inference_mode():
         layer, x = Linear(12, 9, "mpo", ranks=3, bias=False), torch.randn(5, 12)
