@@ -2,6 +2,7 @@
 
 import re
 import time
+from math import prod
 
 import pytest
 import torch
@@ -90,6 +91,30 @@ def test_dilation_groups_and_strides_are_those_of_the_dense_layer(
         y = dense(x).detach()
         assert_close(module(x).detach(), y, "float64", ROUNDING, float(y.norm()))
         same(Conv2d.from_dense(dense, format, dims, ranks=2), x)
+
+
+def test_groups_of_prime_channels_are_exact_in_a_model():
+    """Rows of groups follow each other: a model is tensorized without rows between them."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(12, 22, 3, groups=2)).double()
+    taps = torch.randn(9, 1).double().expand(9, 6)
+    weight = torch.einsum("o,kc->okc", torch.randn(22).double(), taps)
+    dense[0].weight.data = weight.transpose(1, 2).reshape(22, 6, 3, 3)  # of rank 1
+    found = tensorize(dense, ratio=2, formats=("mpo",))
+    assert found.rows[0].format == "mpo"
+    assert prod(found.model[0].dims[0]) == 11
+    x = torch.randn(2, 12, 5, 5).double()
+    assert_close(found.model(x).detach(), dense(x).detach(), "float64", ROUNDING)
+
+
+def test_convolutions_know_their_ways_and_what_they_store():
+    """By cores where there are no groups; the taps of every channel are many."""
+    assert Conv2d(4, 4, 3, groups=2).kinds == ("dense",)
+    assert Conv2d(4, 4, 3).kinds == ("dense", "cores")
+    mpo = Conv2d(16, 16, 3, format="mpo", ranks=9)
+    assert mpo.stores_much("cores", (8, 16, 32, 32))
+    assert not mpo.stores_much("dense", (8, 16, 32, 32))
+    assert not Conv2d(16, 16, 3, format="tt", ranks=4).stores_much("cores", (8, 16, 32, 32))
 
 
 @pytest.mark.parametrize("format", KERNELS)
