@@ -134,7 +134,7 @@ def test_logits_are_healed_as_probabilities():
 def test_a_fit_that_does_not_help_leaves_everything(monkeypatch):
     dense, model, batches = mixed()
     errors = iter([1.0, *[2.0] * 4])
-    monkeypatch.setattr("ftnn.tensorized.healing._Judge.error", lambda *_: next(errors))
+    monkeypatch.setattr("ftnn.tensorized.judge.Judge.error", lambda *_: next(errors))
     healed = heal(model, dense, batches)
     assert set(healed.errors.values()) == {1.0}
     state = state_of(model)
