@@ -34,8 +34,8 @@ def conclude(
             remarks[name] = ["–", row["error"]]
             continue
         row["test_accuracy"] = accuracy(load(dense, place_of(folder, ratio) / MODEL), test)
-        course = " → ".join(f"{row[key]:.1%}" for key in CURVES)
-        remarks[name] = [f"{row['test_accuracy']:.2%}", f"test; validation {course}"]
+        course = " → ".join(f"{100 * row[key]:.1f}" for key in CURVES)
+        remarks[name] = [f"{row['test_accuracy']:.2%}", f"test; val {course} %"]
     drawn = [row for row in rows if "error" not in row]
     if drawn:
         plot_frontier(drawn, accuracy(dense, val), folder / "frontier.png")

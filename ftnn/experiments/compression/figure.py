@@ -51,5 +51,5 @@ def plot_frontier(
                 fontsize=7,
                 color="#666666",
             )
-        axis.legend(loc="center right")
+        fig.legend(loc="outside upper center", ncols=4)
         save_figure(fig, path)

@@ -115,7 +115,9 @@ class Frontier(Callback):
         batches = batches_of(fit.train, _AT_ONCE, next(dense.parameters()))[:count]
         row: dict[str, Any] = {"ratio": ratio}
         try:
-            found = tensorize(dense, batches, ratio=ratio, progress=tell)
+            found = tensorize(
+                dense, batches, ratio=ratio, formats=self.options.names, progress=tell
+            )
         except ValueError as error:  # a budget that cannot be met
             tell(str(error))
             return row | {"error": str(error)}
