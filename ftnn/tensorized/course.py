@@ -138,6 +138,16 @@ class Course:
             check_same(state["plan"], asdict(self.plan), ())
             if state["batches"] != self._described():
                 raise ValueError("it was healed on other batches; resume with the same")
+            own, saved = (
+                {name: tuple(x.shape) for name, x in states.items()}
+                for states in (self.model.state_dict(), state["model"])
+            )
+            if own != saved:  # a tensorized layer would take other ranks
+                name = min(n for n in own.keys() | saved.keys() if own.get(n) != saved.get(n))
+                raise ValueError(
+                    f"it is of another model: {name!r} is {saved.get(name)} there, and "
+                    f"{own.get(name)} here; resume with the same"
+                )
             epoch, batch, *sums = state["at"]
             history = read_metrics(folder, epoch)
             self.model.load_state_dict(state["model"])
@@ -148,10 +158,6 @@ class Course:
                 schedule.load_state_dict(state["schedule"])
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{path} is incomplete ({error!r}); {REMEDY}") from None
-        except RuntimeError as error:  # of torch, about names and shapes
-            raise ValueError(
-                f"cannot resume from {path}: it is of another model: {error}"
-            ) from None
         except ValueError as error:
             raise ValueError(f"cannot resume from {path}: {error}") from None
         self.epoch, self.batch, self._sums = epoch, batch, sums
