@@ -26,7 +26,7 @@ from ftnn.training.update import Updater
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not Fashion-MNIST:UserWarning")
 FLAGS = ("--epochs", 6, "--batch-size", 25, "--lr", 3e-3, "--ratios", "2,6", "--threads", 1)
-FLAGS += ("--heal-epochs", 2, "--calibration", 300, "--formats", "mpo,svd,tucker")
+FLAGS += ("--heal-epochs", 2, "--calibration", 300, "--formats", "svd,tucker")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,6 +133,7 @@ def test_an_interrupted_run_goes_on_to_the_same_networks(where, whole, data, tmp
         "healing": (Course, "_step", 30),
     }[where]
     plain, calls = getattr(place, name), []
+    monkeypatch.setattr("ftnn.experiments.figures.draw_figures", lambda *_: [])  # slow
 
     def strike(*args, **kwargs):
         calls.append(None)
@@ -158,7 +159,8 @@ def test_an_interrupted_run_goes_on_to_the_same_networks(where, whole, data, tmp
     assert summary_of(folder)["frontier"] == summary_of(whole[0])["frontier"]
 
 
-def test_a_residual_network_and_a_budget_that_cannot_be_met(data, tmp_path):
+def test_a_residual_network_and_a_budget_that_cannot_be_met(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("ftnn.experiments.figures.draw_figures", lambda *_: [])  # slow
     folder = tmp_path / "run"
     printed = train(
         data,
@@ -211,7 +213,7 @@ def test_the_layer_is_the_torch_module_also_in_files_and_in_training():
 def test_a_run_is_compressed_without_code(whole, tmp_path, out):
     folder, _ = whole
     path = tmp_path / out
-    printed = good("compress", folder, "--ratio", 3, "--formats", "mpo,svd", "--out", path)
+    printed = good("compress", folder, "--ratio", 3, "--formats", "svd", "--out", path)
     assert "healed by layers: from" in printed
     run, val = split(folder, "val")
     if path.suffix == ".pt2":

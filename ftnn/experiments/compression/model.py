@@ -31,8 +31,8 @@ class DenseNetwork(Layer):
     --------
     >>> import numpy as np
     >>> model = DenseNetwork("resnet")
-    >>> model.apply((np.zeros((3, 1, 784, 1)),)).shape, model.num_params()
-    ((3, 10), 306090)
+    >>> model.apply((np.zeros((3, 1, 784, 1), "float32"),)).shape, model.num_params()
+    ((3, 10), 308074)
     """
 
     num_outputs = 10
