@@ -141,9 +141,9 @@ def _of_run(folder: Path, samples: int, batch_size: int) -> tuple[Any, Any, list
         )
     dense, data = run.model.module(), load_data(run, None)
     arrays = (data.train_inputs[0], data.train_targets)
-    few = Samples(*((torch.from_numpy(array[:samples]),) for array in arrays))
-    batches = batches_of(few, batch_size, next(dense.parameters()))
-    example = batches[0][0].expand(2, -1, -1, -1) if len(few) < 2 else batches[0][0][:2]
+    train = Samples(*((torch.from_numpy(array),) for array in arrays))
+    batches = batches_of(train, batch_size, next(dense.parameters()), samples)
+    example = batches[0][0][:1].expand(2, -1, -1, -1)  # of one, torch would fix the size
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     return dense, torch.export.export(dense, (example,), dynamic_shapes=shapes), batches
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Course:
             return
         state: dict[str, Any] = {
             "plan": asdict(self.plan),
-            "batches": self._described(),
+            "batches": self._described,
             "model": {name: _exact(x) for name, x in self.model.state_dict().items()},
             "errors": self.errors,
             "at": [self.epoch, self.batch, *self._sums],
@@ -136,7 +137,7 @@ class Course:
         state, path = load_checkpoint(folder), folder / JSON_NAME
         try:
             check_same(state["plan"], asdict(self.plan), ())
-            if state["batches"] != self._described():
+            if state["batches"] != self._described:
                 raise ValueError("it was healed on other batches; resume with the same")
             own, saved = (
                 {name: tuple(x.shape) for name, x in states.items()}
@@ -164,6 +165,7 @@ class Course:
         rewrite_metrics(folder, history)
         remove_leftovers(folder)
 
+    @cached_property
     def _described(self) -> list[int]:
         """Return numbers that change with the tensors of the batches."""
         return [fingerprint(_exact(x)) for batch in self.judge.batches for x in _tensors(batch)]

@@ -111,8 +111,8 @@ class Frontier(Callback):
         """Compress, and heal layer by layer; save the network, and return its row so far."""
         assert fit.folder is not None
         assert fit.val is not None
-        count = -(-self.options.calibration // _AT_ONCE)
-        batches = batches_of(fit.train, _AT_ONCE, next(dense.parameters()))[:count]
+        few = self.options.calibration
+        batches = batches_of(fit.train, _AT_ONCE, next(dense.parameters()), few)
         row: dict[str, Any] = {"ratio": ratio}
         try:
             found = tensorize(
@@ -145,8 +145,10 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
     return right / len(samples)
 
 
-def batches_of(samples: Samples, size: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of images (batch, 1, 28, 28) and labels, as a tensor is."""
-    images = samples.cores[0].reshape(-1, 1, 28, 28).to(like)
-    labels = samples.targets[0].to(like.device)
+def batches_of(
+    samples: Samples, size: int, like: Tensor, count: int | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Return pairs of images (batch, 1, 28, 28) and labels, as a tensor is; at most ``count``."""
+    images = samples.cores[0][:count].reshape(-1, 1, 28, 28).to(like)
+    labels = samples.targets[0][:count].to(like.device)
     return list(zip(images.split(size), labels.split(size), strict=True))
