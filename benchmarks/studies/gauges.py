@@ -27,7 +27,7 @@ from ftnn.tensorized.fit import move_gauge
 
 TIMES = 128
 FORMATS = ("mpo", "tt")
-RATES = (1e-3, 3e-3)
+RATES = (3e-3,)
 EVERY = (0, 1, 10)
 """Steps between changes of the gauge; 0 for none."""
 

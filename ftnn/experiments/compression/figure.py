@@ -40,6 +40,7 @@ def plot_frontier(
             axis.plot(sizes, values, marker=MARKERS[n], color=COLORS[n], label=label)
         axis.set(xscale="log", xlabel="parameters", ylabel="validation accuracy (%)")
         axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.08, y=0.12)  # for the ratios, at the bottom
         for row in rows:
             axis.annotate(
                 f"{row['ratio']:g}×",
