@@ -40,7 +40,7 @@ class CompressionOptions(ExperimentOptions):
         10_000, "Training images to which layers are fitted, at most.", least=1
     )
     heal_epochs: int = option(
-        2, "Epochs of training a compressed network as a whole; 0 is off.", least=0
+        6, "Epochs of training a compressed network as a whole; 0 is off.", least=0
     )
     heal_lr: float = option(1e-3, "Peak learning rate of these epochs.", above=0.0)
 
