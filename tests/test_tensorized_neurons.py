@@ -108,11 +108,26 @@ def test_ordered_neurons_are_fitted_better_and_the_given_model_stays(format):
         assert torch.equal(value, before[name])
 
 
-def test_layers_that_are_skipped_keep_their_order():
-    model = clustered()
-    found = Tensorizer(model, [random(3, 400, 16)], skip="0").tensorize(ratio=1.5).model
-    assert torch.equal(found[0].weight, model[0].weight)
-    assert not found.neuron_orders
+@pytest.mark.parametrize("skip", ["0", "3", "4"])
+def test_neurons_beside_a_layer_that_is_skipped_have_an_order_too(skip):
+    model = nn.Sequential(*clustered(), nn.Linear(32, 2).double())
+    x = random(3, 400, 16)
+    model = model.eval()
+    found = Tensorizer(model, [x], skip=skip).tensorize(ratio=1.01).model
+    assert set(found.neuron_orders) == {("0", "3"), ("3", "4")}
+    changed = copy.deepcopy(model)
+    for names, order in found.neuron_orders.items():
+        permute(changed, *names, order)
+    assert torch.equal(found.get_submodule(skip).weight, changed.get_submodule(skip).weight)
+    assert_close(changed(x).detach(), model(x).detach())
+    if skip == "4":
+        plain, better = (
+            tensorize(model, [x], ratio=3, formats=("mpo",), skip=skip, order=order).error
+            for order in (False, True)
+        )
+        assert better < plain
+    with_both = Tensorizer(model, [x], skip=("0", "3")).tensorize(ratio=1.01).model
+    assert set(with_both.neuron_orders) == {("3", "4")}  # nothing to gain between two dense layers
 
 
 def test_healing_knows_the_order():

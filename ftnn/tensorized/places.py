@@ -24,6 +24,9 @@ KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
 }
 """Exact types: a subclass may use its weight in its own way."""
 
+SKIPPED = "skipped"
+"""Reason of layers that stay dense as they are asked to."""
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -100,7 +103,7 @@ def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
         found[id(module)] = Place(names, module, kind)
     for place in found.values():
         if any(_within(name, skip) for name in place.names):
-            place.reason = "skipped"
+            place.reason = SKIPPED
         elif "" in place.names:
             place.reason = "the model itself: use from_dense, or put it into a Sequential"
         elif id(place.weight) not in holders:
