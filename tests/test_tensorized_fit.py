@@ -70,10 +70,10 @@ class Problem:
 
     def __init__(self, format, outs, ins, metric, groups, seed):
         self.format, self.metric, self.groups, self.seed = format, metric, groups, seed
-        make = CONV["tt"] if format == "kernel tt" else {**LINEAR, **CONV}[format]
-        if format == "tt":
-            make = LINEAR["tt"]
-        self.graph = make((groups, *outs) if groups > 1 else outs, ins)
+        if format in ("tucker", "cp", "kernel tt"):
+            self.graph = CONV[format.split()[-1]](outs, ins[:1], ins[1:], groups)
+        else:
+            self.graph = LINEAR[format](outs, ins)
         self.weight = random(seed, groups * prod(outs), prod(ins))
         self.moments = moments_of(metric, prod(ins), groups, seed)
         self.shared = self.graph.out_legs[:1] if groups > 1 else ()
@@ -164,20 +164,23 @@ def test_the_error_of_a_module_is_in_the_metric_of_given_moments(data):
         own, moments = moments, moments + squares
     wanted = {"mean": mean} if mean is not None else {}
     module = kind.from_dense(layer, ranks=2, moments=moments, **options, **wanted)
-    dims = prod(module.dims[1])
-    padded = dense_metric(own, dims, groups)[:, :size, :size]
-    gap = norm_in(padded, (weight - module.matrix().detach()).numpy())
-    # rows and columns beyond the layer are cores' too, and cost the ridge only
-    out = prod(module.dims[0])
-    full = torch.zeros(out, dims, dtype=torch.double)
-    full[: weight.shape[0], :size] = weight
-    cores = [core.detach() for core in module.cores]
     graph = module.graph
-    dense = target_of(full, graph).dense(cores).reshape(out, dims)
+    outs, dims = (
+        prod(graph.sizes[leg] for leg in legs) for legs in (graph.out_legs, graph.in_legs)
+    )
+    # columns beyond the layer are cores' too, and cost the ridge only; rows beyond do not count
+    rows = len(weight) // groups
+    full = torch.zeros(groups, rows, dims, dtype=torch.double)
+    full[..., :size] = weight.reshape(groups, rows, size)
+    cores = [core.detach() for core in module.cores]
+    dense = target_of(torch.zeros(outs, dims), graph).dense(cores)
+    gap = full - dense.reshape(groups, -1, dims)[:, :rows]
     metric_full = dense_metric(own, dims, groups)
-    expected = norm_in(metric_full, (full - dense).numpy()) / norm_in(metric_full, full.numpy())
+    expected = norm_in(metric_full, gap.numpy()) / norm_in(metric_full, full.numpy())
     assert abs(module.error - expected) <= SQUARES
-    assert gap / norm_in(padded, weight.numpy()) <= module.error + SQUARES
+    padded = metric_full[:, :size, :size]
+    seen = norm_in(padded, (weight - module.matrix().detach()).numpy())
+    assert seen / norm_in(padded, weight.numpy()) <= module.error + SQUARES
 
 
 @settings(max_examples=40)

@@ -102,7 +102,7 @@ def fitted_at(target: Target, graph: Graph, sweeps: int) -> Decomposition:
     else:
         start = cp_start(target)
     fitted = fit_cores(target, start, 0 if start_is_best(graph) else sweeps)
-    return Decomposition(graph, fitted.cores, fitted.error)
+    return Decomposition(graph, fitted.cores, target.error(fitted.cores, proper=True))
 
 
 def capped(graph: Graph, ranks: Mapping[str, int]) -> Graph:

@@ -13,7 +13,8 @@ from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .linear import Linear, is_transposed, matrix_of
 from .module import TensorizedModule
-from .moments import BYTES, Moments, add_inputs, moments_of
+from .moments import Moments
+from .rows import BYTES, add_inputs, moments_of
 
 KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
     nn.Linear: Linear,
