@@ -17,6 +17,7 @@ from ftnn.tensorized.decompose import affordable, decompose, fitted_at, given_ra
 from ftnn.tensorized.factored import Factored
 from ftnn.tensorized.fit import fit_cores
 from ftnn.tensorized.formats import CONV, LINEAR
+from ftnn.tensorized.pairs import fit_pairs
 from ftnn.tensorized.start import tree_start
 from ftnn.tensorized.target import RIDGE, target_of
 
@@ -208,14 +209,17 @@ def test_a_solved_core_is_stationary_and_the_residual_is_orthogonal(problem, ran
     cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
     metric = torch.tensor(problem.dense)
     for core in range(len(cores)):
-        cores[core] = fit._solve(target, cores, core).clone().requires_grad_()
+        cores[core] = fit.solve_core(target, cores, core).clone().requires_grad_()
         dense = target.dense(cores).reshape(len(metric), -1, metric.shape[-1])
         gap = problem.weight.reshape(dense.shape) - dense
         error = ((gap @ metric) * gap).sum()
         (gradient,) = torch.autograd.grad(error, cores[core])
         cores[core] = cores[core].detach()
         # of the scale of a gradient, which the dense weight has at no cores
-        size = target.square / max(float(cores[core].norm()), 1e-6)
+        others = [*cores[:core], torch.zeros_like(cores[core]).requires_grad_(), *cores[core + 1 :]]
+        none = problem.weight.reshape(dense.shape) - target.dense(others).reshape(dense.shape)
+        (at_none,) = torch.autograd.grad(((none @ metric) * none).sum(), others[core])
+        size = max(target.square / max(float(cores[core].norm()), 1e-6), float(at_none.norm()))
         condition = 1e-5 if target.is_full or target.moments is not None else 1e-8
         assert float(gradient.norm()) <= condition * size
         inner = float(((gap @ metric) * dense).sum().detach())
@@ -316,6 +320,35 @@ def test_a_weight_of_low_ranks_is_found(problem):
     assert all(found.graph.ranks[bond] <= rank for bond, rank in graph.ranks.items())
 
 
+@settings(max_examples=40)
+@given(problems(TREES), RANKS)
+def test_sweeps_over_pairs_are_never_worse_and_repeat(problem, rank):
+    one, two, again = (problem.decompose(ranks=rank, sites=sites) for sites in (1, 2, 2))
+    assert two.error <= one.error + SQUARES
+    assert two.error == again.error
+    assert abs(two.error - problem.error(two.graph, two.cores)) <= SQUARES
+    assert two.graph.ranks == one.graph.ranks
+
+
+def test_pairs_leave_what_single_cores_cannot():
+    """From drawn cores, with as many sweeps over single ones."""
+    gains = []
+    for seed in range(8):
+        problem = Problem("mpo", (4, 4, 4), (4, 4, 4), "full", 1, seed)
+        graph = given_ranks(problem.graph, 3)
+        target = problem.target.at(graph)
+        start = [random(seed + n, *graph.shape(n)) for n in range(3)]
+        one, two = fit_cores(target, start, 2), fit_pairs(target, start, 2)
+        assert two.error <= one.error
+        gains.append(one.error - two.error)
+    assert max(gains) > 1e-3
+    ring = Problem("ring", (3, 3, 3), (3, 3, 3), "none", 1, 0)
+    with pytest.raises(ValueError, match=r"two-site sweeps need a tree.*use sites=1"):
+        ring.decompose(ranks=2, sites=2)
+    with pytest.raises(ValueError, match="sites is 3, expected 1 or 2"):
+        ring.decompose(ranks=2, sites=3)
+
+
 # ---- large systems -------------------------------------------------------------------------------
 
 
@@ -337,12 +370,12 @@ def test_conjugate_gradients_solve_what_is_solved_directly(problem, rank):
     target = problem.target.at(graph)
     cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
     for core in range(len(cores)):
-        direct = fit._solve(target, cores, core)
+        direct = fit.solve_core(target, cores, core)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fit, "DIRECT", 0)
             patch.setattr(fit, "STEPS", 300)
             patch.setattr(fit, "_positive_solve", None)  # is not called
-            steps = fit._solve(target, cores, core)
+            steps = fit.solve_core(target, cores, core)
         others = [*cores[:core], direct, *cores[core + 1 :]]
         with_steps = [*cores[:core], steps, *cores[core + 1 :]]
         assert abs(target.error(with_steps) - target.error(others)) <= 1e-5
@@ -523,7 +556,9 @@ def test_a_fit_that_fails_keeps_its_start(problem, rank):
     target = problem.target.at(graph)
     cores = fitted_at(target, graph, 1).cores
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_solve", lambda target, cores, core: 3 * torch.ones_like(cores[core]))
+        patch.setattr(
+            fit, "solve_core", lambda target, cores, core: 3 * torch.ones_like(cores[core])
+        )
         fitted = fit_cores(target, cores, 2)
     assert fitted.error <= target.error(cores) + SQUARES
     assert abs(fitted.error - problem.error(graph, fitted.cores)) <= SQUARES

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,7 @@ class _Conv(TensorizedModule):
         rtol: float | None = None,
         moments: Tensor | Factored | Moments | None = None,
         mean: Tensor | None = None,
+        sites: Literal[1, 2] = 1,
     ) -> Self:
         """Approximate a trained convolution; without ranks, params and rtol, exactly.
 
@@ -89,6 +90,10 @@ class _Conv(TensorizedModule):
         mean : Tensor, optional
             Mean of the patches, likewise (n,).
 
+        sites : {1, 2}
+            Whether sweeps over pairs of neighbouring cores, of formats that are trees, come before
+            the last ones over single cores; longer, and seldom better by a percent.
+
         Raises
         ------
         TypeError, ValueError
@@ -101,7 +106,7 @@ class _Conv(TensorizedModule):
         graph = kernel_graph(format, layer, dims)
         own, mean = checked_metric(moments, mean, layer.bias, weight.shape[1], layer.groups)
         shared = graph.out_legs[:1] if layer.groups > 1 else ()
-        found = decompose(weight, graph, own, shared, ranks, params, rtol)
+        found = decompose(weight, graph, own, shared, ranks, params, rtol, sites=sites)
         return cls.from_cores(layer, format, found, mean)
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,7 @@ class Embedding(TensorizedModule):
         params: int | None = None,
         rtol: float | None = None,
         moments: Tensor | Factored | Moments | None = None,
+        sites: Literal[1, 2] = 1,
     ) -> Self:
         """Approximate a trained table; without ranks, params and rtol, exactly.
 
@@ -82,6 +83,10 @@ class Embedding(TensorizedModule):
             As of :meth:`ftnn.tensorized.Linear.from_dense`.
         moments : Moments or Tensor, optional
             Frequencies of the rows, (num_embeddings,).
+
+        sites : {1, 2}
+            Whether sweeps over pairs of neighbouring cores, of formats that are trees, come before
+            the last ones over single cores; longer, and seldom better by a percent.
 
         Raises
         ------
@@ -96,7 +101,7 @@ class Embedding(TensorizedModule):
         weight = checked_weight(layer.weight.detach().T, "the table")
         own, _ = checked_metric(moments, None, None, layer.num_embeddings)
         graph = table_graph(format, dims, *weight.shape)
-        found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol)
+        found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol, sites=sites)
         return cls.from_cores(layer, format, found)
 
     @classmethod
