@@ -89,13 +89,14 @@ def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
     """
     for format in formats:
         target = target_for(place, graph_of(place.layer, format))
-        params, sizes = place.weight.numel() // 2, set()
-        while params >= least_size(target):
+        least, dense = least_size(target), place.weight.numel()
+        halved = (dense >> n for n in range(1, dense.bit_length()))
+        sizes: set[int] = set()
+        for params in (*(size for size in halved if size > least), least):
             found = sized_candidate(format, target, params)
-            if found is not None and found.params not in sizes:
+            if found is not None and found.params < dense and found.params not in sizes:
                 sizes.add(found.params)
                 yield found
-            params //= 2
 
 
 def least_size(target: Target) -> int:
