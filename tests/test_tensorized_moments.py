@@ -105,6 +105,23 @@ def test_moments_refuse_what_is_none():
     assert torch.equal(moments.second(), torch.ones(2, 3, 3).double())
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 2), st.booleans(), SEEDS)
+def test_moments_in_another_order_are_those_of_rows_in_another_order(n, size, groups, single, seed):
+    x = random(seed, n, groups, size) + 0.5
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    found, expected = (Moments(size, groups, diagonal=single) for _ in range(2))
+    found.add(x.flatten(1))
+    found.permute(order)
+    expected.add(x[..., order].flatten(1))
+    assert_close(found.first(), expected.first())
+    for centered in (False, True):
+        scale = float(x.square().sum())
+        assert_close(found.metric(centered), expected.metric(centered), scale=scale)
+    with pytest.raises(ValueError, match="factored or empty"):
+        Moments(3).permute(order)
+
+
 # ---- what layers multiply ------------------------------------------------------------------------
 
 

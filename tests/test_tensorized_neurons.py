@@ -38,6 +38,8 @@ def test_pairs_have_nothing_but_functions_of_single_neurons_between_them():
     shared, relu = nn.Linear(4, 4), nn.ReLU()
     hooked = nn.Linear(4, 4)
     hooked.register_forward_hook(lambda *_: None)
+    seen = nn.ReLU()
+    seen.register_forward_pre_hook(lambda *_: None)
     model = nn.Sequential(
         nn.Flatten(),
         nn.Linear(4, 4),
@@ -54,6 +56,8 @@ def test_pairs_have_nothing_but_functions_of_single_neurons_between_them():
         nn.BatchNorm1d(4),
         nn.Linear(4, 4),
         nn.GELU(),
+        nn.Linear(4, 4),
+        seen,
         nn.Linear(4, 4),
     )
     expected = [("1", "2.1.1"), ("2.1.1", "3"), ("5", "7"), ("13", "15")]
