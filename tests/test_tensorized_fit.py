@@ -22,6 +22,7 @@ from ftnn.tensorized.start import tree_start
 from ftnn.tensorized.target import RIDGE, target_of
 
 fit = importlib.import_module("ftnn.tensorized.fit")
+pairs = importlib.import_module("ftnn.tensorized.pairs")
 
 SEEDS = st.integers(0, 99)
 SQUARES = 1e-7
@@ -347,6 +348,39 @@ def test_pairs_leave_what_single_cores_cannot():
         ring.decompose(ranks=2, sites=2)
     with pytest.raises(ValueError, match="sites is 3, expected 1 or 2"):
         ring.decompose(ranks=2, sites=3)
+
+
+@settings(max_examples=30)
+@given(problems(("mpo", "tt", "tree", "tucker")))
+def test_a_pair_that_is_parted_at_full_rank_is_solved_for(problem):
+    graph = given_ranks(problem.graph, problem.graph.full_ranks())
+    target = problem.target.at(graph)
+    cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
+    for core, neighbours in ((n, graph.neighbours(n)) for n in range(len(cores))):
+        for other, bond in neighbours:
+            rows = prod(graph.shape(core)) // graph.sizes[bond]
+            if graph.sizes[bond] < min(rows, prod(graph.shape(other)) // graph.sizes[bond]):
+                continue  # something is cut
+            before = target.error(cores)
+            pairs._step(target, cores, core, other, bond)
+            single = fit.solve_core(target, cores, core)
+            best = target.error([*cores[:core], single, *cores[core + 1 :]])
+            assert target.error(cores) <= before + SQUARES
+            assert target.error(cores) <= best + 1e-4  # nothing is left for a single core
+
+
+def test_equal_ranks_are_taken_where_they_are_better():
+    gains = []
+    for seed in range(10):
+        problem = Problem("mpo", (4, 4, 4), (4, 4, 4), "full", 1, seed)
+        target = problem.target
+        by_threshold = fitted_at(target, affordable(target, 200), 12)
+        found = problem.decompose(params=200)
+        assert found.graph.num_params <= 200
+        assert found.error <= by_threshold.error + SQUARES
+        gains.append(by_threshold.error - found.error)
+    assert max(gains) > 1e-3
+    assert min(gains) < SQUARES  # and only there
 
 
 # ---- large systems -------------------------------------------------------------------------------
