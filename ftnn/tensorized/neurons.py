@@ -81,7 +81,7 @@ def order_of(first: Tensor, before: Tensor | None, after: Tensor | None) -> Tens
     """
     squares = np.zeros((len(first), len(first)))
     if before is not None:
-        first = first.to(before)
+        first = first.detach().to(before)
         squares += _squares(first @ before @ first.T)
     if after is not None:
         squares += _squares(after)
