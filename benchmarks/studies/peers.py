@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ftnn.tensorized import Conv2d, Linear
 from ftnn.tensorized.candidates import weight_of
 from ftnn.tensorized.decompose import affordable, fitted_at
-from ftnn.tensorized.difference import mean_difference
 from ftnn.tensorized.formats import CONV
 from ftnn.tensorized.graph import Graph
 from ftnn.tensorized.linear import linear_graph
@@ -237,13 +236,11 @@ def even(layers: Sequence[Shrinkable], params: int) -> list[int | None]:
     ]
 
 
-def compressed(
-    model: nn.Module, layers: Sequence[Shrinkable], params: int, batch: Any
-) -> nn.Module:
+def compressed(model: nn.Module, layers: Sequence[Shrinkable], params: int) -> list[nn.Module]:
     """Return the network with its layers shrunk by one ratio, within a budget of the whole.
 
-    The last layer, a classifier, is also tried dense, as is usual; the network whose probabilities
-    are closer to those of the dense network on the batch is taken.
+    The last layer, a classifier, also stays dense in a second network if the budget allows for
+    it, as is usual; which of them is better can be told only after healing.
 
     Parameters
     ----------
@@ -253,29 +250,23 @@ def compressed(
         Its layers, in order.
     params : int
         Budget of the whole network.
-    batch : Tensor or tuple
-        Of training data.
 
     Raises
     ------
     ValueError
         If the budget cannot be met.
     """
-    rest = sum(p.numel() for p in model.parameters()) - sum(layer.dense for layer in layers)
-    budgets = even(layers, params - rest)
-    spread: list[list[int | None]] = [budgets]
-    if budgets[-1] is not None:
+    free = params - sum(p.numel() for p in model.parameters())
+    free += sum(layer.dense for layer in layers)
+    spread = [even(layers, free)]
+    if spread[0][-1] is not None:
         with suppress(ValueError):
-            spread.append([*even(layers[:-1], params - rest - layers[-1].dense), None])
-    with torch.no_grad():
-        goal = call(model, batch)
-    found, errors = [], []
-    for each in spread:
+            spread.append([*even(layers[:-1], free - layers[-1].dense), None])
+    found = []
+    for budgets in spread:
         new = copy.deepcopy(model)
-        for place, layer, budget in zip(find_places(new), layers, each, strict=True):
+        for place, layer, budget in zip(find_places(new), layers, budgets, strict=True):
             if budget is not None:
                 put(new, place.names, layer.made(budget))
-        with torch.no_grad():
-            errors.append(mean_difference("kl", [call(new, batch)], [goal]))
         found.append(new)
-    return found[errors.index(min(errors))]
+    return found
