@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .layers.residual import Residual
     from .layers.sequential import Sequential
     from .tensorized.conversion import tensorize
+    from .tensorized.states import from_dense
     from .truncation.compress import compress
 
 __version__ = "0.2.0"
@@ -54,6 +55,7 @@ __all__ = [
     "encoding",
     "environments",
     "experiments",
+    "from_dense",
     "interpret",
     "layers",
     "load",
@@ -94,6 +96,7 @@ _HOMES = {
     "canonical": "chains.canonical",
     "compress": "truncation",
     "environments": "chains.environments",
+    "from_dense": "tensorized.states",
     "load": "layers.files",
     "load_encoder": "layers.files",
     "save": "layers.files",

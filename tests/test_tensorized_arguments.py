@@ -56,7 +56,7 @@ REFUSED = {
     ),
     # formats, dims
     "format": (of(Linear, linear, "tucker"), ValueError, "format is 'tucker', expected one of svd"),
-    "format of a conv": (of(Conv2d, conv, "mpo"), ValueError, "format is 'mpo', expected one of"),
+    "format of a conv": (of(Conv2d, conv, "svd"), ValueError, "format is 'svd', expected one of"),
     "format of a table": (
         lambda: Embedding(5, 5, "svd"), ValueError, "format is 'svd', expected one of mpo",
     ),
@@ -85,6 +85,16 @@ REFUSED = {
     ),
     "svd dims": (
         lambda: Linear(8, 6, "svd", ((3, 2), (4, 2))), ValueError, "'svd' has one factor of each",
+    ),
+    "small conv dims": (
+        of(Conv2d, conv, "mpo", ((3, 1), (2, 2))), ValueError,
+        r"out_dims \(3, 1\) multiply to 3, .* at least 6",
+    ),
+    "small channels": (
+        of(Conv2d, lambda: conv(2), "tt", ((3,), (1,))), ValueError, r"in_dims \(1,\) multiply to 1"
+    ),
+    "unequal conv dims": (
+        of(Conv2d, conv, "mpo", ((6,), (2, 2))), ValueError, "'mpo' has an output and an input on",
     ),
     # ranks, params, rtol
     "rank 0": (lambda: Linear(8, 6, "mpo", ranks=0), ValueError, "rank of r0 is 0, .* >= 1"),
@@ -127,6 +137,18 @@ REFUSED = {
     "nan moments": (of(Linear, linear, moments=EYE * NAN), ValueError, "moments .* not finite"),
     "negative": (of(Linear, linear, moments=-torch.ones(8)), ValueError, "negative squares"),
     "negative diagonal": (of(Linear, linear, moments=-EYE), ValueError, "negative squares"),
+    "lopsided": (
+        of(Linear, linear, moments=EYE + torch.ones(8, 8).triu(1)), ValueError,
+        r"moments are not symmetric: .* differ by up to 1, .* \(moments \+ moments.mT\) / 2",
+    ),
+    "lopsided group": (
+        of(Conv2d, lambda: conv(2), moments=torch.eye(18) + torch.ones(2, 18, 18).triu(1)),
+        ValueError, "moments are not symmetric",
+    ),
+    "impossible": (
+        of(Linear, linear, moments=EYE + 2 * torch.ones(8, 8)[::1] * (1 - EYE)), ValueError,
+        "moments have products of inputs that are larger than their squares allow",
+    ),
     "mean": (
         of(Linear, linear, moments=EYE, mean=torch.ones(6)), ValueError,
         r"mean has shape \(6,\), expected \(8,\)",

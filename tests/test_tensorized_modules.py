@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import EPS, ROUNDING, assert_close
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ftnn.tensorized import Conv1d, Conv2d, Conv3d, Embedding, Linear, plans
+from ftnn.tensorized import halves as factors_in_turn
+from ftnn.tensorized.halves import WIDE, cuts
 
 FEW = 1e2
 """A weight contracted of exact cores: float32 to 1e-5."""
@@ -88,6 +91,13 @@ def linears(draw):
 
 
 @st.composite
+def factors_of(draw, size, count):
+    """Factors whose product is a number or somewhat more."""
+    found = [draw(st.integers(1, 2)) for _ in range(count - 1)]
+    return (*found, -(-size // prod(found)) + draw(st.integers(0, 1)))
+
+
+@st.composite
 def convolutions(draw):
     dims = draw(st.integers(1, 3))
     dense, kind = CONVS[dims]
@@ -110,7 +120,14 @@ def convolutions(draw):
     )
     sizes = tuple(draw(st.integers(5, 7)) for _ in range(dims))
     shape = (*draw(st.sampled_from([(), (1,), (2,)])), layer.in_channels, *sizes)
-    options = {"format": draw(st.sampled_from(["tucker", "cp", "tt"]))}
+    options = {"format": draw(st.sampled_from(["tucker", "cp", "tt", "mpo"])), "dims": None}
+    if draw(st.booleans()):
+        count = draw(st.integers(1, 3))
+        other = count if options["format"] == "mpo" else draw(st.integers(1, 3))
+        options["dims"] = (
+            draw(factors_of(layer.out_channels // groups, count)),
+            draw(factors_of(layer.in_channels // groups, other)),
+        )
     return Case(kind, layer, options, shape, draw(DTYPES), draw(SEEDS))
 
 
@@ -201,11 +218,13 @@ def test_every_way_to_a_weight_is_the_same(name, data):
     module = case.small()
     matrix = module.matrix().detach()
     rows, columns = matrix.shape
-    outs, ins = module.dims
     network = module.to_quimb()
     assert network.num_tensors == len(module.cores)
     array = network.contract(all, output_inds=module.graph.legs, optimize="greedy").data
-    array = torch.as_tensor(array).reshape(prod(outs), prod(ins))[:rows, :columns]
+    groups = getattr(case.layer, "groups", 1)
+    width = prod(module.graph.sizes[leg] for leg in module.graph.in_legs)
+    array = torch.as_tensor(array).reshape(groups, -1, width)[:, : rows // groups, :columns]
+    array = array.reshape(rows, columns)
     assert_close(array, matrix, case.dtype, FEW, float(matrix.norm()) + 1e-30)
     kernel = matrix.T if case.kind is Embedding else matrix.reshape(case.layer.weight.shape)
     assert torch.equal(module.weight, kernel)
@@ -335,6 +354,105 @@ def test_traces_and_graphs_are_the_module(name):
         assert_close(graph(x), module(x), "float32", FEW)
 
 
+# ---- plans ---------------------------------------------------------------------------------------
+
+
+def flops(step):
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+@settings(max_examples=30)
+@given(st.data(), st.integers(1, 5))
+def test_two_factors_take_as_many_operations_as_they_say_and_no_other_two_fewer(data, rows):
+    """However the cores are parted, and whichever factor comes first."""
+    sites = data.draw(st.integers(2, 4))
+    outs, ins = (
+        tuple(data.draw(st.lists(st.integers(2, 5), min_size=sites, max_size=sites)))
+        for _ in range(2)
+    )
+    format = data.draw(st.sampled_from(["mpo", "tt", "tree", "ring"]))
+    layer = Linear(prod(ins), prod(outs), format, (outs, ins), ranks=3, bias=False)
+    x = torch.randn(rows, prod(ins))
+    cores = [core.detach() for core in layer.cores]
+    found = {}
+    for cut in cuts(layer.graph):
+        factors = cut.factors(layer.graph, cores)
+        assert sum(factor.numel() for factor in factors) == cut.entries
+        found[cut.left] = flops(lambda: cut.multiply(x, factors))  # noqa: B023
+        assert found[cut.left] == 2 * rows * min(cut.costs)
+        assert_close(cut.multiply(x, factors), x @ layer.weight.detach().T, "float32", FEW)
+    assert layer.halves.left in found
+    wide = [cut for cut in cuts(layer.graph) if not 1 < cut.columns < WIDE]
+    if layer.halves in wide:
+        assert found[layer.halves.left] == min(found[cut.left] for cut in wide)
+
+
+@pytest.mark.parametrize("wide", [1, 10**9])
+@pytest.mark.parametrize("format", ["svd", "mpo", "tt", "ring", "tree"])
+def test_gradients_of_two_factors_are_right_for_few_and_many_columns(wide, format, monkeypatch):
+    """Products a sample, and products for all of them, have gradients of their own."""
+    monkeypatch.setattr(factors_in_turn, "WIDE", wide)
+    torch.manual_seed(0)
+    dims = ((6,), (12,)) if format == "svd" else ((2, 3), (4, 3))
+    for out, inn in ((6, 12), (5, 11)):
+        layer = Linear(inn, out, format, dims, ranks=2).double()
+        x = torch.randn(3, inn, dtype=torch.float64, requires_grad=True)
+
+        def both(x, *cores):
+            with chosen(layer, "halves"):  # noqa: B023
+                return torch.func.functional_call(layer, names(cores), (x,))  # noqa: B023
+
+        def names(cores):
+            return {f"cores.{n}": core for n, core in enumerate(cores)}
+
+        inputs = (x, *layer.cores)
+        assert torch.autograd.gradcheck(both, inputs)
+        assert torch.autograd.gradgradcheck(both, inputs)
+        frozen = [core.detach() for core in layer.cores]
+        (gradient,) = torch.autograd.grad(both(x, *frozen).sum(), x)
+        expected = layer.weight.detach().sum(0).expand(3, inn)
+        assert_close(gradient, expected, "float64", ROUNDING)
+
+
+def test_two_factors_follow_the_ranks():
+    layer = Linear(36, 36, "mpo", ((6, 6), (6, 6)), ranks=2)
+    assert layer.kept_bytes("halves") == 4 * (2 * 36 + 36 * 2)
+    state = Linear(36, 36, "mpo", ((6, 6), (6, 6)), ranks=5).state_dict()
+    layer.load_state_dict(state)
+    assert layer.halves.rank == 5
+    assert layer.kept_bytes("halves") == 4 * (5 * 36 + 36 * 5)
+    assert layer.kept_bytes("dense") == 4 * 36 * 36
+
+
+def test_the_fastest_way_is_taken_and_what_would_fill_the_memory_is_not(monkeypatch):
+    layer, clock = Linear(36, 36, "mpo", ranks=3), {"dense": 3.0, "halves": 2.0, "cores": 4.0}
+    monkeypatch.setattr(plans, "_timer", lambda layer, x, kind, again: lambda calls: clock[kind])
+    monkeypatch.setattr(plans, "_chosen", {})
+    with torch.no_grad():
+        assert plans.plan(layer, 5).kind == "halves"
+        assert plans.plan(layer, 5).shape == (8, 36)
+        assert len(plans._chosen) == len({plans.plan(layer, rows).shape for rows in (5, 8)}) == 1
+        monkeypatch.setattr(plans, "CACHE_BYTES", layer.kept_bytes("halves") - 1)
+        assert plans.plan(layer, 9).kind == "cores"
+    assert plans.plan(layer, 9).kind == "halves"  # in training nothing is kept
+
+
+def test_a_call_that_is_known_is_found_out_anew_for_other_threads(monkeypatch):
+    layer, x = Linear(36, 36, "mpo", ranks=3), torch.randn(2, 36)
+    asked = []
+    plan = plans._plan
+    monkeypatch.setattr(plans, "_plan", lambda *args: asked.append(args) or plan(*args))
+    with torch.no_grad():
+        for _ in range(3):
+            layer(x)
+        assert len(asked) == 1
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+        layer(x)
+    assert len(asked) == 2
+
+
 # ---- weights that are kept -----------------------------------------------------------------------
 
 
@@ -343,6 +461,35 @@ def step(module):
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
     torch.optim.SGD(module.parameters(), 0.1).step()
+
+
+def adam(module, **options):
+    """Steps of Adam, whose operations on all parameters at once are counted, too."""
+    optimizer = torch.optim.Adam(module.parameters(), 0.1, **options)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
+def foreach(module):
+    adam(module, foreach=True)
+
+
+def fused(module):
+    adam(module, fused=True)
+
+
+def averaged(module):
+    """An average of weights, as torch makes it, copied back."""
+    other = copy.deepcopy(module)
+    in_place(other)
+    for own, new in zip(module.parameters(), other.parameters(), strict=True):
+        own.detach().copy_(new.detach())
+
+
+def through_vectors(module):
+    vector = nn.utils.parameters_to_vector(module.parameters())
+    nn.utils.vector_to_parameters(vector * 1.5, module.parameters())
 
 
 def load(module):
@@ -358,6 +505,24 @@ def in_place(module):
 def replaced(module):
     for core in module.cores:
         core.data = core.data * 1.5
+
+
+def replaced_twice(module):
+    """The second time, what was there at first is free, and its place could be taken again."""
+    for core in module.cores:
+        for _ in range(3):
+            core.data = core.data * 1.5
+
+
+def other_parameters(module):
+    for n, core in enumerate(module.cores):
+        module.cores[n] = nn.Parameter(core.detach() * 1.5)
+
+
+def forgotten(module):
+    for core in module.cores:
+        core.data.mul_(1.5)
+    module.forget()
 
 
 def one_core(module):
@@ -377,23 +542,38 @@ def uncounted(module):
     module.eval()
 
 
-CHANGES = [uncounted, step, load, in_place, replaced, one_core, there_and_back]
+CHANGES = [
+    uncounted,
+    forgotten,
+    step,
+    foreach,
+    fused,
+    averaged,
+    through_vectors,
+    load,
+    in_place,
+    replaced,
+    replaced_twice,
+    other_parameters,
+    one_core,
+    there_and_back,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @FORMATS
-@settings(max_examples=5)
+@settings(max_examples=2)
 @given(st.data())
 def test_kept_weights_follow_the_cores(name, change, data):
     case = data.draw(ALL[name].filter(lambda case: case.dtype == "float64"))
     module = case.small()
     for kind in module.kinds:
         with chosen(module, kind), torch.no_grad():
-            module(case.x)
+            for _ in range(2):  # the second time, what is ready is used
+                module(case.x)
             first = module.weights(kind, True)[0]
             assert module.weights(kind, True)[0] is first  # they are kept
-        change(module)
-        with chosen(module, kind), torch.no_grad():
+            change(module)
             expected = applied(case, module, case.x, module.weight)
             size = float(module.weight.norm()) + case.scale
             size *= 1 + float(case.x.double().norm())
@@ -420,6 +600,18 @@ def test_under_autocast_cores_keep_their_precision(name, data):
             with torch.no_grad(), chosen(module, kind):
                 case.check(module(case.x), expected, ROUNDING)
     assert all(core.grad.isfinite().all() for core in module.cores)
+
+
+def test_no_other_core_gets_the_place_of_one_that_was_contracted():
+    """Places in memory tell cores apart: they are not given away while weights are kept."""
+    layer, x = Linear(64, 64, "svd", ranks=8), torch.ones(2, 64)
+    with torch.no_grad(), chosen(layer, "dense"):
+        layer(x)
+        places = [core.data_ptr() for core in layer.cores]
+        for core in layer.cores:
+            core.data = torch.zeros(1)
+        others = [torch.zeros(64 * 8) for _ in range(50)]
+        assert not {other.data_ptr() for other in others} & set(places)
 
 
 def test_cores_changed_in_inference_mode_are_followed():

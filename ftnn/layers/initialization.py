@@ -20,9 +20,12 @@ def weight_shapes(in_dims: tuple[int, ...], out_dims: tuple[int, ...], bond_dim:
     return list(zip(bonds[:-1], out_dims, in_dims, bonds[1:], strict=True))
 
 
-def bias_shapes(out_dims: tuple[int, ...]) -> Shapes:
-    """Return the shapes (1, 1, out, 1) of :func:`initial_bias`."""
-    return [(1, 1, out, 1) for out in out_dims]
+def bias_shapes(out_dims: tuple[int, ...], bond: MaxBond = 1) -> Shapes:
+    """Return the shapes (1, left, out, right) of :func:`initial_bias`."""
+    bonds = cut_bonds(out_dims, bond)
+    return [
+        (1, left, out, right) for out, (left, right) in zip(out_dims, pairwise(bonds), strict=True)
+    ]
 
 
 def sketch_shapes(dims: tuple[int, ...], *max_bonds: MaxBond) -> Shapes:
@@ -88,9 +91,10 @@ def semi_orthogonal(rng: np.random.Generator, out: int, inn: int) -> np.ndarray:
     return matrix
 
 
-def initial_bias(out_dims: tuple[int, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Return product-state cores (1, 1, out, 1) of a trainable zero: only the last is zero."""
+def initial_bias(out_dims: tuple[int, ...], seed: int, bond: MaxBond = 1) -> tuple[np.ndarray, ...]:
+    """Return cores (1, left, out, right) of a trainable zero: only the last is zero."""
     rng = random_generator(seed, 2)
-    cores = [rng.standard_normal((1, 1, out, 1)) for out in out_dims]
+    shapes = bias_shapes(out_dims, bond)
+    cores = [rng.standard_normal(shape) / np.sqrt(shape[1]) for shape in shapes]
     cores[-1] = np.zeros_like(cores[-1])
     return tuple(cores)

@@ -1,17 +1,19 @@
 """Output layers of a network: dense outputs of states."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of
-from ..arrays.functions import matrix_transpose, permute
+from ..arrays.functions import dims_product, matrix_transpose, permute
 from ..arrays.random import random_generator
 from ..chains.dims import check_dims, check_positive
 from ..chains.magnitude import divide_state
-from ..chains.operators import weight_bonds
+from ..chains.operators import MPO, weight_bonds
 from ..chains.overlap import (
     absorb_sandwich,
     absorb_sandwich_right,
@@ -22,6 +24,16 @@ from ..chains.overlap import (
     overlap,
 )
 from ..chains.terms import Cores
+from .dense import (
+    DenseError,
+    check_product,
+    corrected_bias,
+    covariance,
+    dense_arrays,
+    operator_of,
+    output_error,
+    relative,
+)
 from .initialization import initial_weight, weight_shapes
 from .layer import Layer, collect, scale_evenly, site_entries
 
@@ -77,11 +89,18 @@ class Readout(Head):
     bond_dim : int
         Bond dimension of the readout MPS.
     seed : int
+    bias : bool
+        Whether to add trainable numbers to the outputs, which start at zero.
+
+    Attributes
+    ----------
+    dense_error : DenseError or None
+        After :meth:`from_dense`, the relative error of the weight; not saved.
 
     Notes
     -----
-    The output is linear in the state and is not truncated: both halves of the chain are
-    contracted towards the middle site, in log scale.
+    The output is linear in the state, but for the bias, and is not truncated: both halves of the
+    chain are contracted towards the middle site, in log scale.
 
     Examples
     --------
@@ -92,16 +111,104 @@ class Readout(Head):
     """
 
     in_dims: tuple[int, ...]
+    dense_error: DenseError | None = None
 
-    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        num_outputs: int,
+        bond_dim: int,
+        seed: int = 0,
+        bias: bool = False,
+    ):
         super().__init__(in_dims, num_outputs, bond_dim, seed)
-        outs = [1] * len(self.in_dims)
-        outs[self.center] = num_outputs
-        shapes = weight_shapes(self.in_dims, tuple(outs), bond_dim)
-        self.declare(site_entries("weight", shapes), "bond_dim")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias is {bias!r}, expected True or False")
+        self.bias = bias
+        outs = _outs(self.in_dims, num_outputs)
+        shapes = site_entries("weight", weight_shapes(self.in_dims, outs, bond_dim))
+        self.declare(shapes | ({"bias": (num_outputs,)} if bias else {}), "bond_dim")
         # (left, out, in, right); out is 1 but on the middle site
-        cores = initial_weight(self.in_dims, tuple(outs), bond_dim, seed)
+        cores = initial_weight(self.in_dims, outs, bond_dim, seed)
         self.params |= site_entries("weight", cores)
+        if bias:
+            self.params["bias"] = np.zeros(num_outputs)
+
+    @classmethod
+    def from_dense(
+        cls,
+        linear: Any,
+        in_dims: Sequence[int],
+        bond_dim: int | None,
+        moments: Array | None = None,
+        mean: Array | None = None,
+        seed: int = 0,
+        bias: Array | None = None,
+    ) -> "Readout":
+        """Start a readout from a trained dense layer, as :meth:`ftnn.Linear.from_dense` does.
+
+        Parameters
+        ----------
+        linear : torch.nn.Linear, Conv1D of transformers, or array (num_outputs, in)
+        in_dims : sequence of int
+            Their product is the number of inputs.
+        bond_dim : int, optional
+            None for an exact weight.
+        moments, mean, bias : array, optional
+            As of :meth:`ftnn.Linear.from_dense`. The bias is exact.
+        seed : int
+
+        Returns
+        -------
+        Readout
+            On NumPy, in double precision.
+
+        Raises
+        ------
+        TypeError, ValueError
+
+        Examples
+        --------
+        >>> import numpy as np, ftnn
+        >>> rng = np.random.default_rng(0)
+        >>> W, b, x = (rng.standard_normal(shape) for shape in ((10, 64), 10, (5, 64)))
+        >>> readout = ftnn.Readout.from_dense(W, (4, 4, 4), bond_dim=None, bias=b)
+        >>> y = readout(ftnn.MPS.from_dense(x, (4, 4, 4)))
+        >>> bool(np.allclose(y, x @ W.T + b))
+        True
+        """
+        weight, vector = dense_arrays(linear, bias)
+        dims = check_dims(in_dims, "in_dims")
+        check_product(dims, weight.shape[1], "in_dims", "inputs")
+        if bond_dim is not None:
+            check_positive(bond_dim, "bond_dim")
+        if vector is None:
+            mean = None
+        outs = _outs(dims, len(weight))
+        metric = covariance(moments, mean)
+        cores = operator_of(weight, outs, dims, bond_dim, metric)
+        bond = max(MPO(cores).bond_dims, default=1)
+        readout = cls(dims, len(weight), bond, seed, vector is not None)
+        for k, (core, shape) in enumerate(zip(cores, weight_shapes(dims, outs, bond), strict=True)):
+            extra = [(0, full - size) for full, size in zip(shape, core.shape, strict=True)]
+            readout.params[f"weight.{k}"] = np.pad(core, extra)
+        found = MPO(cores).to_dense()
+        if vector is not None:
+            readout.params["bias"] = corrected_bias(vector, weight - found, mean)
+        readout.dense_error = DenseError(
+            relative(found, weight), 0.0, output_error(found, weight, metric)
+        )
+        return readout
+
+    def rescale(self, log_factor: float) -> None:
+        """Multiply the outputs by ``exp(log_factor)``, the bias included."""
+        super().rescale(log_factor)
+        if self.bias:
+            self.params["bias"] = self.params["bias"] * math.exp(log_factor)
+
+    def dense_params(self) -> int:
+        """Count the entries of the dense matrix and of the bias."""
+        return self.num_outputs * (dims_product(self.in_dims) + self.bias)
 
     def contract(self, cores: Cores) -> tuple[Array, Array]:
         """Compute outputs in log scale, ``out * exp(log_scale)[:, None]``; safe for any length."""
@@ -122,7 +229,19 @@ class Readout(Head):
         new = left @ do("reshape", x, (batch, x.shape[1], -1))  # (batch, wl, in*xr)
         new = do("reshape", new, (batch, -1, x.shape[3])) @ matrix_transpose(right)
         w = do("reshape", permute(w, 0, 2, 3, 1), (-1, self.num_outputs))  # (wl*in*wr, out)
-        return do("reshape", new, (batch, -1)) @ w, log_scale + other_scale
+        out, log_scale = do("reshape", new, (batch, -1)) @ w, log_scale + other_scale
+        if not self.bias:
+            return out, log_scale
+        # the larger of the scales of both, of which the bias has that of ones
+        top = do("maximum", log_scale, do("zeros_like", log_scale))
+        shift = as_dtype_of(do("exp", -top), out)[:, None] * self.params["bias"]
+        return out * as_dtype_of(do("exp", log_scale - top), out)[:, None] + shift, top
+
+
+def _outs(in_dims: tuple[int, ...], num_outputs: int) -> tuple[int, ...]:
+    """Return the outgoing dimensions of a readout: its outputs are on the middle site."""
+    center = len(in_dims) // 2
+    return tuple(num_outputs if k == center else 1 for k in range(len(in_dims)))
 
 
 class Expectation(Head):

@@ -7,6 +7,7 @@ from .feature_map import FeatureMap
 from .gated import Gated, Polynomial
 from .gauge import SketchGauge, SVDGauge
 from .kan import KAN
+from .kan_fit import KANFit, fit_kan
 from .normalization import CoreNorm, LayerNorm, RMSNorm
 from .pointwise import Pointwise
 from .product_map import ProductMap
@@ -19,6 +20,7 @@ __all__ = [
     "Elementwise",
     "FeatureMap",
     "Gated",
+    "KANFit",
     "LayerNorm",
     "Pointwise",
     "Polynomial",
@@ -26,4 +28,5 @@ __all__ = [
     "RMSNorm",
     "SVDGauge",
     "SketchGauge",
+    "fit_kan",
 ]

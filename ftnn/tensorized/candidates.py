@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .conv import kernel_graph
-from .decompose import Decomposition, affordable, fitted_at
+from .decompose import Decomposition, fitted_at, profiles
 from .embedding import table_graph
 from .fit import DIRECT, fit_cores, largest_system
 from .graph import Graph
@@ -92,10 +92,10 @@ def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
         target = target_for(place, graph_of(place.layer, format))
         params, sizes = place.weight.numel() // 2, set()
         while params >= least_size(target):
-            graph = affordable(target, params)
-            if graph.num_params not in sizes and is_useful(format, graph):
-                sizes.add(graph.num_params)
-                yield fitted_candidate(format, target, graph)
+            found = sized_candidate(format, target, params)
+            if found is not None and found.params not in sizes:
+                sizes.add(found.params)
+                yield found
             params //= 2
 
 
@@ -105,17 +105,21 @@ def least_size(target: Target) -> int:
     return graph.with_ranks(dict.fromkeys(graph.bonds, 1)).num_params
 
 
-def is_useful(format: str, graph: Graph) -> bool:
+def sized_candidate(format: str, target: Target, params: int) -> Candidate | None:
+    """Fit at most so many entries with few sweeps; None if the format is not worth it."""
+    graphs = [graph for graph in profiles(target, params) if _is_useful(format, graph)]
+    fits = []
+    for graph in graphs:
+        sweeps = SEARCH if largest_system(target.at(graph)) <= DIRECT else 1
+        fits.append(Candidate(format, target, fitted_at(target, graph, sweeps)))
+    return min(fits, key=lambda candidate: candidate.found.error, default=None)
+
+
+def _is_useful(format: str, graph: Graph) -> bool:
     """Whether a network is worth its fit: no sum of very many terms, no chain of two matrices."""
     if format == "cp":
         return max(graph.ranks.values()) <= MOST_CP
     return format != "tt" or not _is_svd(graph)
-
-
-def fitted_candidate(format: str, target: Target, graph: Graph) -> Candidate:
-    """Fit cores of the ranks of a graph, with few sweeps."""
-    sweeps = SEARCH if largest_system(target.at(graph)) <= DIRECT else 1
-    return Candidate(format, target, fitted_at(target, graph, sweeps))
 
 
 def _is_svd(graph: Graph) -> bool:

@@ -8,16 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
+from .checks import checked_mean, checked_moments, checked_weight
 from .decompose import Decomposition, Ranks, decompose
-from .formats import CONV, check_format
-from .graph import Graph, Names
-from .module import (
-    TensorizedModule,
-    centered,
-    checked_mean,
-    checked_moments,
-    checked_weight,
-)
+from .graph import Names
+from .kernels import Dims, channel_dims, kernel_graph, kernels, padded_groups
+from .module import TensorizedModule, centered
 from .plans import multiply
 
 
@@ -31,7 +26,6 @@ class _Conv(TensorizedModule):
     stride: tuple[int, ...]
     padding: str | tuple[int, ...]
     dilation: tuple[int, ...]
-    groups: int
     padding_mode: str
     _pads: list[int]
 
@@ -47,6 +41,7 @@ class _Conv(TensorizedModule):
         bias: bool = True,
         padding_mode: str = "zeros",
         format: str = "tucker",
+        dims: Dims | None = None,
         ranks: Ranks = 8,
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -56,7 +51,7 @@ class _Conv(TensorizedModule):
             padding_mode, device="meta",
         )  # fmt: skip
         inputs = in_channels // groups * prod(like.kernel_size)
-        graph = kernel_graph(format, like)
+        graph = kernel_graph(format, like, dims)
         super().__init__(format, graph, out_channels, inputs)
         for name in _SETTINGS:
             setattr(self, name, getattr(like, name))
@@ -70,6 +65,7 @@ class _Conv(TensorizedModule):
         cls,
         layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
         format: str = "tucker",
+        dims: Dims | None = None,
         ranks: Ranks | None = None,
         params: int | None = None,
         rtol: float | None = None,
@@ -81,7 +77,9 @@ class _Conv(TensorizedModule):
         Parameters
         ----------
         layer : torch.nn.Conv1d, Conv2d or Conv3d
-        format, ranks, params, rtol : optional
+        format, dims : optional
+            See the class.
+        ranks, params, rtol : optional
             As of :meth:`ftnn.tensorized.Linear.from_dense`.
         moments : Tensor, optional
             Second moments of the patches, (n, n) or (n,), n = in_channels / groups * kernel, with
@@ -98,11 +96,13 @@ class _Conv(TensorizedModule):
                 f"layer is {type(layer).__name__}, expected torch.nn.{cls.dense.__name__}"
             )
         weight = checked_weight(layer.weight.detach().flatten(1), "the convolution")
-        graph = kernel_graph(format, layer)
+        graph = kernel_graph(format, layer, dims)
         mean = checked_mean(mean, layer.bias, weight.shape[1], layer.groups)
         own = centered(checked_moments(moments, weight.shape[1], layer.groups), mean)
         shared = graph.out_legs[:1] if layer.groups > 1 else ()
-        found = decompose(weight, graph, own, shared, ranks, params, rtol)
+        found = decompose(
+            padded_groups(weight, graph, layer), graph, own, shared, ranks, params, rtol
+        )
         return cls.from_cores(layer, format, found, mean)
 
     @classmethod
@@ -118,7 +118,7 @@ class _Conv(TensorizedModule):
             new = cls(
                 layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
                 layer.padding, layer.dilation, layer.groups, layer.bias is not None,
-                layer.padding_mode, format, 1,
+                layer.padding_mode, format, channel_dims(found.graph, layer), 1,
             )  # fmt: skip
         weight = layer.weight.detach().flatten(1)
         return new.take(found, weight, layer.bias, mean).like(layer)
@@ -151,6 +151,11 @@ class _Conv(TensorizedModule):
         y = multiply(self, batched, self.bias)
         return y if x.ndim == dims + 2 else y[0]
 
+    @property
+    def dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Factors of the outputs and of the channels of one group."""
+        return channel_dims(self.graph, self)
+
     # ---- ways to multiply ------------------------------------------------------------------------
 
     @property
@@ -167,52 +172,62 @@ class _Conv(TensorizedModule):
             )
         return tuple(batch)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
-        """Convolve images (batch, in, ...) in one of the ways."""
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
+        """Convolve images (batch, in, ...) with what is contracted of the kernel."""
         dims = len(self.kernel_size)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         x = nn.functional.pad(x, self._pads, mode=mode) if any(self._pads) else x
-        arrays, names = self.weights(kind, kept)
-        convolve = _CONVOLVE[dims]
         if kind == "dense":
             kernel = self._kernel(arrays[0])
+            convolve = _CONVOLVE[dims]
             return convolve(x, kernel, bias, self.stride, 0, self.dilation, self.groups)
-        y = self._sequence(convolve, x, arrays, names)
+        y = self._by_pairs(x, arrays, names) if self.format == "mpo" else self._sequence(x, arrays)
         return y if bias is None else y + bias.reshape(-1, *(1,) * dims)
 
-    def _sequence(
-        self, convolve: Callable[..., Tensor], x: Tensor, arrays: list[Tensor], names: list[Names]
-    ) -> Tensor:
+    def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
+        """Contract the cores to kernels, in the order in which they are applied."""
+        if kind == "dense":
+            return super().contracted(kind)
+        if self.format == "mpo":
+            return [self.cores[0].movedim(-1, 0)[:, None], *self.cores[1:]], [*self.graph.cores[1:]]
+        channels = self.in_channels, self.out_channels
+        return kernels(self.graph, list(self.cores), self.kernel_size, channels), []
+
+    def _sequence(self, x: Tensor, arrays: list[Tensor]) -> Tensor:
         """Channels to ranks, along the axes of the kernel, ranks to channels."""
-        graph, dims = self.graph, len(self.kernel_size)
-        (out,), (channel, *kernel) = graph.out_legs, graph.in_legs
-        ones = (1,) * dims
+        dims = len(self.kernel_size)
+        convolve = _CONVOLVE[dims]
+        first, *middle, last = arrays
+        y = convolve(x, first)
+        for n, taps in enumerate(middle):
+            here = [len(middle) == 1 or k == n for k in range(dims)]
+            stride, dilation = (
+                tuple(value if own else 1 for value, own in zip(values, here, strict=True))
+                for values in (self.stride, self.dilation)
+            )
+            apart = len(taps) if self.format == "cp" else 1
+            y = convolve(y, taps, None, stride, 0, dilation, apart)
+        return convolve(y, last)
 
-        def point(y: Tensor, holder: str, first: str, second: str) -> Tensor:
-            n = graph.holders(holder)[0]
-            matrix = contract([arrays[n]], [names[n]], (first, second))
-            return convolve(y, matrix.reshape(*matrix.shape, *ones))
-
-        if self.format == "tucker":
-            y = point(x, channel, "r1", channel)
-            core = contract([arrays[2]], [names[2]], ("r0", "r1", *kernel))
-            y = convolve(y, core, None, self.stride, 0, self.dilation)
-            return point(y, out, out, "r0")
-        y = point(x, channel, "r0", channel)
-        for axis, leg in enumerate(kernel):
-            n = graph.holders(leg)[0]
-            shape = tuple(graph.sizes[leg] if k == axis else 1 for k in range(dims))
-            stride = tuple(self.stride[k] if k == axis else 1 for k in range(dims))
-            reach = tuple(self.dilation[k] if k == axis else 1 for k in range(dims))
-            if self.format == "cp":
-                taps = contract([arrays[n]], [names[n]], ("r0", leg))
-                taps = taps.reshape(-1, 1, *shape)
-                y = convolve(y, taps, None, stride, 0, reach, len(taps))
-            else:
-                taps = contract([arrays[n]], [names[n]], (f"r{axis + 1}", f"r{axis}", leg))
-                y = convolve(y, taps.reshape(*taps.shape[:2], *shape), None, stride, 0, reach)
-        last = "r0" if self.format == "cp" else f"r{dims}"
-        return point(y, out, out, last)
+    def _by_pairs(self, x: Tensor, arrays: list[Tensor], names: list[Names]) -> Tensor:
+        """Convolve every channel with the taps of the kernel, then contract the channels."""
+        (outs, ins), dims = self.dims, len(self.kernel_size)
+        ahead = x.shape[: -dims - 1]
+        if prod(ins) > self.in_channels:
+            x = nn.functional.pad(x, (*(0, 0) * dims, 0, prod(ins) - self.in_channels))
+        taps, *cores = arrays
+        x = x.reshape(-1, 1, *x.shape[-dims:])  # (batch in, 1, ...)
+        y = _CONVOLVE[dims](x, taps, None, self.stride, 0, self.dilation)
+        places = y.shape[2:]
+        y = contract(
+            [y.reshape(-1, *ins, len(taps), prod(places)), *cores],
+            [("samples", *self.graph.in_legs[:-dims], "r0", "places"), *names],
+            ("samples", *self.graph.out_legs, "places"),
+        )
+        y = y.reshape(-1, prod(outs), *places)[:, : self.out_channels]
+        return y.reshape(*ahead, self.out_channels, *places)
 
     def _kernel(self, matrix: Tensor) -> Tensor:
         """Return a matrix as the kernel that torch expects."""
@@ -221,6 +236,8 @@ class _Conv(TensorizedModule):
     def stores_much(self, kind: str, shape: tuple[int, ...]) -> bool:
         """Whether intermediates of the backward pass have more entries than inputs and outputs."""
         ratio = prod(shape[2:]) * shape[0] * max(self.ranks, default=1)
+        if self.format == "mpo":  # the taps of every channel
+            ratio = prod(shape) * self.graph.sizes["r0"]
         return kind != "dense" and ratio > 4 * prod(shape) + self._rows * self._columns
 
     def extra_repr(self) -> str:
@@ -228,7 +245,7 @@ class _Conv(TensorizedModule):
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
-            f"groups={self.groups}, format={self.format!r}, ranks={self.ranks}"
+            f"groups={self.groups}, format={self.format!r}, dims={self.dims}, ranks={self.ranks}"
         )
 
 
@@ -256,9 +273,12 @@ class Conv1d(_Conv):
     ----------
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         As of ``torch.nn.Conv1d``.
-    format : {"tucker", "cp", "tt"}
+    format : {"tucker", "cp", "tt", "mpo"}
         Factors for both kinds of channels and a core between them; a sum of outer products; a
-        chain from input channels over the axes of the kernel to the outputs.
+        chain from input channels over the axes of the kernel to the outputs; a chain of the kernel
+        and of cores with an output and an input each (Garipov et al., arXiv:1611.03214).
+    dims : (out_dims, in_dims), optional
+        Factors of the channels of one group, or of somewhat larger numbers.
     ranks : int, sequence or mapping of int
     device, dtype : optional
     """
@@ -273,9 +293,12 @@ class Conv2d(_Conv):
     ----------
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         As of ``torch.nn.Conv2d``.
-    format : {"tucker", "cp", "tt"}
+    format : {"tucker", "cp", "tt", "mpo"}
         Factors for both kinds of channels and a core between them; a sum of outer products; a
-        chain from input channels over the axes of the kernel to the outputs.
+        chain from input channels over the axes of the kernel to the outputs; a chain of the kernel
+        and of cores with an output and an input each (Garipov et al., arXiv:1611.03214).
+    dims : (out_dims, in_dims), optional
+        Factors of the channels of one group, or of somewhat larger numbers.
     ranks : int, sequence or mapping of int
     device, dtype : optional
 
@@ -286,6 +309,9 @@ class Conv2d(_Conv):
     >>> layer = ftnn.tensorized.Conv2d.from_dense(dense, "tucker", ranks=8)
     >>> layer(torch.zeros(2, 16, 9, 9)).shape, layer.num_params
     (torch.Size([2, 32, 9, 9]), 992)
+    >>> layer = ftnn.tensorized.Conv2d.from_dense(dense, "mpo", ((8, 4), (4, 4)), ranks=8)
+    >>> layer.dims, [tuple(core.shape) for core in layer.cores]
+    (((8, 4), (4, 4)), [(3, 3, 8), (8, 8, 4, 8), (8, 4, 4)])
     """
 
     dense = nn.Conv2d
@@ -298,19 +324,14 @@ class Conv3d(_Conv):
     ----------
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         As of ``torch.nn.Conv3d``.
-    format : {"tucker", "cp", "tt"}
+    format : {"tucker", "cp", "tt", "mpo"}
         Factors for both kinds of channels and a core between them; a sum of outer products; a
-        chain from input channels over the axes of the kernel to the outputs.
+        chain from input channels over the axes of the kernel to the outputs; a chain of the kernel
+        and of cores with an output and an input each (Garipov et al., arXiv:1611.03214).
+    dims : (out_dims, in_dims), optional
+        Factors of the channels of one group, or of somewhat larger numbers.
     ranks : int, sequence or mapping of int
     device, dtype : optional
     """
 
     dense = nn.Conv3d
-
-
-def kernel_graph(format: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Graph:
-    """Check a format, and return the network of a kernel."""
-    check_format(format, CONV)
-    groups = layer.groups
-    outs = (layer.out_channels,) if groups == 1 else (groups, layer.out_channels // groups)
-    return CONV[format](outs, (layer.in_channels // groups, *layer.kernel_size))

@@ -87,7 +87,8 @@ def decompose(
     if ranks is not None:
         return fitted_at(target, given_ranks(graph, ranks), sweeps)
     if params is not None:
-        return fitted_at(target, affordable(target, params), sweeps)
+        fits = [fitted_at(target, own, sweeps) for own in profiles(target, params)]
+        return min(fits, key=lambda found: found.error)
     return _accurate(target, 0.0 if rtol is None else rtol, sweeps)
 
 
@@ -154,12 +155,30 @@ def affordable(target: Target, params: int) -> Graph:
             f"params is {params}, but cores of rank 1 have {least.num_params} entries; allow as "
             "many, or choose other dims"
         )
-    found = _by_size(target)
-    low, high = 0, len(found)
-    while high - low > 1:  # the last that is affordable
+    return _largest(_by_size(target), params)
+
+
+def profiles(target: Target, params: int) -> list[Graph]:
+    """Return networks worth trying within a size: of a common threshold, and of equal ranks.
+
+    Singular values are those in a product metric. At small sizes a threshold may leave a bond at
+    rank 1 that all inputs have to pass, and equal ranks are better; at large ones rarely.
+    """
+    found = [affordable(target, params)]
+    if target.graph.is_tree and len(target.graph.bonds) > 1:
+        even = _largest(_even(target.graph), params)
+        if even.ranks != found[0].ranks:
+            found.append(even)
+    return found
+
+
+def _largest(graphs: "_Lazy", params: int) -> Graph:
+    """Return the last of growing networks that has at most so many entries."""
+    low, high = 0, len(graphs)
+    while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if found[middle].num_params <= params else (low, middle)
-    return found[low]
+        low, high = (middle, high) if graphs[middle].num_params <= params else (low, middle)
+    return graphs[low]
 
 
 class _Lazy:
@@ -175,17 +194,22 @@ class _Lazy:
         return self.make(n)
 
 
+def _even(graph: Graph) -> _Lazy:
+    """Return graphs of equal ranks, where one bond after the other gets a channel more."""
+    count, most = len(graph.bonds), max(graph.most_ranks().values())
+
+    def at(n: int) -> Graph:
+        ranks = {bond: 1 + (n + count - 1 - k) // count for k, bond in enumerate(graph.bonds)}
+        return capped(graph, ranks)
+
+    return _Lazy(count * (most - 1) + 1, at)
+
+
 def _by_size(target: Target) -> _Lazy:
     """Return graphs of growing ranks, the first of rank 1."""
     graph = target.graph
     if not graph.is_tree:
-        count, most = len(graph.bonds), max(graph.most_ranks().values())
-
-        def even(n: int) -> Graph:  # one bond after the other gets a channel more
-            ranks = {bond: 1 + (n + count - 1 - k) // count for k, bond in enumerate(graph.bonds)}
-            return capped(graph, ranks)
-
-        return _Lazy(count * (most - 1) + 1, even)
+        return _even(graph)
     values = target.spectra
     if not values:
         return _Lazy(1, lambda n: graph)

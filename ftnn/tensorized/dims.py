@@ -33,7 +33,7 @@ def factors(number: int, count: int) -> tuple[int, ...]:
         return (number,)
     best: tuple[float, tuple[int, ...]] | None = None
     for padded in range(number, max(int(number * MOST_PADDING), number + 2) + 1):
-        found = _split(padded, count)
+        found = exact_factors(padded, count)
         ratio = found[0] / found[-1]
         if ratio <= BALANCED:
             return found
@@ -43,14 +43,14 @@ def factors(number: int, count: int) -> tuple[int, ...]:
     return best[1]
 
 
-def _split(number: int, count: int) -> tuple[int, ...]:
+def exact_factors(number: int, count: int) -> tuple[int, ...]:
     """Return ``count`` factors of exactly a number, the largest as small as possible."""
     if count == 1:
         return (number,)
     found: list[tuple[int, ...]] = []
     for first in _divisors(number):
         if first**count >= number:
-            rest = _split(number // first, count - 1)
+            rest = exact_factors(number // first, count - 1)
             found.append(tuple(sorted((first, *rest), reverse=True)))
     return min(found, key=lambda parts: (parts[0], -parts[-1]))
 

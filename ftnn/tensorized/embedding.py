@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
+from .checks import checked_moments, checked_weight
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import EMBEDDING, check_format
-from .graph import Graph
+from .graph import Graph, Names
 from .linear import graph_dims
-from .module import TensorizedModule, checked_moments, checked_weight
+from .module import TensorizedModule
 from .plans import multiply
 
 SITES = 3
@@ -146,9 +147,10 @@ class Embedding(TensorizedModule):
         """Return the shape of a batch of rows."""
         return (batch,) if isinstance(batch, int) else (prod(batch),)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
         """Look rows (samples,) up; (samples, embedding_dim)."""
-        arrays, names = self.weights(kind, kept)
         rows = x.long()
         if kind == "dense":
             return nn.functional.embedding(rows, arrays[0].T)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers.containers import DESCRIPTION, read_tensors, write_tensors
 from .candidates import graph_of
+from .conv import kernel_graph
 from .decompose import Decomposition
 from .linear import Linear, is_transposed
 from .module import TensorizedModule
@@ -110,7 +111,11 @@ def _skeleton(
     try:
         dense = model.get_submodule(name)
         kind = Linear if is_transposed(dense) else KINDS[type(dense)]
-        graph = graph_of(dense, format, (tuple(dims[0]), tuple(dims[1])))
+        sizes = tuple(dims[0]), tuple(dims[1])
+        if isinstance(dense, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            graph = kernel_graph(format, dense, sizes)
+        else:
+            graph = graph_of(dense, format, sizes)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise ValueError(
             f"{path} has a layer {name!r} in format {format!r}, which the model has not ({error}); "

@@ -67,23 +67,51 @@ def tree(out_dims: Dims, in_dims: Dims) -> Graph:
     return _graph(cores, outs, ins)
 
 
-def tucker(out_dims: Dims, in_dims: Dims) -> Graph:
-    """Make a factor for the outputs, one for the input channels, and a core with the kernel."""
-    outs, ins = _sized("o", out_dims), _sized("i", in_dims)
-    channel, *kernel = ins
-    return _graph([(*outs, "r0"), (channel, "r1"), ("r0", "r1", *kernel)], outs, ins)
+class _Kernel:
+    """Legs of a kernel: outputs, a group with the first of them; channels; axes of the kernel."""
+
+    def __init__(self, out_dims: Dims, in_dims: Dims, kernel: Dims, groups: int):
+        sizes = (groups, *out_dims) if groups > 1 else tuple(out_dims)
+        self.outs, self.ins = _sized("o", sizes), _sized("i", (*in_dims, *kernel))
+        names = tuple(self.outs)
+        first = 2 if groups > 1 else 1
+        self.rows: list[Names] = [names[:first], *((name,) for name in names[first:])]
+        self.channels: list[Names] = [(name,) for name in tuple(self.ins)[: len(in_dims)]]
+        self.axes: list[Names] = [(name,) for name in tuple(self.ins)[len(in_dims) :]]
+
+    def graph(self, cores: Sequence[Names]) -> Graph:
+        """Make a network of these legs."""
+        return _graph(cores, self.outs, self.ins)
 
 
-def cp(out_dims: Dims, in_dims: Dims) -> Graph:
+def tucker(out_dims: Dims, in_dims: Dims, kernel: Dims, groups: int = 1) -> Graph:
+    """Make a factor for all outputs and channels, and a core with the kernel."""
+    legs = _Kernel(out_dims, in_dims, kernel, groups)
+    factors = [(*names, f"r{n}") for n, names in enumerate((*legs.rows, *legs.channels))]
+    core = (*(f"r{n}" for n in range(len(factors))), *(name for (name,) in legs.axes))
+    return legs.graph([*factors, core])
+
+
+def cp(out_dims: Dims, in_dims: Dims, kernel: Dims, groups: int = 1) -> Graph:
     """Make a sum of outer products: one rank that all factors share."""
-    outs, ins = _sized("o", out_dims), _sized("i", in_dims)
-    return _graph([(*outs, "r0"), *((name, "r0") for name in ins)], outs, ins)
+    legs = _Kernel(out_dims, in_dims, kernel, groups)
+    return legs.graph([(*names, "r0") for names in (*legs.rows, *legs.channels, *legs.axes)])
 
 
-def kernel_tt(out_dims: Dims, in_dims: Dims) -> Graph:
+def kernel_tt(out_dims: Dims, in_dims: Dims, kernel: Dims, groups: int = 1) -> Graph:
     """Make a chain: input channels, every dimension of the kernel, outputs."""
-    outs, ins = _sized("o", out_dims), _sized("i", in_dims)
-    return _graph(_chain([*((name,) for name in ins), tuple(outs)]), outs, ins)
+    legs = _Kernel(out_dims, in_dims, kernel, groups)
+    return legs.graph(_chain([*legs.channels, *legs.axes, *legs.rows]))
+
+
+def kernel_mpo(out_dims: Dims, in_dims: Dims, kernel: Dims, groups: int = 1) -> Graph:
+    """Make a chain of the kernel, then an output and an input on every core.
+
+    The convolution in tensor-train format of Garipov et al. (arXiv:1611.03214).
+    """
+    legs = _Kernel(out_dims, in_dims, kernel, groups)
+    pairs = [(*row, *channel) for row, channel in zip(legs.rows, legs.channels, strict=True)]
+    return legs.graph(_chain([tuple(name for (name,) in legs.axes), *pairs]))
 
 
 def _chain(legs: Sequence[Names]) -> list[Names]:
@@ -104,8 +132,14 @@ LINEAR: dict[str, Callable[[Dims, Dims], Graph]] = {
 }
 """Formats of the weight of a linear layer."""
 
-CONV: dict[str, Callable[[Dims, Dims], Graph]] = {"tucker": tucker, "cp": cp, "tt": kernel_tt}
-"""Formats of the kernel of a convolution: inputs are channels and dimensions of the kernel."""
+CONV: dict[str, Callable[[Dims, Dims, Dims, int], Graph]] = {
+    "tucker": tucker,
+    "cp": cp,
+    "tt": kernel_tt,
+    "mpo": kernel_mpo,
+}
+"""Formats of the kernel of a convolution, for factors of the outputs and of the channels of one
+group, sizes of the kernel, and a number of groups."""
 
 EMBEDDING: dict[str, Callable[[Dims, Dims], Graph]] = {"mpo": mpo}
 """Formats of a table of embeddings, whose inputs are its rows."""

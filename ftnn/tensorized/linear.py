@@ -8,17 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
+from .checks import checked_mean, checked_moments, checked_weight
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
 from .formats import LINEAR, check_format
 from .graph import Graph, Names
-from .module import (
-    TensorizedModule,
-    centered,
-    checked_mean,
-    checked_moments,
-    checked_weight,
-)
+from .halves import Halves, halves
+from .module import TensorizedModule, centered
 from .plans import multiply
 
 Dims = tuple[Sequence[int], Sequence[int]]
@@ -147,58 +143,65 @@ class Linear(TensorizedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., in) to outputs (..., out)."""
-        if x.shape[-1:] != (self.in_features,):
+        if not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"inputs have shape {tuple(x.shape)}, expected (..., {self.in_features})"
             )
+        bias = self._parameters.get("bias")  # as an attribute it takes longer
         if x.ndim == 2:
-            return multiply(self, x, self.bias)
-        y = multiply(self, x.reshape(-1, self.in_features), self.bias)
+            return multiply(self, x, bias)
+        y = multiply(self, x.reshape(-1, self.in_features), bias)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     # ---- ways to multiply ------------------------------------------------------------------------
 
-    kinds = ("dense", "halves", "cores")
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Ways to multiply; a single core is the weight."""
+        return ("dense", "halves", "cores") if self.graph.bonds else ("dense",)
 
     def input_shape(self, batch: int | tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a batch of inputs: rows, features."""
         return (batch, self.in_features) if isinstance(batch, int) else tuple(batch)
 
-    def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
-        """Multiply rows (samples, in) by the weight in one of the ways; (samples, out)."""
-        arrays, names = self.weights(kind, kept)
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
+        """Multiply rows (samples, in) by what is contracted of the weight; (samples, out)."""
         if kind == "dense":
             return nn.functional.linear(x, arrays[0], bias)
         outs, ins = self.dims
         if prod(ins) > self.in_features:
             x = nn.functional.pad(x, (0, prod(ins) - self.in_features))
-        graph = self.graph
-        y = contract(
-            [x.reshape(-1, *ins), *arrays],
-            [("samples", *graph.in_legs), *names],
-            ("samples", *graph.out_legs),
-        )
-        y = y.reshape(-1, prod(outs))[:, : self.out_features]
+        if kind == "halves":
+            y = self.halves.multiply(x, arrays)
+        else:
+            graph = self.graph
+            terms = [("samples", *graph.in_legs), *names]
+            legs = ("samples", *graph.out_legs)
+            y = contract([x.reshape(-1, *ins), *arrays], terms, legs).reshape(-1, prod(outs))
+        y = y[:, : self.out_features] if prod(outs) > self.out_features else y
         return y if bias is None else y + bias
+
+    @property
+    def halves(self) -> Halves:
+        """The two factors of the weight."""
+        found = self.__dict__.get("_halves")
+        if found is None or found[0] is not self.graph:
+            found = self.__dict__["_halves"] = (self.graph, halves(self.graph))
+        return found[1]
 
     def kept_bytes(self, kind: str) -> int:
         """Bytes that are kept of contracted weights."""
         if kind != "halves":
             return super().kept_bytes(kind)
-        sizes = self.graph.sizes
-        entries = (prod(sizes[name] for name in names) for names in _open_names(self.graph))
-        return self.cores[0].element_size() * sum(entries)
+        return self.cores[0].element_size() * self.halves.entries
 
     def contracted(self, kind: str) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs."""
         if kind != "halves":
             return super().contracted(kind)
-        cores, graph, arrays = list(self.cores), self.graph, []
-        open_names = _open_names(graph)
-        for group, names in zip(halves(graph), open_names, strict=True):
-            terms = [graph.cores[n] for n in group]
-            arrays.append(contract([cores[n] for n in group], terms, names))
-        return arrays, open_names
+        return self.halves.factors(self.graph, list(self.cores)), []
 
     def extra_repr(self) -> str:
         """Describe the layer."""
@@ -206,42 +209,6 @@ class Linear(TensorizedModule):
             f"{self.in_features}, {self.out_features}, format={self.format!r}, dims={self.dims}, "
             f"ranks={self.ranks}, bias={self.bias is not None}"
         )
-
-
-def halves(graph: Graph) -> tuple[tuple[int, ...], ...]:
-    """Part the cores in two, where the two factors are smallest; a core alone is one.
-
-    Examples
-    --------
-    >>> from ftnn.tensorized.formats import mpo, tt
-    >>> halves(mpo((2, 2, 2, 2), (3, 3, 3, 3))), halves(tt((4, 4), (4, 4)))
-    (((0, 1), (2, 3)), ((0, 1), (2, 3)))
-    """
-    count = len(graph.cores)
-    if count == 1:
-        return ((0,),)
-    if not graph.is_tree:
-        return tuple(range(count // 2)), tuple(range(count // 2, count))
-    whole = prod(graph.sizes[leg] for leg in graph.legs)
-
-    def entries(bond: str) -> int:
-        here = prod(graph.sizes[leg] for leg in graph.legs_behind(bond))
-        return graph.sizes[bond] * (here + whole // here)
-
-    behind = graph.cores_behind(min(graph.bonds, key=entries))
-    return behind, tuple(n for n in range(count) if n not in behind)
-
-
-def _open_names(graph: Graph) -> list[Names]:
-    """Names of the legs and of the open bonds of both halves."""
-    found = []
-    for group in halves(graph):
-        inside = {name for n in group for name in graph.cores[n]}
-        rest = (core for n, core in enumerate(graph.cores) if n not in group)
-        outside = {*graph.legs, *(name for core in rest for name in core)}
-        names = (*graph.legs, *graph.bonds)
-        found.append(tuple(name for name in names if name in inside and name in outside))
-    return found
 
 
 def is_transposed(layer: nn.Module) -> bool:

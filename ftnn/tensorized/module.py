@@ -6,13 +6,27 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..arrays.contraction import contract
 from .decompose import Decomposition, Ranks, given_ranks
 from .graph import Graph, Names
 
-_KEPT = ("_kept", "_plans")
+_KEPT = ("_kept", "_plans", "_ready")
 """Attributes that can be made again."""
+
+
+_fused = [0]
+"""Number of steps of fused optimizers, whose writes to parameters torch does not count."""
+
+
+def _count_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Count a step of a fused optimizer."""
+    if any(group.get("fused") for group in optimizer.param_groups):
+        _fused[0] += 1
+
+
+register_optimizer_step_post_hook(_count_fused)
 
 
 class TensorizedModule(nn.Module):
@@ -25,11 +39,20 @@ class TensorizedModule(nn.Module):
         In the order of the graph.
     error : float or None
         Relative error of :meth:`from_dense` in the metric of its moments; None for other modules.
+
+    Notes
+    -----
+    While gradients are off, what is contracted of the cores is kept, until they change. Changes are
+    seen that torch counts, or that put other memory in place: optimizers, ``load_state_dict``,
+    ``copy_`` under ``torch.no_grad()``, ``core.data = ...``, ``to``. Writing into the memory of
+    ``core.data``, as ``core.data.mul_(2)`` does, is neither: call :meth:`forget`, ``eval`` or
+    ``train`` afterwards.
     """
 
     format: str
     error: float | None = None
     kinds: tuple[str, ...] = ("dense", "cores")
+    groups: int = 1
     bias: nn.Parameter | None
 
     def __init__(self, format: str, graph: Graph, rows: int, columns: int):
@@ -67,9 +90,12 @@ class TensorizedModule(nn.Module):
         if torch.is_autocast_enabled(device):  # would mix precisions within a contraction
             with torch.autocast(device, enabled=False):
                 return self.matrix()
-        dense = contract(list(self.cores), list(self.graph.cores), self.graph.legs)
-        outs, ins = self.dims
-        return dense.reshape(prod(outs), prod(ins))[: self._rows, : self._columns]
+        graph = self.graph
+        dense = _contracted(list(self.cores), graph)
+        columns = prod(graph.sizes[leg] for leg in graph.in_legs)
+        dense = dense.reshape(self.groups, -1, columns)  # every group has its own padding
+        dense = dense[:, : self._rows // self.groups, : self._columns]
+        return dense.reshape(self._rows, self._columns)
 
     def gap(self, weight: Tensor, mean: Tensor) -> Tensor:
         """Return the output of a weight (out, in) less that of the cores, for the mean input."""
@@ -87,6 +113,12 @@ class TensorizedModule(nn.Module):
 
     def multiply(self, kind: str, x: Tensor, kept: bool, bias: Tensor | None = None) -> Tensor:
         """Multiply inputs by the weight in one of the ways; contracted weights may be kept."""
+        return self.product(kind, x, *self.weights(kind, kept), bias)
+
+    def product(
+        self, kind: str, x: Tensor, arrays: list[Tensor], names: list[Names], bias: Tensor | None
+    ) -> Tensor:
+        """Multiply inputs by what :meth:`weights` returns."""
         raise NotImplementedError
 
     def kept_bytes(self, kind: str) -> int:
@@ -101,17 +133,30 @@ class TensorizedModule(nn.Module):
 
     def weights(self, kind: str, kept: bool) -> tuple[list[Tensor], list[Names]]:
         """Contract the cores as far as that needs no inputs; keep the result if asked to."""
-        # a list of parameters makes an iterator slower than a small product is
-        cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
-        if not kept or any([core.is_inference() for core in cores]):  # have no versions
+        state = self.state() if kept else None
+        if state is None:
             return self.contracted(kind)
-        state = [(core.data_ptr(), core._version, core.dtype) for core in cores]
-        known, memory = self.__dict__.get("_kept", (None, {}))
+        known, memory, _ = self.__dict__.get("_kept", (None, {}, ()))
         if known != state:
-            known, memory = self.__dict__["_kept"] = (state, {})
+            # of cores that are held, no other can get the place in memory
+            held = [core.detach() for core in self.cores]
+            known, memory, _ = self.__dict__["_kept"] = (state, {}, held)
         if kind not in memory:
             memory[kind] = self.contracted(kind)
         return memory[kind]
+
+    def state(self) -> list[Any] | None:
+        """Return what changes with the cores; None if they tell no changes, as inference tensors.
+
+        Torch counts what writes to a tensor, but not what is written to its ``data``.
+        """
+        # a list of parameters makes an iterator slower than a small product is
+        cores: Any = self._modules["cores"]._parameters.values()  # type: ignore[union-attr]
+        try:
+            own = [(core.data_ptr(), core._version, core.dtype) for core in cores]
+            return [_fused[0], *own]
+        except RuntimeError:
+            return None
 
     def forget(self) -> None:
         """Drop contracted weights that are kept, and plans."""
@@ -237,53 +282,14 @@ class TensorizedModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def checked_weight(weight: Tensor, name: str) -> Tensor:
-    """Raise an error unless a weight can be decomposed."""
-    if weight.is_complex() or not weight.is_floating_point():
-        raise TypeError(f"the weight of {name} is of {weight.dtype}, expected a real floating type")
-    if not torch.isfinite(weight).all():
-        raise ValueError(f"the weight of {name} has values that are not finite; load another")
-    return weight
-
-
-def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tensor | None:
-    """Raise an error unless second moments fit the inputs of a layer."""
-    if moments is None:
-        return None
-    if not isinstance(moments, Tensor) or moments.is_complex():
-        got = getattr(moments, "dtype", type(moments).__name__)
-        raise TypeError(f"moments are {got}, expected a tensor of real numbers")
-    ahead = (groups,) if groups > 1 else ()
-    expected = ((*ahead, size, size), (*ahead, size))
-    if tuple(moments.shape) not in expected:
-        raise ValueError(
-            f"moments have shape {tuple(moments.shape)}, expected {expected[0]}, or their diagonal "
-            f"{expected[1]}"
-        )
-    if not torch.isfinite(moments).all():
-        raise ValueError("moments have values that are not finite; check the inputs they are from")
-    if (
-        moments if moments.ndim == len(ahead) + 1 else moments.diagonal(dim1=-2, dim2=-1)
-    ).min() < 0:
-        raise ValueError("moments have negative squares, expected means of squares of the inputs")
-    return moments
-
-
-def checked_mean(
-    mean: Tensor | None, bias: Tensor | None, size: int, groups: int = 1
-) -> Tensor | None:
-    """Return the mean of inputs, or None for a layer without bias, which could not use it."""
-    if mean is None or bias is None:
-        return None
-    if not isinstance(mean, Tensor) or mean.is_complex():
-        got = getattr(mean, "dtype", type(mean).__name__)
-        raise TypeError(f"mean is {got}, expected a tensor of real numbers")
-    expected = (groups, size) if groups > 1 else (size,)
-    if tuple(mean.shape) != expected:
-        raise ValueError(f"mean has shape {tuple(mean.shape)}, expected {expected}")
-    if not torch.isfinite(mean).all():
-        raise ValueError("mean has values that are not finite; check the inputs it is from")
-    return mean
+def _contracted(cores: list[Tensor], graph: Graph) -> Tensor:
+    """Contract cores to a tensor of all legs; of two cores at once, without looking for a plan."""
+    if len(cores) != 2 or not graph.bonds:
+        return contract(cores, list(graph.cores), graph.legs)
+    axes = [[names.index(bond) for bond in graph.bonds] for names in graph.cores]
+    found = [name for names in graph.cores for name in names if name not in graph.bonds]
+    whole = torch.tensordot(cores[0], cores[1], dims=axes)
+    return whole.permute([found.index(leg) for leg in graph.legs])
 
 
 def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:

@@ -7,13 +7,14 @@ not tell it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
+    from .graph import Names
     from .module import TensorizedModule
 
 CACHE_BYTES = 1 << 28
@@ -89,22 +90,59 @@ def plan(layer: "TensorizedModule", batch: int | tuple[int, ...]) -> Plan:
     return _plan(layer, shape, torch.is_grad_enabled())
 
 
+class Ready:
+    """Contracted weights of a layer, with the shapes of inputs that they are the best way for.
+
+    What is found out anew in every call is whether they are still those of the cores, whether
+    there are as many threads, and whether torch casts: all else takes longer than a small product.
+    """
+
+    def __init__(self, layer: "TensorizedModule", state: list[Any], threads: int):
+        self.state, self.threads = state, threads
+        self.device = layer.cores[0].device.type
+        self.ways: dict[tuple[int, ...], tuple[str, list[Tensor], list[Names]]] = {}
+
+    def multiply(self, layer: "TensorizedModule", x: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Multiply inputs of a known shape; None for others, or if something has changed."""
+        way = self.ways.get(x.shape)
+        if (
+            way is None
+            or self.threads != torch.get_num_threads()
+            or torch.is_autocast_enabled(self.device)
+            or self.state != layer.state()
+        ):
+            return None
+        return layer.product(way[0], x, way[1], way[2], bias)
+
+
 def multiply(layer: "TensorizedModule", x: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply inputs by the weight in the fastest way, as precisely as its cores; add a bias."""
-    if torch.is_autocast_enabled(x.device.type):  # would mix precisions within a contraction
-        with torch.autocast(x.device.type, enabled=False):
-            return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x, bias)
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel():
         return layer.multiply("dense", x, False, bias)
     gradients = torch.is_grad_enabled()
-    key = (x.shape, gradients, torch.get_num_threads())
+    ready: Ready | None = layer.__dict__.get("_ready")
+    if ready is not None and not gradients:
+        y = ready.multiply(layer, x, bias)
+        if y is not None:
+            return y
+    if torch.is_autocast_enabled(x.device.type):  # would mix precisions within a contraction
+        with torch.autocast(x.device.type, enabled=False):
+            return multiply(layer, x.to(layer.cores[0].dtype) if x.is_floating_point() else x, bias)
+    threads = torch.get_num_threads()
+    key = (x.shape, gradients, threads)
     chosen = layer.__dict__.setdefault("_plans", {}).get(key)
     if chosen is None:
         chosen = _plan(layer, tuple(x.shape), gradients)
         layer.__dict__.setdefault("_plans", {})[key] = chosen
     if chosen.recompute:
         return checkpoint(layer.multiply, chosen.kind, x, False, bias, use_reentrant=False)
-    return layer.multiply(chosen.kind, x, not gradients, bias)
+    if gradients or (state := layer.state()) is None:
+        return layer.multiply(chosen.kind, x, False, bias)
+    arrays, names = layer.weights(chosen.kind, True)
+    if ready is None or ready.state != state or ready.threads != threads:
+        ready = layer.__dict__["_ready"] = Ready(layer, state, threads)
+    ready.ways[x.shape] = chosen.kind, arrays, names
+    return layer.product(chosen.kind, x, arrays, names, bias)
 
 
 def _plan(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool) -> Plan:

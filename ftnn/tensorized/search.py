@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from .budget import Choice, spend, useful
-from .candidates import (
-    Candidate,
-    candidates,
-    fitted_candidate,
-    formats_for,
-    is_useful,
-    least_size,
-)
-from .decompose import affordable
+from .candidates import Candidate, candidates, formats_for, least_size, sized_candidate
 from .module import TensorizedModule
 from .places import Place, put_layer
 from .probes import Probes
@@ -112,9 +104,9 @@ class Search:
         sizes = {o.choice.params for o in own if o.candidate and o.candidate.format == like.format}
         if not least_size(like.target) <= params < place.weight.numel():
             return
-        graph = affordable(like.target, params)
-        if graph.num_params not in sizes and is_useful(like.format, graph):
-            own.append(self._probed(place, fitted_candidate(like.format, like.target, graph)))
+        found = sized_candidate(like.format, like.target, params)
+        if found is not None and found.params not in sizes:
+            own.append(self._probed(place, found))
 
     # ---- the choice ------------------------------------------------------------------------------
 
