@@ -114,3 +114,14 @@ def test_the_report_writes_a_page_for_every_network_with_rows(tmp_path, monkeypa
     frontier_pages.report(rows([0.8], [0.5]))
     assert [path.name for path in tmp_path.glob("*.md")] == ["tensorize-frontier-mlp.md"]
     assert "nowhere" in capsys.readouterr().out
+
+
+def test_a_whitened_convolution_is_the_best_of_its_rank():
+    model, batch = nn.Sequential(nn.Conv2d(4, 8, 3)), torch.randn(512, 4, 6, 6).cumsum(-1)
+    layer = peers(model, [batch])["whitened SVD"]()[0]
+    made = layer.made(2 * (8 + 36))
+    patches = nn.functional.unfold(batch, 3).movedim(1, 2).reshape(-1, 36)
+    outputs = patches @ model[0].weight.detach().flatten(1).T
+    found = (made(batch) - model(batch)).detach().square().sum()
+    least = torch.linalg.svdvals(outputs)[2:].square().sum()
+    assert float(found) == pytest.approx(float(least), rel=1e-2)
