@@ -52,11 +52,13 @@ def test_networks_keep_the_budget_and_one_has_a_dense_classifier(name):
     model, batch = network(), torch.randn(64, 4, 6, 6)
     layers = peers(model, [batch])[name]()
     total = sum(p.numel() for p in model.parameters())
-    found = compressed(model, layers, total // 3)
+    found = compressed(model, layers, total // 5)
     assert [isinstance(one[-1], nn.Linear) for one in found] == [False, True]
     for one in found:
-        assert sum(p.numel() for p in one.parameters()) <= total // 3
+        assert sum(p.numel() for p in one.parameters()) <= total // 5
         assert one(batch).shape == (64, 4)
+    (found,) = compressed(model, layers, total // 2)  # a small classifier is not tried
+    assert isinstance(found[-1], nn.Linear)
 
 
 def test_methods_that_look_at_inputs_are_better_on_them():
@@ -65,7 +67,7 @@ def test_methods_that_look_at_inputs_are_better_on_them():
     ways, total = peers(model, [batch]), sum(p.numel() for p in model.parameters())
     goal = model(batch)
     errors = {
-        name: float((compressed(model, ways[name](), total // 3)[1](batch) - goal).norm().detach())
+        name: float((compressed(model, ways[name](), total // 3)[-1](batch) - goal).norm().detach())
         for name in ("SVD", "whitened SVD")
     }
     assert errors["whitened SVD"] < 0.9 * errors["SVD"]

@@ -30,6 +30,9 @@ SWEEPS = 25
 LEAST, BISECTIONS = 1e-5, 16
 """The fraction of a weight is found between this and one, in so many steps."""
 
+SMALL = 0.1
+"""The fraction of a budget up to which a classifier stays dense without a trial."""
+
 
 def two_convolutions(
     outs: Sequence[int], ins: Sequence[int], kernel: Sequence[int], groups: int = 1
@@ -38,7 +41,7 @@ def two_convolutions(
     return linear_graph("svd", ((prod(outs) * groups,), (prod([*ins, *kernel]),)), 1, 1)
 
 
-CONV.setdefault("svd", two_convolutions)
+CONV.setdefault("unfolded", two_convolutions)
 
 
 class UnfoldedConv2d(Conv2d):
@@ -90,9 +93,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "SVD": Method("svd", "svd"),
-    "ASVD": Method("svd", "svd", "size"),
-    "whitened SVD": Method("svd", "svd", "second"),
+    "SVD": Method("svd", "unfolded"),
+    "ASVD": Method("svd", "unfolded", "size"),
+    "whitened SVD": Method("svd", "unfolded", "second"),
     "TT-SVD": Method("mpo", "tt"),
     "Tucker": Method("svd", "tucker"),
     "CP": Method("svd", "cp"),
@@ -131,7 +134,7 @@ class _Ours:
         fits = [fitted_at(self.target, graph, sweeps) for graph in graphs]
         kind: Any = Linear
         if isinstance(self.layer, nn.Conv2d):
-            kind = UnfoldedConv2d if self.format == "svd" else Conv2d
+            kind = UnfoldedConv2d if self.format == "unfolded" else Conv2d
         best = min(fits, key=lambda found: found.error)
         return kind.from_cores(self.layer, self.format, best)
 
@@ -252,8 +255,9 @@ def even(layers: Sequence[Shrinkable], params: int) -> list[int | None]:
 def compressed(model: nn.Module, layers: Sequence[Shrinkable], params: int) -> list[nn.Module]:
     """Return the network with its layers shrunk by one ratio, within a budget of the whole.
 
-    The last layer, a classifier, also stays dense in a second network if the budget allows for
-    it, as is usual; which of them is better can be told only after healing.
+    The last layer, a classifier, stays dense if the budget allows for it, as is usual. If it would
+    be more than `SMALL` of the budget, there is another network in which it shrinks, too, first:
+    which of them is better can be told only after healing.
 
     Parameters
     ----------
@@ -272,9 +276,11 @@ def compressed(model: nn.Module, layers: Sequence[Shrinkable], params: int) -> l
     free = params - sum(p.numel() for p in model.parameters())
     free += sum(layer.dense for layer in layers)
     spread = [even(layers, free)]
+    last = layers[-1].dense
     if spread[0][-1] is not None:
         with suppress(ValueError):
-            spread.append([*even(layers[:-1], free - layers[-1].dense), None])
+            spread.append([*even(layers[:-1], free - last), None])
+            spread = spread if last > SMALL * params else spread[1:]
     found = []
     for budgets in spread:
         new = copy.deepcopy(model)
