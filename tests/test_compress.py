@@ -145,7 +145,8 @@ def test_wrong_input_is_one_line(tmp_path):
         ((tmp_path / "cut.pt2", "--data", data, *budget), "is not a file of torch.export.save"),
         ((tmp_path / "zip.pt2", "--data", data, *budget), "is not a file of torch.export.save"),
         ((tmp_path / "no.pt2", "--data", data, *budget), "does not exist"),
-        ((tmp_path, "--data", data, *budget), "is a folder; networks of `ftnn train` are tensor"),
+        ((tmp_path, "--data", data, *budget), "is not a run folder: it has no config.json"),
+        ((path, *budget), "--data is missing; give a file with inputs of the training data"),
     ]
     for arguments, words in cases:
         result = compress(*arguments, "--out", out)

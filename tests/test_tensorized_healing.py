@@ -1,6 +1,9 @@
 """Healing is least squares to what reaches a layer now; saved models are what they were."""
 
 import copy
+import json
+import os
+import signal
 from itertools import pairwise
 
 import pytest
@@ -11,7 +14,8 @@ from torch import nn
 from torch.nn.functional import kl_div
 
 import ftnn
-from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, heal, load, save
+from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, heal, healing, load, save
+from ftnn.tensorized.course import Course
 from ftnn.tensorized.difference import check_difference, mean_difference, resolved
 
 # ---- healing -------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ def test_logits_are_healed_as_probabilities():
 def test_a_fit_that_does_not_help_leaves_everything(monkeypatch):
     dense, model, batches = mixed()
     errors = iter([1.0, *[2.0] * 4])
-    monkeypatch.setattr("ftnn.tensorized.healing._Judge.error", lambda *_: next(errors))
+    monkeypatch.setattr("ftnn.tensorized.judge.Judge.error", lambda *_: next(errors))
     healed = heal(model, dense, batches)
     assert set(healed.errors.values()) == {1.0}
     state = state_of(model)
@@ -163,6 +167,145 @@ def test_not_every_batch_need_reach_every_layer():
     healed = heal(model, dense, batches)
     assert list(healed.errors) == ["start", "first", "more"]
     assert healed.errors["more"] < healed.errors["start"]
+
+
+class Dropping(nn.Module):
+    """Draws at random, keeps running means, and has no parameter of a single dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(12, 16), nn.BatchNorm1d(16)
+        self.drop, self.last = nn.Dropout(0.3), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.last(self.drop(torch.relu(self.norm(self.first(x)))))
+
+
+def dropping():
+    torch.manual_seed(1)
+    dense = Dropping().eval()
+    model = copy.deepcopy(dense)
+    model.first = Linear.from_dense(dense.first, "mpo", ranks=2)
+    model.last = Linear.from_dense(dense.last, "svd", ranks=2)
+    return model, dense, [{"x": x} for x in torch.randn(5, 20, 12)]
+
+
+def test_a_healing_goes_on_where_it_was_killed_or_stopped(tmp_path, monkeypatch):
+    """After any layer or step, in the same place, to the same bits."""
+    model, dense, batches = dropping()
+    options = {"epochs": 3, "seed": 5}
+    torch.manual_seed(7)
+    whole = heal(model, dense, batches, **options)
+    drawn = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(drawn, torch.rand(1))  # the generator of others is left alone
+    assert whole.outcome == "completed"
+    assert list(whole.errors) == ["start", "first", "last", "epoch 1", "epoch 2", "epoch 3"]
+    places = {"_step": (Course, "_step"), "layer": (healing, "_heal_layer")}
+    for name, call in (("layer", 1), ("layer", 2), ("_step", 1), ("_step", 8), ("_step", 15)):
+        for how in ("kill", "stop"):
+            folder, (owner, method), calls = tmp_path / f"{name}-{call}-{how}", places[name], []
+            plain = getattr(owner, method)
+
+            def strike(*args, call=call, how=how, calls=calls, plain=plain):
+                calls.append(None)
+                if len(calls) == call and how == "kill":
+                    raise OSError("killed")
+                if len(calls) == call:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return plain(*args)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, method, strike)
+                if how == "kill":
+                    with pytest.raises(OSError, match="killed"):
+                        heal(model, dense, batches, **options, run_dir=folder)
+                elif (name, call) == ("_step", 15):  # nothing is left to do
+                    found = heal(model, dense, batches, **options, run_dir=folder)
+                    assert found.outcome == "completed"
+                else:
+                    found = heal(model, dense, batches, **options, run_dir=folder)
+                    assert (found.outcome, found.signal) == ("stopped", signal.SIGTERM)
+                    assert found.errors.keys() < whole.errors.keys()
+            torch.manual_seed(3)
+            again = heal(model, dense, batches, **options, run_dir=folder, resume=True)
+            assert again.errors == whole.errors
+            assert again.outcome == "completed"
+            state = again.model.state_dict()
+            for key, value in whole.model.state_dict().items():
+                assert torch.equal(value, state[key]), (name, call, how, key)
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_a_folder_of_another_healing_is_refused(tmp_path):
+    model, dense, batches = dropping()
+    heal(model, dense, batches, epochs=1, run_dir=tmp_path)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = dropping()[0]
+    other.first = Linear.from_dense(dense.first, "mpo", ranks=3)
+    cases = [
+        ((model, batches), {"epochs": 1}, "holds an earlier healing; go on with it"),
+        ((model, batches), {"epochs": 2, "resume": True}, "epochs 1 .now 2.; resume with the same"),
+        ((model, batches), {"epochs": 1, "lr": 0.1, "resume": True}, "lr 0.001 .now 0.1."),
+        ((model, batches[1:]), {"epochs": 1, "resume": True}, "healed on other batches"),
+        ((other, batches), {"epochs": 1, "resume": True}, "it is of another model"),
+    ]
+    for (tried, own), options, words in cases:
+        with pytest.raises(ValueError, match=words):
+            heal(tried, dense, own, run_dir=tmp_path, **options)
+    with pytest.raises(ValueError, match="there is no run_dir to resume from"):
+        heal(model, dense, batches, resume=True)
+    with pytest.raises(ValueError, match="nothing to resume"):
+        heal(model, dense, batches, run_dir=tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    (path,) = tmp_path.glob("checkpoint-*")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="checkpoint"):
+        heal(model, dense, batches, epochs=1, run_dir=tmp_path, resume=True)
+
+
+def test_short_floats_are_kept_in_checkpoints(tmp_path):
+    model, dense, batches = dropping()
+    model, dense = model.bfloat16(), dense.bfloat16()
+    short = [{"x": batch["x"].bfloat16()} for batch in batches]
+    whole = heal(model, dense, short, layers=False, epochs=2)
+    heal(model, dense, short, layers=False, epochs=2, run_dir=tmp_path)
+    again = heal(model, dense, short, layers=False, epochs=2, run_dir=tmp_path, resume=True)
+    assert again.errors == whole.errors
+    state = again.model.state_dict()
+    assert all(torch.equal(x, state[key]) for key, x in whole.model.state_dict().items())
+
+
+def test_progress_is_shown_as_in_training(capsys):
+    model, dense, batches = dropping()
+    heal(model, dense, batches, epochs=2, show=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("first: outputs differ by ")
+    (head,) = (line for line in lines if "epoch" in line and "diff" in line.split())
+    assert head.split()[:3] == ["epoch", "loss", "diff"]
+    rows = [line.split() for line in lines if line.split()[0] in ("1", "2")]
+    assert len(rows) == 2
+    heal(model, dense, batches, epochs=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_order_of_batches_is_drawn_from_the_seed():
+    model, dense, batches = dropping()
+    orders = []
+    for seed in (0, 0, 1):
+        seen = []
+
+        def own(output, goal, batch, seen=seen):
+            seen.append(next(n for n, one in enumerate(batches) if one is batch))
+            return (output - goal).square().mean()
+
+        heal(model, dense, batches, layers=False, epochs=2, loss=own, seed=seed)
+        assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+        assert seen[:5] != seen[5:]
+        orders.append(seen)
+    assert orders[0] == orders[1] != orders[2]
 
 
 def test_what_cannot_be_healed_is_told():

@@ -1,4 +1,4 @@
-"""The command ``ftnn compress``: a trained torch model in a file becomes a smaller one."""
+"""The command ``ftnn compress``: a trained torch model, in a file or a run, becomes smaller."""
 
 import warnings
 from pathlib import Path
@@ -13,23 +13,33 @@ if TYPE_CHECKING:
 
 ModelFile = Annotated[
     Path,
-    typer.Argument(metavar="MODEL.pt2", parser=typed_path, help="File of torch.export.save."),
+    typer.Argument(
+        metavar="MODEL.pt2|RUN",
+        parser=typed_path,
+        help="File of torch.export.save, or run folder of `ftnn train compression`.",
+    ),
 ]
 
 
 def compress(
     model: ModelFile,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE",
             parser=typed_path,
             help="Inputs of the training data: .npy, or .npz or .safetensors with the array "
-            "`inputs` and, for classifiers, integer `labels`.",
+            "`inputs` and, for classifiers, integer `labels`. By default those of the run.",
         ),
-    ],
+    ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", parser=typed_path, help="The smaller model.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            parser=typed_path,
+            help="The smaller model: .pt2, which torch.export.load reads without any code, or "
+            ".safetensors, which ftnn.tensorized.load reads into the dense architecture.",
+        ),
     ] = Path("compressed.pt2"),
     params: Annotated[
         float | None,
@@ -56,29 +66,31 @@ def compress(
     """Replace the weights of a trained torch model by tensor networks.
 
     Layers are fitted in the metric of their inputs, and the budget is spent where it lowers the
-    difference of the outputs most. The result is an exported program again, read by
-    torch.export.load.
+    difference of the outputs most.
     """
     import torch
 
     from ..experiments.display import console
     from ..tensorized import heal as healed
-    from ..tensorized import tensorize
+    from ..tensorized import save, tensorize
     from ..tensorized.exported import load_exported, save_exported
 
-    if model.is_dir():
-        raise ValueError(
-            f"{model} is a folder; networks of `ftnn train` are tensor networks already: give a "
-            "file of torch.export.save"
-        )
+    if out.suffix not in (".pt2", ".safetensors"):
+        raise ValueError(f"--out {out}: expected a name that ends in .pt2 or .safetensors")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: folder {out.parent} does not exist; create it")
     if out.exists():
         raise ValueError(f"{out} exists; choose another file with --out FILE")
     if threads is not None:
         torch.set_num_threads(threads)
-    dense, program = load_exported(model)
-    batches = _batches(data, program, samples, batch_size)
+    if model.is_dir():
+        dense, program, batches = _of_run(model, samples, batch_size)
+    else:
+        dense, program = load_exported(model)
+        if data is None:
+            raise ValueError("--data is missing; give a file with inputs of the training data")
+    if data is not None:
+        batches = _batches(data, program, samples, batch_size)
     names = formats if formats == "auto" else [name.strip() for name in formats.split(",")]
     screen = console()
     with warnings.catch_warnings(), screen.status("layers") as status:
@@ -100,12 +112,40 @@ def compress(
             result = again.model
             line = f"healed by layers: from {again.errors['start']:.3g} to "
             line += f"{min(again.errors.values()):.3g}"
-        save_exported(result, program, out)
+        if out.suffix == ".pt2":
+            save_exported(result, program, out)
+        else:
+            save(result, out)
     print(found.table())
     if line:
         print(line)
-    before, after = (path.stat().st_size for path in (model, out))
-    print(f"{out}: {after:,} bytes, {model}: {before:,}")
+    size = f"{out}: {out.stat().st_size:,} bytes"
+    print(size if model.is_dir() else f"{size}, {model}: {model.stat().st_size:,}")
+
+
+def _of_run(folder: Path, samples: int, batch_size: int) -> tuple[Any, Any, list[Any]]:
+    """Return the dense network of a run, its program, and batches of its training data."""
+    import torch
+
+    from ..experiments.compression.frontier import batches_of
+    from ..experiments.compression.model import DenseNetwork
+    from ..experiments.folder import load_run
+    from ..training.data import Samples
+    from .runs import load_data
+
+    run = load_run(folder)
+    if not isinstance(run.model, DenseNetwork):
+        raise ValueError(
+            f"{folder} is a run of {run.experiment.name}, whose weights are tensor networks "
+            "already; give a run of compression, or a file of torch.export.save"
+        )
+    dense, data = run.model.module(), load_data(run, None)
+    arrays = (data.train_inputs[0], data.train_targets)
+    train = Samples(*((torch.from_numpy(array),) for array in arrays))
+    batches = batches_of(train, batch_size, next(dense.parameters()), samples)
+    example = batches[0][0][:1].expand(2, -1, -1, -1)  # of one, torch would fix the size
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    return dense, torch.export.export(dense, (example,), dynamic_shapes=shapes), batches
 
 
 def _batches(path: Path, program: Any, samples: int, batch_size: int) -> list[Any]:

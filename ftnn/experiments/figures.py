@@ -41,11 +41,13 @@ def draw_figures(
         matrix = np.array(summary["confusion"])
         plot_confusion(matrix, class_names, folder / "confusion.png")
         written.append(folder / "confusion.png")
-    plot_bonds(report, folder / "bonds.png")
-    plot_spectra(report, folder / "spectra.png")
-    plot_entanglement(states, class_names or ("all",), folder / "entanglement.png")
+    if len(report[0].in_dims) > 1:  # a single site has no bonds
+        plot_bonds(report, folder / "bonds.png")
+        plot_spectra(report, folder / "spectra.png")
+        plot_entanglement(states, class_names or ("all",), folder / "entanglement.png")
+        written += [folder / f"{name}.png" for name in ("bonds", "spectra", "entanglement")]
     plot_network(model, folder / "network.png", max(report[0].bonds, default=1))
-    written += [folder / f"{name}.png" for name in ("bonds", "spectra", "entanglement", "network")]
+    written.append(folder / "network.png")
     for number, layer in enumerate(model.layers if isinstance(model, Sequential) else ()):
         if isinstance(layer, KAN):
             written.append(folder / f"functions-{number}.png")

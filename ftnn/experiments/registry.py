@@ -18,6 +18,7 @@ SHIPPED = {
     "burgers": "burgers",
     "two-scale": "two_scale",
     "quantum-dynamics": "quantum_dynamics",
+    "compression": "compression",
     "table": "table",
     "images": "images",
 }

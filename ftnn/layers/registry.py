@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 _PACKAGE = __package__.partition(".")[0]
-_ROOMS = ("layers", "nonlinear")
+_ROOMS = ("layers", "nonlinear", "experiments.compression.model")
 """Modules that define the layers of this package; nothing else is imported to load a file."""
 
 _CLASSES: dict[str, type["Layer"]] = {}

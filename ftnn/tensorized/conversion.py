@@ -4,11 +4,13 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from .difference import Difference, check_difference
+from .factored import Factored
 from .formats import CONV, EMBEDDING, LINEAR
-from .places import Place, call, find_places, observe
+from .neurons import order_of, pairs, permute
+from .places import Place, call, find_places, observe, weight_of
 from .probes import Probes
 from .search import Search
 from .tensorization import Tensorization
@@ -25,6 +27,7 @@ def tensorize(
     difference: Literal["auto"] | Difference = "auto",
     forward: Callable[[nn.Module, Any], Any] = call,
     progress: Callable[[str], None] | None = None,
+    order: bool = True,
 ) -> Tensorization:
     """Replace layers of a trained model by tensor networks, within one budget of parameters.
 
@@ -63,6 +66,10 @@ def tensorize(
         Calls the model with a batch.
     progress : callable, optional
         Called with a line of text for every layer.
+    order : bool
+        Whether hidden neurons between linear layers of a ``Sequential`` may get another order, of
+        the same function, in which weights are closer to chains; see
+        :mod:`ftnn.tensorized.neurons`. Needs calibration.
 
     Returns
     -------
@@ -91,7 +98,7 @@ def tensorize(
     _budget(1, params, ratio, max_error)
     if max_error is not None and calibration is None:
         raise ValueError("max_error needs calibration batches, on which outputs are compared")
-    tensorizer = Tensorizer(model, calibration, formats, skip, difference, forward, progress)
+    tensorizer = Tensorizer(model, calibration, formats, skip, difference, forward, progress, order)
     return tensorizer.tensorize(params, ratio, max_error)
 
 
@@ -100,7 +107,7 @@ class Tensorizer:
 
     Parameters
     ----------
-    model, calibration, formats, skip, difference, forward, progress
+    model, calibration, formats, skip, difference, forward, progress, order
         See :func:`ftnn.tensorize`. Everything that a budget does not change is done here.
 
     Raises
@@ -129,6 +136,7 @@ class Tensorizer:
         difference: Literal["auto"] | Difference = "auto",
         forward: Callable[[nn.Module, Any], Any] = call,
         progress: Callable[[str], None] | None = None,
+        order: bool = True,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
@@ -147,7 +155,27 @@ class Tensorizer:
         if calibration is not None:
             free = [place for place in self._places if not place.reason]
             _gather(new, free, self._probes, calibration, forward)
+            if order:
+                self._order(new)
         self._search: Search | None = None
+
+    def _order(self, model: nn.Module) -> None:
+        """Give hidden neurons an order in which neighbours are alike, and keep it in the model."""
+        places = {place.names[0]: place for place in self._places if not place.reason}
+        orders: dict[tuple[str, str], Tensor] = {}
+        for first, second in pairs(model):
+            one, two = places.get(first), places.get(second)
+            if one is None or two is None or one.moments is None or two.moments is None:
+                continue
+            before, after = one.moments.second(), two.moments.second()
+            if isinstance(before, Factored) or isinstance(after, Factored):
+                continue
+            found = order_of(weight_of(one.layer), before, after)
+            orders[first, second] = found
+            two.moments.permute(found)
+            for own in (model, self._model):
+                permute(own, first, second, found)
+        self._model.neuron_orders = orders  # type: ignore[assignment]
 
     def tensorize(
         self,

@@ -17,18 +17,23 @@ model (distillation), or for a loss of one's own, such as that of labels.
 """
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..training.display import make_display
 from .candidates import POLISH, weight_of
+from .course import SCORE, Course, Loss, Plan
 from .decompose import Decomposition
-from .difference import Difference, mean_difference, resolved, shown, squares
+from .difference import Difference, resolved
 from .embedding import Embedding
 from .fit import fit_cores
+from .judge import Judge
 from .module import TensorizedModule
 from .moments import rows_of
 from .places import call, output_of
@@ -37,8 +42,6 @@ from .tensorization import Tensorization
 
 RIDGE = 1e-3
 """Added to the moments, relative to their mean, when they are inverted: few samples tell little."""
-
-Loss = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +55,16 @@ class Healed:
     errors : dict of str to float
         Difference of the outputs on the batches, relative error or nats: at the "start", after
         every layer that was fitted anew, by name, and after every epoch, "epoch 1" and so on.
+    outcome : {"completed", "stopped"}
+        Stopped by a signal, resumable.
+    signal : int or None
+        Number of this signal.
     """
 
     model: nn.Module
     errors: dict[str, float]
+    outcome: str = "completed"
+    signal: int | None = None
 
 
 def heal(
@@ -69,6 +78,10 @@ def heal(
     difference: Literal["auto"] | Difference = "auto",
     forward: Callable[[nn.Module, Any], Any] = call,
     progress: Callable[[str], None] | None = None,
+    seed: int = 0,
+    run_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    show: bool = False,
 ) -> Healed:
     """Bring a tensorized model closer to the dense one: layer by layer, then as a whole.
 
@@ -79,7 +92,7 @@ def heal(
     dense : Module
     batches : iterable
         Batches of the training data, as for :func:`ftnn.tensorize`; gone through once for every
-        layer, and once an epoch, in their order.
+        layer, and once an epoch.
     layers : bool
         Whether to fit the layers again, one after the other, to what reaches them now. A fit that
         does not lower the error of the outputs of the model is not taken.
@@ -96,6 +109,17 @@ def heal(
         Calls a model with a batch.
     progress : callable, optional
         Called with a line of text for every layer and epoch.
+    seed : int
+        Of the order of the batches, drawn anew every epoch, and of random draws such as dropout's.
+    run_dir : path, optional
+        Folder for checkpoints, after every layer and epoch, and ``metrics.jsonl``, a line for every
+        epoch; data only, replaced atomically. With it the first Ctrl-C, SIGTERM or SIGHUP stops
+        after the current step and a checkpoint, as in training.
+    resume : bool
+        Go on from the checkpoint in ``run_dir``. With the same models, batches, machine and number
+        of threads, the result is that of a healing without interruption, bit by bit.
+    show : bool
+        Show progress as in training: a bar on a terminal, else lines.
 
     Returns
     -------
@@ -104,8 +128,10 @@ def heal(
     Raises
     ------
     ValueError
-        If there are no batches or no tensorized layers, the models do not match, or the loss is
-        not finite.
+        If there are no batches or no tensorized layers, the models do not match, the loss is not
+        finite, or ``run_dir`` is in use or its checkpoint is damaged or of another healing.
+    KeyboardInterrupt
+        On Ctrl-C without ``run_dir``, or on the second.
 
     Examples
     --------
@@ -134,42 +160,25 @@ def heal(
     with torch.no_grad():
         goals = [output_of(forward(teacher, batch)).detach() for batch in kept]
         result = forward(teacher, kept[0])
-        judge = _Judge(resolved(difference, kept[0], result, goals[0]), kept, goals, forward)
-        errors = {"start": judge.error(model)}
-        for name in _call_order(model, names, kept[0], forward) if layers else ():
-            last = min(errors.values())
-            errors[name] = _heal_layer(model, teacher, name, judge, last)
-            if progress is not None:
-                progress(f"{name}: {judge.shown(errors[name])}")
-    for epoch, _ in enumerate(_distilled(model, judge, epochs, lr, loss), 1):
-        with torch.no_grad():
-            errors[f"epoch {epoch}"] = judge.error(model.eval())
-        if progress is not None:
-            progress(f"epoch {epoch}: {judge.shown(errors[f'epoch {epoch}'])}")
+        order = _call_order(model, names, kept[0], forward) if layers else []
+    judge = Judge(resolved(difference, kept[0], result, goals[0]), kept, goals, forward)
+    plan = Plan(layers, epochs, lr, seed)
+    folder = None if run_dir is None else Path(run_dir)
+    with make_display(SCORE, quiet=not show) as display:
+        tell = display.message if progress is None else progress
+        course = Course(model, judge, plan, loss, folder, display)
+        with course.begun(resume) as interruption:
+            with torch.no_grad():
+                _heal_layers(course, teacher, order, tell)
+            if not course.stopped:
+                course.train(tell)
     for module, mode in modes.items():
         module.training = mode
-    return Healed(model, errors)
-
-
-@dataclass(frozen=True, eq=False)
-class _Judge:
-    """Batches, the outputs of the dense model, and the difference from them."""
-
-    difference: Difference
-    batches: list[Any]
-    goals: list[Tensor]
-    forward: Callable[[nn.Module, Any], Any]
-
-    def error(self, model: nn.Module) -> float:
-        """Return the difference: the relative error, or the mean divergence."""
-        outputs = [output_of(self.forward(model, batch)) for batch in self.batches]
-        found = mean_difference(self.difference, outputs, self.goals)
-        return found**0.5 if self.difference == "l2" else found
-
-    def shown(self, error: float) -> str:
-        """Tell a difference."""
-        value = error**2 if self.difference == "l2" else error
-        return f"outputs differ by {shown(self.difference, value)}"
+    done = course.epoch == epochs and course.errors.keys() >= set(order)
+    outcome = "completed" if done else "stopped"
+    if not done:
+        tell(f"stopped; checkpoint in {folder}: resume to continue")
+    return Healed(model, course.errors, outcome, interruption.signal)
 
 
 def _call_order(
@@ -193,11 +202,29 @@ def _call_order(
 # ---- layer by layer ------------------------------------------------------------------------------
 
 
+def _heal_layers(
+    course: Course, teacher: nn.Module, order: list[str], tell: Callable[[str], None]
+) -> None:
+    """Heal layer after layer, from where a checkpoint left off."""
+    errors = course.errors
+    if "start" not in errors:
+        errors["start"] = course.judge.error(course.model)
+        course.checkpoint()
+    for name in order:
+        if name in errors:
+            continue
+        if course.stopped:
+            return
+        errors[name] = _heal_layer(course.model, teacher, name, course.judge, min(errors.values()))
+        course.checkpoint()
+        tell(f"{name}: {course.judge.shown(errors[name])}")
+
+
 def _heal_layer(
     model: nn.Module,
     teacher: nn.Module,
     name: str,
-    judge: _Judge,
+    judge: Judge,
     before: float,
 ) -> float:
     """Fit a layer to what reaches it now, if that helps; return the error of the outputs."""
@@ -276,34 +303,3 @@ def _inputs(model: nn.Module, name: str, batch: Any, forward: Callable[..., Any]
     finally:
         hook.remove()
     return seen
-
-
-# ---- as a whole ----------------------------------------------------------------------------------
-
-
-def _distilled(
-    model: nn.Module, judge: _Judge, epochs: int, lr: float, loss: Loss | None
-) -> Iterable[None]:
-    """Train all parameters; yields after every epoch."""
-    if not epochs:
-        return
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr)
-    steps = epochs * len(judge.batches)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(epochs):
-        for batch, goal in zip(judge.batches, judge.goals, strict=True):
-            model.train()
-            optimizer.zero_grad()
-            output = output_of(judge.forward(model, batch))
-            if loss is not None:
-                value = loss(output, goal, batch)
-            else:
-                total, size = squares(judge.difference, output, goal)
-                value = total / size
-            if not torch.isfinite(value):
-                raise ValueError(f"the loss is {value.item()}; choose a lower lr than {lr}")
-            value.backward()
-            optimizer.step()
-            schedule.step()
-        yield

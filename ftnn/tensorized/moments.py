@@ -112,6 +112,14 @@ class Moments:
         self._sum = counts if self._sum is None else self._sum + counts
         self.rows += indices.numel()
 
+    def permute(self, order: Tensor) -> None:
+        """Give the inputs another order."""
+        if self._sketch is not None or self._sum is None:
+            raise ValueError("moments are factored or empty, expected whole matrices")
+        self._sum = self._sum[..., order] if self.diagonal else self._sum[:, order][..., order]
+        if self._first is not None and self._higher is not None:
+            self._first, self._higher = self._first[:, order], self._higher[..., order]
+
     def second(self) -> Tensor | Factored:
         """Return the means of products or squares: (size, size) or (size,), after any groups."""
         return self._ungrouped(self._second(False))

@@ -110,6 +110,11 @@ class Fit:
         """Stop after the current step and a checkpoint; a request by one process is enough."""
         self._stop = True
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this process has been asked to stop; callbacks that take long may look."""
+        return self._stop
+
     def finish(self) -> None:
         """Complete the fit without further epochs; called by callbacks of all processes."""
         self._finished = True
