@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 import ftnn
 from ftnn.cli import app
 from ftnn.experiments import get_experiment
-from ftnn.experiments.compression import frontier, networks
+from ftnn.experiments.compression import networks
 from ftnn.experiments.compression.frontier import accuracy
 from ftnn.experiments.compression.model import DenseNetwork
 from ftnn.experiments.folder import load_run, write_config
 from ftnn.layers.containers import read_tensors
 from ftnn.layers.files import dumps, loads
+from ftnn.tensorized import Tensorizer
 from ftnn.tensorized.course import Course
 from ftnn.training import TorchModule
 from ftnn.training.data import Samples
@@ -129,7 +130,7 @@ def test_an_interrupted_run_goes_on_to_the_same_networks(where, whole, data, tmp
     """Interrupted in an epoch of the dense network, at the first ratio, and in its last epoch."""
     place, name, call = {
         "training": (Updater, "step", 7),
-        "layers": (frontier, "tensorize", 1),
+        "layers": (Tensorizer, "tensorize", 1),
         "healing": (Course, "_step", 30),
     }[where]
     plain, calls = getattr(place, name), []

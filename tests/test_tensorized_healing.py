@@ -88,12 +88,13 @@ def test_healing_goes_along_the_calls_and_never_makes_it_worse():
     model.train()
     before, teacher, told = state_of(model), state_of(dense), []
     healed = heal(model, dense, batches, progress=told.append)
-    assert list(healed.errors) == ["start", "table", "conv", "plane", "twice", "last"]
+    steps = ["start", "table", "conv", "plane", "twice", "last", "batch normalization"]
+    assert list(healed.errors) == steps
     values = list(healed.errors.values())
     assert all(later <= earlier for earlier, later in pairwise(values))
     assert values[-1] < 0.8 * values[0]
-    assert len(told) == 5
-    assert told[-1].startswith("last: outputs differ by ")
+    assert len(told) == 6
+    assert told[-2].startswith("last: outputs differ by ")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(value, teacher[name]) for name, value in dense.state_dict().items())
     assert all(module.training for module in healed.model.modules())
@@ -135,9 +136,33 @@ def test_logits_are_healed_as_probabilities():
     assert healed.errors["epoch 1"] == pytest.approx(mean, rel=1e-3)
 
 
+def test_batch_normalizations_take_what_reaches_them_now():
+    """Of a layer that is only scaled, the normalization makes up for all."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        dense = nn.Sequential(nn.Linear(8, 12, bias=False), nn.BatchNorm1d(12), nn.Linear(12, 3))
+    draw = torch.Generator().manual_seed(0)
+    batches = [torch.randn(50, 8, generator=draw) for _ in range(3)]
+    for x in batches * 20:  # running means of these batches
+        dense.train()(x)
+    model = copy.deepcopy(dense).eval()
+    model[2] = Linear.from_dense(dense[2], "svd")
+    with torch.no_grad():
+        model[0].weight *= 3.0
+    healed = heal(model, dense, batches)
+    assert healed.errors["start"] > 0.5
+    assert healed.errors["batch normalization"] < 0.1
+    assert not healed.model[1].training
+    assert healed.model[1].momentum == dense[1].momentum
+    single = [x[:1] for x in batches]  # has no variance: nothing is taken
+    kept = heal(model, dense, single)
+    assert torch.equal(kept.model[1].running_var, model[1].running_var)
+    assert kept.errors["batch normalization"] == kept.errors["2"]
+
+
 def test_a_fit_that_does_not_help_leaves_everything(monkeypatch):
     dense, model, batches = mixed()
-    errors = iter([1.0, *[2.0] * 4])
+    errors = iter([1.0, *[2.0] * 5])
     monkeypatch.setattr("ftnn.tensorized.judge.Judge.error", lambda *_: next(errors))
     healed = heal(model, dense, batches)
     assert set(healed.errors.values()) == {1.0}
@@ -200,7 +225,8 @@ def test_a_healing_goes_on_where_it_was_killed_or_stopped(tmp_path, monkeypatch)
     torch.manual_seed(7)
     assert torch.equal(drawn, torch.rand(1))  # the generator of others is left alone
     assert whole.outcome == "completed"
-    assert list(whole.errors) == ["start", "first", "last", "epoch 1", "epoch 2", "epoch 3"]
+    steps = ["first", "last", "batch normalization", "epoch 1", "epoch 2", "epoch 3"]
+    assert list(whole.errors) == ["start", *steps]
     places = {"_step": (Course, "_step"), "layer": (healing, "_heal_layer")}
     for name, call in (("layer", 1), ("layer", 2), ("_step", 1), ("_step", 8), ("_step", 15)):
         for how in ("kill", "stop"):

@@ -18,6 +18,7 @@ import ftnn
 from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, Tensorizer, tensorize
 from ftnn.tensorized.budget import Choice, hull, spend
 from ftnn.tensorized.module import TensorizedModule
+from ftnn.tensorized.neurons import permute
 from ftnn.tensorized.places import find_places
 
 SAME = 1e2
@@ -58,6 +59,9 @@ def check_report(found, model, original):
     """What the result says of itself is so."""
     assert found.dense_params == size(original)
     assert found.params == size(found.model)
+    original = copy.deepcopy(original)
+    for (first, second), neurons in found.model.neuron_orders.items():
+        permute(original, first, second, neurons)
     modules = dict(found.model.named_modules())
     before = dict(original.named_modules())
     for row in found.rows:
@@ -204,7 +208,7 @@ def test_what_is_of_low_rank_costs_little():
 def test_the_errors_of_a_row_are_those_of_its_outputs_and_of_the_model_with_it_alone():
     model = seeded(lambda: nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(3))))
     x = random(1, 20_000, 16) * 10 ** random(2, 16)  # far from a metric of the identity
-    found = tensorize(model, [x], params=0.5, formats=("svd",))
+    found = tensorize(model, [x], params=0.5, formats=("svd",), order=False)
     assert all(row.format == "svd" for row in found.rows)
     for n, row in enumerate(found.rows):
         given = output(model[:n], x).float()
@@ -270,15 +274,11 @@ def test_fits_that_are_kept_meet_budget_after_budget():
     model = seeded(lambda: nn.Sequential(nn.Linear(24, 30), nn.Tanh(), nn.Linear(30, 9)))
     batches = [random(1, 200, 24).float()]
     tensorizer = Tensorizer(model, batches)
-    errors = []
-    for ratio in (1.5, 3, 6):
+    for ratio in (1.5, 6, 3):
         found = tensorizer.tensorize(ratio=ratio)
-        check_report(found, found.model, model)
         assert ratio * found.params <= found.dense_params
-        errors.append(found.error)
         first = tensorize(model, batches, ratio=ratio)
-        assert found.error <= first.error * 1.2  # what was tried for other budgets is there, too
-    assert errors == sorted(errors)
+        assert (found.rows, found.error) == (first.rows, first.error)  # whatever was before
 
 
 class Attention(nn.Module):

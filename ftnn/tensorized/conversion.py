@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from .difference import Difference, check_difference
 from .factored import Factored
@@ -143,6 +143,7 @@ class Tensorizer:
         self._formats, self._progress = _checked_formats(formats), progress
         check_difference(difference)
         self._model = copy.deepcopy(model)
+        self._model.neuron_orders = {}  # type: ignore[assignment]
         new = copy.deepcopy(model).eval()
         self._total = sum(parameter.numel() for parameter in new.parameters())
         self._places = find_places(new, (skip,) if isinstance(skip, str) else skip)
@@ -160,9 +161,12 @@ class Tensorizer:
         self._search: Search | None = None
 
     def _order(self, model: nn.Module) -> None:
-        """Give hidden neurons an order in which neighbours are alike, and keep it in the model."""
+        """Give hidden neurons an order in which neighbours are alike.
+
+        The model keeps it as its attribute ``neuron_orders``, by which healing compares it with the
+        dense model.
+        """
         places = {place.names[0]: place for place in self._places if not place.reason}
-        orders: dict[tuple[str, str], Tensor] = {}
         for first, second in pairs(model):
             one, two = places.get(first), places.get(second)
             if one is None or two is None or one.moments is None or two.moments is None:
@@ -171,11 +175,10 @@ class Tensorizer:
             if isinstance(before, Factored) or isinstance(after, Factored):
                 continue
             found = order_of(weight_of(one.layer), before, after)
-            orders[first, second] = found
+            self._model.neuron_orders[first, second] = found  # type: ignore[index, operator]
             two.moments.permute(found)
             for own in (model, self._model):
                 permute(own, first, second, found)
-        self._model.neuron_orders = orders  # type: ignore[assignment]
 
     def tensorize(
         self,

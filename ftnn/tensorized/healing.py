@@ -36,6 +36,8 @@ from .fit import fit_cores
 from .judge import Judge
 from .module import TensorizedModule
 from .moments import rows_of
+from .neurons import permute
+from .norms import NORMS_STEP, heal_norms, norms_of
 from .places import call, output_of
 from .target import target_of
 from .tensorization import Tensorization
@@ -54,7 +56,8 @@ class Healed:
         A copy of the tensorized model, with new cores.
     errors : dict of str to float
         Difference of the outputs on the batches, relative error or nats: at the "start", after
-        every layer that was fitted anew, by name, and after every epoch, "epoch 1" and so on.
+        every layer that was fitted anew, by name, after "batch normalization", if there is any, and
+        after every epoch, "epoch 1" and so on.
     outcome : {"completed", "stopped"}
         Stopped by a signal, resumable.
     signal : int or None
@@ -95,7 +98,8 @@ def heal(
         layer, and once an epoch.
     layers : bool
         Whether to fit the layers again, one after the other, to what reaches them now. A fit that
-        does not lower the error of the outputs of the model is not taken.
+        does not lower the error of the outputs of the model is not taken. Last, batch
+        normalizations take the means and variances of what reaches them.
     epochs : int
         Epochs of training all parameters by Adam, with a rate that falls to zero along a cosine.
     lr : float
@@ -147,6 +151,8 @@ def heal(
     """
     given = tensorized.model if isinstance(tensorized, Tensorization) else tensorized
     model, teacher = copy.deepcopy(given), copy.deepcopy(dense).eval()
+    for (first, second), neurons in getattr(given, "neuron_orders", {}).items():
+        permute(teacher, first, second, neurons)
     modes = {module: module.training for module in model.modules()}
     kept = list(batches)
     if not kept:
@@ -161,6 +167,8 @@ def heal(
         goals = [output_of(forward(teacher, batch)).detach() for batch in kept]
         result = forward(teacher, kept[0])
         order = _call_order(model, names, kept[0], forward) if layers else []
+    if layers and norms_of(model):
+        order.append(NORMS_STEP)
     judge = Judge(resolved(difference, kept[0], result, goals[0]), kept, goals, forward)
     plan = Plan(layers, epochs, lr, seed)
     folder = None if run_dir is None else Path(run_dir)
@@ -215,7 +223,11 @@ def _heal_layers(
             continue
         if course.stopped:
             return
-        errors[name] = _heal_layer(course.model, teacher, name, course.judge, min(errors.values()))
+        least = min(errors.values())
+        if name == NORMS_STEP:
+            errors[name] = heal_norms(course.model, course.judge, least)
+        else:
+            errors[name] = _heal_layer(course.model, teacher, name, course.judge, least)
         course.checkpoint()
         tell(f"{name}: {course.judge.shown(errors[name])}")
 

@@ -56,6 +56,7 @@ class Search:
         self.total = sum(parameter.numel() for parameter in model.parameters())
         self.rest = self.total - sum(place.weight.numel() for place in self.free)
         self.options = [self._options(place, formats_for(place, formats)) for place in self.free]
+        self._tried: dict[tuple[int, str, int], Option | None] = {}
 
     def within(self, params: int) -> Tensorization:
         """Return the model of the least error found with at most so many parameters."""
@@ -75,7 +76,7 @@ class Search:
                 low = middle
             if high <= 1.05 * low:
                 break
-        return best or self._replaced([0] * len(self.free))
+        return best or self._replaced([own[0] for own in self.options])
 
     # ---- candidates ------------------------------------------------------------------------------
 
@@ -98,39 +99,34 @@ class Search:
             error = self.probes.error_with(place, candidate.module(place))
         return Option(candidate, Choice(candidate.params, error))
 
-    def _offer(self, n: int, like: Candidate, params: int) -> None:
-        """Add a candidate of another size, unless there is one."""
-        place, own = self.free[n], self.options[n]
-        sizes = {o.choice.params for o in own if o.candidate and o.candidate.format == like.format}
+    def _other(self, n: int, like: Candidate, params: int) -> Option | None:
+        """Return a candidate of another size, probed; it is kept for other budgets."""
+        place, key = self.free[n], (n, like.format, params)
         if not least_size(like.target) <= params < place.weight.numel():
-            return
-        found = sized_candidate(like.format, like.target, params)
-        if found is not None and found.params not in sizes:
-            own.append(self._probed(place, found))
+            return None
+        if key not in self._tried:
+            found = sized_candidate(like.format, like.target, params)
+            self._tried[key] = None if found is None else self._probed(place, found)
+        return self._tried[key]
 
     # ---- the choice ------------------------------------------------------------------------------
 
-    def _refined(self, params: int) -> list[int]:
+    def _refined(self, params: int) -> list[Option]:
         """Choose for a budget; then among sizes near to the choice, too, and spend what is left."""
-        chosen = self._spend(params)
-        for n, k in enumerate(chosen):
-            like = self.options[n][k].candidate or self._nearest_to_dense(n)
+        options = [list(own) for own in self.options]
+        for n, option in enumerate(self._spend(options, params)):
+            like = option.candidate or self._nearest_to_dense(n)
             if like is not None:
-                size = self.options[n][k].choice.params
-                for step in STEPS:
-                    self._offer(n, like, int(size * 2**step))
-        chosen = self._spend(params)
-        left = params - self.rest - sum(self._choices(chosen))
-        errors = [self.options[n][k].choice.error for n, k in enumerate(chosen)]
-        for n in sorted(range(len(chosen)), key=lambda n: -errors[n])[:LARGEST]:
-            like = self.options[n][chosen[n]].candidate
+                sizes = (int(option.choice.params * 2**step) for step in STEPS)
+                options[n] += filter(None, [self._other(n, like, size) for size in sizes])
+        chosen = self._spend(options, params)
+        left = params - self.rest - sum(option.choice.params for option in chosen)
+        worst = sorted(range(len(chosen)), key=lambda n: -chosen[n].choice.error)
+        for n in worst[:LARGEST]:
+            like = chosen[n].candidate
             if like is not None:
-                self._offer(n, like, like.params + left)
-        return self._spend(params)
-
-    def _choices(self, chosen: list[int]) -> list[int]:
-        """Return the sizes of a choice."""
-        return [own[k].choice.params for own, k in zip(self.options, chosen, strict=True)]
+                options[n] += filter(None, [self._other(n, like, like.params + left)])
+        return self._spend(options, params)
 
     def _nearest_to_dense(self, n: int) -> Candidate | None:
         """Return the candidate of a layer with the least error."""
@@ -138,25 +134,27 @@ class Search:
         best = min(found, key=lambda option: option.choice.error, default=None)
         return None if best is None else best.candidate
 
-    def _spend(self, params: int) -> list[int]:
-        layers = [[option.choice for option in own] for own in self.options]
+    def _spend(self, options: list[list[Option]], params: int) -> list[Option]:
+        """Return the option of every layer that is best within a budget."""
+        layers = [[option.choice for option in own] for own in options]
         try:
-            return spend(layers, params - self.rest)
+            chosen = spend(layers, params - self.rest)
         except ValueError:
             least = self.rest + sum(min(choice.params for choice in own) for own in layers)
             raise ValueError(
                 f"the budget is {params:,} parameters, but the smallest that can be met is "
                 f"{least:,}, {self.rest:,} of them in what is not tensorized; allow as many"
             ) from None
+        return [own[n] for own, n in zip(options, chosen, strict=True)]
 
     # ---- the result ------------------------------------------------------------------------------
 
-    def _replaced(self, chosen: list[int]) -> Tensorization:
+    def _replaced(self, chosen: list[Option]) -> Tensorization:
         """Put what was chosen into a copy of the model."""
         new, probes = copy.deepcopy(self.model), self.probes
         rows = {}
-        for place, own, n in zip(self.free, self.options, chosen, strict=True):
-            candidate, (_, error) = own[n].candidate, own[n].choice
+        for place, option in zip(self.free, chosen, strict=True):
+            candidate, (_, error) = option.candidate, option.choice
             if candidate is None:
                 continue
             candidate = candidate.polished()

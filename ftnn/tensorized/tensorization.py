@@ -56,7 +56,8 @@ class Tensorization:
     Attributes
     ----------
     model : Module
-        A copy of the model with tensorized layers.
+        A copy of the model with tensorized layers. Its attribute ``neuron_orders`` has the orders
+        of hidden neurons that were changed, by the names of the layers before and behind.
     rows : tuple of Row
         One for every layer that could have been tensorized, in the order of the model.
     params, dense_params : int

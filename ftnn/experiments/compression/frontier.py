@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...tensorized import heal, load, save, tensorize
+from ...tensorized import Tensorizer, heal, load, save
 from ...training.callbacks import Callback
 from ...training.checkpoint import has_checkpoint
 from ...training.data import Samples
@@ -53,6 +53,7 @@ class Frontier(Callback):
 
     def __init__(self, options: CompressionOptions):
         self.options = options
+        self._tensorizer: Tensorizer | None = None  # its fits serve all ratios
 
     def fit_end(self, fit: "Fit", result: "FitResult") -> None:
         """Compress, unless the training was stopped."""
@@ -114,10 +115,10 @@ class Frontier(Callback):
         few = self.options.calibration
         batches = batches_of(fit.train, _AT_ONCE, next(dense.parameters()), few)
         row: dict[str, Any] = {"ratio": ratio}
+        if self._tensorizer is None:
+            self._tensorizer = Tensorizer(dense, batches, formats=self.options.names, progress=tell)
         try:
-            found = tensorize(
-                dense, batches, ratio=ratio, formats=self.options.names, progress=tell
-            )
+            found = self._tensorizer.tensorize(ratio=ratio)
         except ValueError as error:  # a budget that cannot be met
             tell(str(error))
             return row | {"error": str(error)}
