@@ -35,7 +35,6 @@ from benchmarks.studies.tensorize import HOME, SEEDS, dense, images
 from ftnn.experiments.compression.networks import KINDS, dense_network
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.tensorized.module import TensorizedModule
-from ftnn.tensorized.neurons import permute
 
 RESULTS = HOME / "frontier.json"
 BUDGETS = tuple(2**n for n in range(1, 10))
@@ -142,13 +141,8 @@ class Subject:
         return found.model
 
     def layers_healed(self, model: nn.Module) -> nn.Module:
-        """Fit layers anew, to what reaches them; neurons of the dense network get their order."""
-        new, dense = copy.deepcopy(model), copy.deepcopy(self.model)
-        orders: dict[tuple[str, str], Tensor] = getattr(model, "neuron_orders", {})
-        for names, order in orders.items():
-            permute(dense, *names, order)
-        new.neuron_orders = {}  # type: ignore[assignment]
-        return ftnn.tensorized.heal(new, dense, self.healing).model
+        """Fit layers anew, to what reaches them."""
+        return ftnn.tensorized.heal(model, self.model, self.healing).model
 
     def goals(self) -> Tensor:
         """Return logarithms of the probabilities of the dense network."""
