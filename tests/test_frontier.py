@@ -80,6 +80,7 @@ def rows(ours, other):
         for seed, value in enumerate(values):
             known[f"mlp, {name}, 8, {seed}"] = {
                 "params": dict.fromkeys(STAGES, 100),
+                "val": dict.fromkeys(STAGES, value),
                 "test": dict.fromkeys(STAGES, value),
             }
     return known | {"mlp, TT-SVD, 8, 0": {"refused": "too small"}}
@@ -91,6 +92,15 @@ def test_scores_tell_mean_deviation_and_missing_seeds():
     assert str(score(known, "mlp", "SVD", 8, "untouched")) == "60.0 ± 10.0"
     assert score(known, "mlp", "SVD", 16, "untouched") is None
     assert score(known, "mlp", "TT-SVD", 8, "untouched") is None
+
+
+def test_healing_that_lowers_the_accuracy_on_validation_images_is_not_taken():
+    known = rows([0.8], [0.5])
+    row = known["mlp, SVD, 8, 0"]
+    row["val"] = dict(zip(STAGES, (0.5, 0.4, 0.6), strict=True))
+    row["test"] = dict(zip(STAGES, (0.51, 0.9, 0.61), strict=True))
+    found = [score(known, "mlp", "SVD", 8, stage) for stage in STAGES]
+    assert [one.mean for one in found if one] == pytest.approx([51, 51, 61])
 
 
 def test_the_best_within_the_spread_is_bold_and_losses_are_told():

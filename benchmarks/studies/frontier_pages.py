@@ -46,13 +46,24 @@ class Score(NamedTuple):
 
 
 def score(known: Known, kind: str, method: str, times: int, stage: str) -> Score | None:
-    """Return what is known of a method at a budget in a stage; None if nothing is."""
+    """Return what is known of a method at a budget in a stage; None if nothing is.
+
+    Healing that lowers the accuracy on validation images is not taken: the stage before counts.
+    """
     rows = [known.get(f"{kind}, {method}, {times}, {seed}", {}) for seed in range(SEEDS)]
     rows = [row for row in rows if stage in row.get("test", {})]
     if not rows:
         return None
-    values = tuple(100 * row["test"][stage] for row in rows)
-    return Score(values, statistics.mean(row["params"][stage] for row in rows))
+    taken = [_taken(row, stage) for row in rows]
+    values = tuple(100 * row["test"][own] for row, own in zip(rows, taken, strict=True))
+    params = [row["params"][own] for row, own in zip(rows, taken, strict=True)]
+    return Score(values, statistics.mean(params))
+
+
+def _taken(row: dict[str, Any], stage: str) -> str:
+    """Return the stage of the best accuracy on validation images up to one; the last of equals."""
+    so_far = [own for own in STAGES[: STAGES.index(stage) + 1] if own in row["val"]]
+    return max(reversed(so_far), key=lambda own: row["val"][own])
 
 
 def budgets_of(known: Known, kind: str) -> list[int]:

@@ -130,7 +130,7 @@ class _Ours:
     def made(self, params: float) -> nn.Module:
         """Return the tensorized layer; ranks are chosen as for the layers of this library."""
         sweeps = SWEEPS if self.format in ("tucker", "cp") else 0
-        graphs = profiles(self.target, self._params(params))
+        graphs = profiles(self.target, self.size(params))
         fits = [fitted_at(self.target, graph, sweeps) for graph in graphs]
         kind: Any = Linear
         if isinstance(self.layer, nn.Conv2d):
