@@ -130,9 +130,16 @@ def behind(known: Known, kind: str) -> list[str]:
     return found
 
 
+CAPTION = (
+    f"Test accuracy in percent: mean ± standard deviation over {SEEDS} seeds, or over as many as "
+    "are told in brackets; in bold the best, and what is below it by no more than the deviation; - "
+    "a budget that cannot be met; nothing: not measured.\n"
+)
+
+
 def page(known: Known, kind: str) -> str:
     """Return the tables of a network, in Markdown."""
-    parts = []
+    parts = [CAPTION]
     for stage in STAGES:
         title = stage[0].upper() + stage[1:]
         parts += [f"**{title}**\n", table(known, kind, stage)]
