@@ -17,10 +17,12 @@ from ftnn.tensorized.decompose import affordable, decompose, fitted_at, given_ra
 from ftnn.tensorized.factored import Factored
 from ftnn.tensorized.fit import fit_cores
 from ftnn.tensorized.formats import CONV, LINEAR
+from ftnn.tensorized.pairs import fit_pairs
 from ftnn.tensorized.start import tree_start
 from ftnn.tensorized.target import RIDGE, target_of
 
 fit = importlib.import_module("ftnn.tensorized.fit")
+pairs = importlib.import_module("ftnn.tensorized.pairs")
 
 SEEDS = st.integers(0, 99)
 SQUARES = 1e-7
@@ -70,10 +72,10 @@ class Problem:
 
     def __init__(self, format, outs, ins, metric, groups, seed):
         self.format, self.metric, self.groups, self.seed = format, metric, groups, seed
-        make = CONV["tt"] if format == "kernel tt" else {**LINEAR, **CONV}[format]
-        if format == "tt":
-            make = LINEAR["tt"]
-        self.graph = make((groups, *outs) if groups > 1 else outs, ins)
+        if format in ("tucker", "cp", "kernel tt"):
+            self.graph = CONV[format.split()[-1]](outs, ins[:1], ins[1:], groups)
+        else:
+            self.graph = LINEAR[format](outs, ins)
         self.weight = random(seed, groups * prod(outs), prod(ins))
         self.moments = moments_of(metric, prod(ins), groups, seed)
         self.shared = self.graph.out_legs[:1] if groups > 1 else ()
@@ -164,20 +166,23 @@ def test_the_error_of_a_module_is_in_the_metric_of_given_moments(data):
         own, moments = moments, moments + squares
     wanted = {"mean": mean} if mean is not None else {}
     module = kind.from_dense(layer, ranks=2, moments=moments, **options, **wanted)
-    dims = prod(module.dims[1])
-    padded = dense_metric(own, dims, groups)[:, :size, :size]
-    gap = norm_in(padded, (weight - module.matrix().detach()).numpy())
-    # rows and columns beyond the layer are cores' too, and cost the ridge only
-    out = prod(module.dims[0])
-    full = torch.zeros(out, dims, dtype=torch.double)
-    full[: weight.shape[0], :size] = weight
-    cores = [core.detach() for core in module.cores]
     graph = module.graph
-    dense = target_of(full, graph).dense(cores).reshape(out, dims)
+    outs, dims = (
+        prod(graph.sizes[leg] for leg in legs) for legs in (graph.out_legs, graph.in_legs)
+    )
+    # columns beyond the layer are cores' too, and cost the ridge only; rows beyond do not count
+    rows = len(weight) // groups
+    full = torch.zeros(groups, rows, dims, dtype=torch.double)
+    full[..., :size] = weight.reshape(groups, rows, size)
+    cores = [core.detach() for core in module.cores]
+    dense = target_of(torch.zeros(outs, dims), graph).dense(cores)
+    gap = full - dense.reshape(groups, -1, dims)[:, :rows]
     metric_full = dense_metric(own, dims, groups)
-    expected = norm_in(metric_full, (full - dense).numpy()) / norm_in(metric_full, full.numpy())
+    expected = norm_in(metric_full, gap.numpy()) / norm_in(metric_full, full.numpy())
     assert abs(module.error - expected) <= SQUARES
-    assert gap / norm_in(padded, weight.numpy()) <= module.error + SQUARES
+    padded = metric_full[:, :size, :size]
+    seen = norm_in(padded, (weight - module.matrix().detach()).numpy())
+    assert seen / norm_in(padded, weight.numpy()) <= module.error + SQUARES
 
 
 @settings(max_examples=40)
@@ -205,14 +210,17 @@ def test_a_solved_core_is_stationary_and_the_residual_is_orthogonal(problem, ran
     cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
     metric = torch.tensor(problem.dense)
     for core in range(len(cores)):
-        cores[core] = fit._solve(target, cores, core).clone().requires_grad_()
+        cores[core] = fit.solve_core(target, cores, core).clone().requires_grad_()
         dense = target.dense(cores).reshape(len(metric), -1, metric.shape[-1])
         gap = problem.weight.reshape(dense.shape) - dense
         error = ((gap @ metric) * gap).sum()
         (gradient,) = torch.autograd.grad(error, cores[core])
         cores[core] = cores[core].detach()
         # of the scale of a gradient, which the dense weight has at no cores
-        size = target.square / max(float(cores[core].norm()), 1e-6)
+        others = [*cores[:core], torch.zeros_like(cores[core]).requires_grad_(), *cores[core + 1 :]]
+        none = problem.weight.reshape(dense.shape) - target.dense(others).reshape(dense.shape)
+        (at_none,) = torch.autograd.grad(((none @ metric) * none).sum(), others[core])
+        size = max(target.square / max(float(cores[core].norm()), 1e-6), float(at_none.norm()))
         condition = 1e-5 if target.is_full or target.moments is not None else 1e-8
         assert float(gradient.norm()) <= condition * size
         inner = float(((gap @ metric) * dense).sum().detach())
@@ -313,6 +321,68 @@ def test_a_weight_of_low_ranks_is_found(problem):
     assert all(found.graph.ranks[bond] <= rank for bond, rank in graph.ranks.items())
 
 
+@settings(max_examples=40)
+@given(problems(TREES), RANKS)
+def test_sweeps_over_pairs_are_never_worse_and_repeat(problem, rank):
+    one, two, again = (problem.decompose(ranks=rank, sites=sites) for sites in (1, 2, 2))
+    assert two.error <= one.error + SQUARES
+    assert two.error == again.error
+    assert abs(two.error - problem.error(two.graph, two.cores)) <= SQUARES
+    assert two.graph.ranks == one.graph.ranks
+
+
+def test_pairs_leave_what_single_cores_cannot():
+    """From drawn cores, with as many sweeps over single ones."""
+    gains = []
+    for seed in range(8):
+        problem = Problem("mpo", (4, 4, 4), (4, 4, 4), "full", 1, seed)
+        graph = given_ranks(problem.graph, 3)
+        target = problem.target.at(graph)
+        start = [random(seed + n, *graph.shape(n)) for n in range(3)]
+        one, two = fit_cores(target, start, 2), fit_pairs(target, start, 2)
+        assert two.error <= one.error
+        gains.append(one.error - two.error)
+    assert max(gains) > 1e-3
+    ring = Problem("ring", (3, 3, 3), (3, 3, 3), "none", 1, 0)
+    with pytest.raises(ValueError, match=r"two-site sweeps need a tree.*use sites=1"):
+        ring.decompose(ranks=2, sites=2)
+    with pytest.raises(ValueError, match="sites is 3, expected 1 or 2"):
+        ring.decompose(ranks=2, sites=3)
+
+
+@settings(max_examples=30)
+@given(problems(("mpo", "tt", "tree", "tucker")))
+def test_a_pair_that_is_parted_at_full_rank_is_solved_for(problem):
+    graph = given_ranks(problem.graph, problem.graph.full_ranks())
+    target = problem.target.at(graph)
+    cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
+    for core, neighbours in ((n, graph.neighbours(n)) for n in range(len(cores))):
+        for other, bond in neighbours:
+            rows = prod(graph.shape(core)) // graph.sizes[bond]
+            if graph.sizes[bond] < min(rows, prod(graph.shape(other)) // graph.sizes[bond]):
+                continue  # something is cut
+            before = target.error(cores)
+            pairs._step(target, cores, core, other, bond)
+            single = fit.solve_core(target, cores, core)
+            best = target.error([*cores[:core], single, *cores[core + 1 :]])
+            assert target.error(cores) <= before + SQUARES
+            assert target.error(cores) <= best + 1e-4  # nothing is left for a single core
+
+
+def test_equal_ranks_are_taken_where_they_are_better():
+    gains = []
+    for seed in range(10):
+        problem = Problem("mpo", (4, 4, 4), (4, 4, 4), "full", 1, seed)
+        target = problem.target
+        by_threshold = fitted_at(target, affordable(target, 200), 12)
+        found = problem.decompose(params=200)
+        assert found.graph.num_params <= 200
+        assert found.error <= by_threshold.error + SQUARES
+        gains.append(by_threshold.error - found.error)
+    assert max(gains) > 1e-3
+    assert min(gains) < SQUARES  # and only there
+
+
 # ---- large systems -------------------------------------------------------------------------------
 
 
@@ -334,12 +404,12 @@ def test_conjugate_gradients_solve_what_is_solved_directly(problem, rank):
     target = problem.target.at(graph)
     cores = [random(problem.seed + n, *graph.shape(n)) for n in range(len(graph.cores))]
     for core in range(len(cores)):
-        direct = fit._solve(target, cores, core)
+        direct = fit.solve_core(target, cores, core)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fit, "DIRECT", 0)
             patch.setattr(fit, "STEPS", 300)
             patch.setattr(fit, "_positive_solve", None)  # is not called
-            steps = fit._solve(target, cores, core)
+            steps = fit.solve_core(target, cores, core)
         others = [*cores[:core], direct, *cores[core + 1 :]]
         with_steps = [*cores[:core], steps, *cores[core + 1 :]]
         assert abs(target.error(with_steps) - target.error(others)) <= 1e-5
@@ -520,7 +590,9 @@ def test_a_fit_that_fails_keeps_its_start(problem, rank):
     target = problem.target.at(graph)
     cores = fitted_at(target, graph, 1).cores
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_solve", lambda target, cores, core: 3 * torch.ones_like(cores[core]))
+        patch.setattr(
+            fit, "solve_core", lambda target, cores, core: 3 * torch.ones_like(cores[core])
+        )
         fitted = fit_cores(target, cores, 2)
     assert fitted.error <= target.error(cores) + SQUARES
     assert abs(fitted.error - problem.error(graph, fitted.cores)) <= SQUARES

@@ -19,7 +19,7 @@ from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, Tensorizer, tenso
 from ftnn.tensorized.budget import Choice, hull, spend
 from ftnn.tensorized.module import TensorizedModule
 from ftnn.tensorized.neurons import permute
-from ftnn.tensorized.places import find_places
+from ftnn.tensorized.places import call, find_places, observe, put_layer
 
 SAME = 1e2
 """The same weights, contracted in another order."""
@@ -268,6 +268,22 @@ def test_a_mean_of_the_inputs_is_made_up_for_by_normalizations():
         raw = [one.own(x).mean((0, 2, 3)) for one in (model, found.model)]
     assert_close(means[1], means[0], "float32", scale=float(raw[0].norm()))
     assert float((raw[1] - raw[0]).norm()) > 1e-2  # which the convolution itself does not keep
+
+
+def test_a_layer_that_is_only_tried_leaves_the_normalization_as_it_was():
+    model = seeded(Normalized).eval()
+    x = random(1, 60, 2, 5, 5).float() + 3.0
+    places = find_places(model)
+    observe(model, places, [x], call)
+    (own,) = (place for place in places if place.names == ("own",))
+    assert own.norms == ("norm",)
+    assert not any(place.norms for place in places if place is not own)
+    before, mean = model.own, model.norm.running_mean.clone()
+    back = put_layer(model, own, Conv2d.from_dense(model.own, "tucker", ranks=1))
+    assert not torch.equal(model.norm.running_mean, mean)
+    back()
+    assert model.own is before
+    assert torch.equal(model.norm.running_mean, mean)
 
 
 def test_fits_that_are_kept_meet_budget_after_budget():

@@ -38,6 +38,8 @@ def test_pairs_have_nothing_but_functions_of_single_neurons_between_them():
     shared, relu = nn.Linear(4, 4), nn.ReLU()
     hooked = nn.Linear(4, 4)
     hooked.register_forward_hook(lambda *_: None)
+    seen = nn.ReLU()
+    seen.register_forward_pre_hook(lambda *_: None)
     model = nn.Sequential(
         nn.Flatten(),
         nn.Linear(4, 4),
@@ -54,6 +56,8 @@ def test_pairs_have_nothing_but_functions_of_single_neurons_between_them():
         nn.BatchNorm1d(4),
         nn.Linear(4, 4),
         nn.GELU(),
+        nn.Linear(4, 4),
+        seen,
         nn.Linear(4, 4),
     )
     expected = [("1", "2.1.1"), ("2.1.1", "3"), ("5", "7"), ("13", "15")]
@@ -108,11 +112,26 @@ def test_ordered_neurons_are_fitted_better_and_the_given_model_stays(format):
         assert torch.equal(value, before[name])
 
 
-def test_layers_that_are_skipped_keep_their_order():
-    model = clustered()
-    found = Tensorizer(model, [random(3, 400, 16)], skip="0").tensorize(ratio=1.5).model
-    assert torch.equal(found[0].weight, model[0].weight)
-    assert not found.neuron_orders
+@pytest.mark.parametrize("skip", ["0", "3", "4"])
+def test_neurons_beside_a_layer_that_is_skipped_have_an_order_too(skip):
+    model = nn.Sequential(*clustered(), nn.Linear(32, 2).double())
+    x = random(3, 400, 16)
+    model = model.eval()
+    found = Tensorizer(model, [x], skip=skip).tensorize(ratio=1.01).model
+    assert set(found.neuron_orders) == {("0", "3"), ("3", "4")}
+    changed = copy.deepcopy(model)
+    for names, order in found.neuron_orders.items():
+        permute(changed, *names, order)
+    assert torch.equal(found.get_submodule(skip).weight, changed.get_submodule(skip).weight)
+    assert_close(changed(x).detach(), model(x).detach())
+    if skip == "4":
+        plain, better = (
+            tensorize(model, [x], ratio=3, formats=("mpo",), skip=skip, order=order).error
+            for order in (False, True)
+        )
+        assert better < plain
+    with_both = Tensorizer(model, [x], skip=("0", "3")).tensorize(ratio=1.01).model
+    assert set(with_both.neuron_orders) == {("3", "4")}  # nothing to gain between two dense layers
 
 
 def test_healing_knows_the_order():

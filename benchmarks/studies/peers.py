@@ -20,8 +20,8 @@ from ftnn.tensorized.decompose import Decomposition, affordable, fitted_at, prof
 from ftnn.tensorized.formats import CONV
 from ftnn.tensorized.graph import Graph
 from ftnn.tensorized.linear import linear_graph
-from ftnn.tensorized.moments import rows_of
 from ftnn.tensorized.places import Place, call, find_places, observe, put
+from ftnn.tensorized.rows import rows_of
 from ftnn.tensorized.target import Target, target_of
 
 SWEEPS = 25

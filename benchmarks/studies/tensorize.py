@@ -8,9 +8,10 @@ runs/tensorize/results.json. Parts can be chosen: `... middle --seeds 0`.
 """
 
 import argparse
+import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from torch.nn.functional import cross_entropy
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import ftnn
 from benchmarks.pages import DOCS, RUNS, spread, write_readme, write_table
 from benchmarks.studies.runs import kept
 from ftnn.experiments import get_experiment
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.measure.timing import Timer, compare
 from ftnn.plotting.style import COLORS, figure, save_figure, style
-from ftnn.tensorized import Linear, Moments, plan
+from ftnn.tensorized import Linear, Moments, Tensorizer, plan
+from ftnn.tensorized.neurons import order_of, permute
 
 SEEDS = (0, 1, 2)
 HOME = RUNS / "tensorize"
@@ -122,16 +123,23 @@ class Inputs:
         moments.add(rows)
         self.second, self.first = moments.second(), moments.first()
         self.size = rows.abs().double().mean(0)
+        self._tensorizers: dict[str, Tensorizer] = {}
+
+    def tensorizer(self, skip: Sequence[str] = (), order: bool = True) -> Tensorizer:
+        """Return fits of the layers that are not skipped, for all budgets."""
+        key = f"{skip}, {order}"
+        if key not in self._tensorizers:
+            batches = list(zip(self.images.split(500), self.classes.split(500), strict=True))
+            self._tensorizers[key] = Tensorizer(self.model, batches, skip=skip, order=order)
+        return self._tensorizers[key]
 
 
 def tensorized(inputs: Inputs, params: int) -> nn.Module:
-    """Let the library choose."""
+    """Let the library choose for the middle layer."""
     rest = sum(p.numel() for p in inputs.model.parameters()) - WIDTH * WIDTH
-    names = [name for name in ("0", "2", "4") if name != MIDDLE]
-    batches = list(zip(inputs.images.split(500), inputs.classes.split(500), strict=True))
-    found = ftnn.tensorize(inputs.model, batches, params=rest + params, skip=names)
+    found = inputs.tensorizer(skip=("0", "4")).tensorize(params=rest + params)
     print(found, flush=True)
-    return found.model.get_submodule(MIDDLE)
+    return found.model
 
 
 def of(format: str, moments: Callable[[Inputs], Tensor | None], mean: bool = False) -> Callable:
@@ -139,9 +147,10 @@ def of(format: str, moments: Callable[[Inputs], Tensor | None], mean: bool = Fal
 
     def make(inputs: Inputs, params: int) -> nn.Module:
         first = inputs.first if mean else None
-        return Linear.from_dense(
+        layer = Linear.from_dense(
             inputs.layer, format, params=params, moments=moments(inputs), mean=first
         )
+        return replaced(inputs.model, layer)
 
     return make
 
@@ -159,7 +168,12 @@ METRICS: dict[str, tuple[Callable[[Inputs], Tensor | None], bool]] = {
     "diagonal": (lambda x: x.second.diagonal(), False),
     "full": (lambda x: x.second, False),
     "full, bias for the mean": (lambda x: x.second, True),
+    "full, bias for the mean, neurons in order": (lambda x: x.second, True),
 }
+ORDERED = "full, bias for the mean, neurons in order"
+WHOLE_TIMES = (8, 64, 256)
+"""Times by which whole networks are compressed, for the ablation."""
+
 FORMATS = ("svd", "mpo", "tt", "ring", "tree")
 
 
@@ -171,9 +185,9 @@ def replaced(model: nn.Sequential, layer: nn.Module) -> nn.Sequential:
 def measure(make: Callable, inputs: Inputs, params: int, data: dict, seed: int) -> dict[str, Any]:
     """Compress the layer; test accuracy before and after an epoch of tuning it."""
     begin = time.perf_counter()
-    layer = make(inputs, params)
+    model = make(inputs, params)
     seconds = time.perf_counter() - begin
-    model = replaced(inputs.model, layer)
+    layer = model.get_submodule(MIDDLE)
     untouched = accuracy(model, data["test"])
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -213,16 +227,74 @@ def ablation(seeds: list[int]) -> None:
     for seed in seeds:
         model = dense(seed, data)
         inputs = Inputs(model, data)
+        with_order = Inputs(ordered(inputs), data)
         for times in TIMES:
             for format in FORMATS:
                 for metric, (moments, mean) in METRICS.items():
                     make = of(format, moments, mean)
+                    own = with_order if metric == ORDERED else inputs
 
                     def one() -> float:
-                        layer = make(inputs, WIDTH * WIDTH // times)  # noqa: B023
-                        return accuracy(replaced(inputs.model, layer), data["val"])  # noqa: B023
+                        model = make(own, WIDTH * WIDTH // times)  # noqa: B023
+                        return accuracy(model, data["val"])
 
                     kept(RESULTS, f"ablation, {format}, {metric}, {times}, {seed}", one)
+
+
+def ordered(inputs: Inputs) -> nn.Sequential:
+    """Return the network with hidden neurons in an order of clusters."""
+    model = copy.deepcopy(inputs.model)
+    permute(model, "0", MIDDLE, order_of(model[0].weight, None, inputs.second))
+    second = Inputs(model, {"train": (inputs.images, inputs.classes)}).second
+    permute(model, MIDDLE, "4", order_of(model[2].weight, second, None))
+    return model
+
+
+def whole(seeds: list[int]) -> None:
+    """Measure what the order of neurons and the choice of sizes earn in whole networks."""
+    data = images()
+    for seed in seeds:
+        inputs = Inputs(dense(seed, data), data)
+        for order in (True, False):
+            for times in WHOLE_TIMES:
+                for way, make in (("by error", by_error), ("one ratio", one_ratio)):
+
+                    def one() -> dict[str, float]:
+                        found = make(inputs, order, times)  # noqa: B023
+                        ours = sum(p.numel() for p in found.parameters())
+                        return {"params": ours, "val": accuracy(found, data["val"])}
+
+                    kept(RESULTS, f"whole, {way}, {order}, {times}, {seed}", one)
+
+
+def by_error(inputs: Inputs, order: bool, times: int) -> nn.Module:
+    """Spend a budget where it lowers the error most."""
+    return inputs.tensorizer(order=order).tensorize(ratio=times).model
+
+
+def one_ratio(inputs: Inputs, order: bool, times: int) -> nn.Module:
+    """Compress every layer by one ratio, as far as it can be, in the format of the least error."""
+    tensorizer = inputs.tensorizer(order=order)
+    tensorizer.tensorize(ratio=times)  # fits the layers
+    search = tensorizer._search
+    assert search is not None
+    budget = search.total // times - search.rest
+
+    def chosen(share: float) -> list:
+        layers = []
+        for place, options in zip(search.free, search.options, strict=True):
+            most = share * place.weight.numel()
+            fit = [option for option in options if option.choice.params <= most]
+            least = min(options, key=lambda option: option.choice.params)
+            layers.append(min(fit or [least], key=lambda option: option.choice.error))
+        return layers
+
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        share = (low + high) / 2
+        size = sum(option.choice.params for option in chosen(share))
+        low, high = (share, high) if size <= budget else (low, share)
+    return search._replaced(chosen(low)).model
 
 
 # ---- speed ---------------------------------------------------------------------------------------
@@ -294,6 +366,21 @@ def peers(layer: nn.Module) -> dict[str, nn.Module]:
 # ---- pages ---------------------------------------------------------------------------------------
 
 
+def report_whole(known: dict[str, Any]) -> None:
+    """Write the table of whole networks."""
+    lines = []
+    for order, first in ((True, "by clusters"), (False, "as trained")):
+        for way, second in (("by error", "by error"), ("one ratio", "one ratio for all")):
+            cells = []
+            for times in WHOLE_TIMES:
+                keys = [f"whole, {way}, {order}, {times}, {seed}" for seed in SEEDS]
+                values = [100 * known[key]["val"] for key in keys if key in known]
+                cells.append(spread(values) if values else "-")
+            lines.append([first, second, *cells])
+    heads = ["order of neurons", "sizes of layers", *(f"{times} times" for times in WHOLE_TIMES)]
+    write_table("tensorize-ablation-whole", heads, lines)
+
+
 def report() -> None:
     """Write the tables and the picture of what there is."""
     known = known_results()
@@ -324,6 +411,7 @@ def report() -> None:
     write_table(
         "tensorize-ablation", ["format", "metric", *(f"{times} times" for times in TIMES)], lines
     )
+    report_whole(known)
     draw(known, float(np.mean(before)))
     report_speed(known)
     told = []
@@ -404,7 +492,7 @@ def draw(known: dict[str, Any], before: float) -> None:
 def main() -> None:
     """Run parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("middle", "ablation", "speed", "report")
+    parts = ("middle", "whole", "ablation", "speed", "report")
     parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), choices=SEEDS)
     given = parser.parse_args()
@@ -413,6 +501,8 @@ def main() -> None:
     keep_freed_memory()
     if "middle" in given.parts:
         middle(given.seeds)
+    if "whole" in given.parts:
+        whole(given.seeds)
     if "ablation" in given.parts:
         ablation(given.seeds)
     if "speed" in given.parts:

@@ -159,11 +159,11 @@ def _fitted(
 ) -> tuple[np.ndarray, ...]:
     """Fit cores in the metric of moments; the fit is imported here: it needs torch."""
     home = f"{__package__.partition('.')[0]}.tensorized"
-    torch, module = import_module("torch"), import_module(f"{home}.module")
+    torch, checks = import_module("torch"), import_module(f"{home}.checks")
     decompose = import_module(f"{home}.decompose").decompose
     graph = import_module(f"{home}.formats").mpo(out_dims, in_dims)
     own = torch.from_numpy(_double(moments, "moments"))
-    own = module.checked_moments(own, weight.shape[1])
+    own = checks.checked_moments(own, weight.shape[1])
     bonds = weight_bonds(out_dims, in_dims, bond_dim)
     found = decompose(torch.from_numpy(weight), graph, own, ranks=bonds[1:-1])
     edges = (1, *found.graph.ranks.values(), 1)

@@ -54,9 +54,8 @@ class Candidate:
         """Return it after more sweeps."""
         target = self.target.at(self.found.graph)
         fitted = fit_cores(target, self.found.cores, POLISH)
-        return Candidate(
-            self.format, target, Decomposition(self.found.graph, fitted.cores, fitted.error)
-        )
+        error = target.error(fitted.cores, proper=True)
+        return Candidate(self.format, target, Decomposition(self.found.graph, fitted.cores, error))
 
     def module(self, place: Place) -> TensorizedModule:
         """Make the tensorized layer."""
@@ -68,7 +67,7 @@ def graph_of(layer: nn.Module, format: str, dims: Dims | None = None) -> Graph:
     if isinstance(layer, nn.Embedding):
         return table_graph(format, dims, layer.embedding_dim, layer.num_embeddings)
     if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return kernel_graph(format, layer)
+        return kernel_graph(format, layer, dims)
     return linear_graph(format, dims, *matrix_of(layer).shape)
 
 
@@ -90,13 +89,14 @@ def candidates(place: Place, formats: Sequence[str]) -> Iterator[Candidate]:
     """
     for format in formats:
         target = target_for(place, graph_of(place.layer, format))
-        params, sizes = place.weight.numel() // 2, set()
-        while params >= least_size(target):
+        least, dense = least_size(target), place.weight.numel()
+        halved = (dense >> n for n in range(1, dense.bit_length()))
+        sizes: set[int] = set()
+        for params in (*(size for size in halved if size > least), least):
             found = sized_candidate(format, target, params)
-            if found is not None and found.params not in sizes:
+            if found is not None and found.params < dense and found.params not in sizes:
                 sizes.add(found.params)
                 yield found
-            params //= 2
 
 
 def least_size(target: Target) -> int:

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from .factored import Factored
+from .moments import Moments
+
 SLACK = 1e-4
 """Rounding of second moments that are given, relative to the largest."""
 
@@ -14,6 +17,35 @@ def checked_weight(weight: Tensor, name: str) -> Tensor:
     if not torch.isfinite(weight).all():
         raise ValueError(f"the weight of {name} has values that are not finite; load another")
     return weight
+
+
+def checked_metric(
+    moments: Tensor | Factored | Moments | None,
+    mean: Tensor | None,
+    bias: Tensor | None,
+    size: int,
+    groups: int = 1,
+) -> tuple[Tensor | Factored | None, Tensor | None]:
+    """Return the metric of the inputs of a layer, and their mean if the bias makes up for it.
+
+    Of :class:`Moments`, both are told by themselves, as they are best estimated.
+    """
+    if isinstance(moments, Moments):
+        if (moments.size, moments.groups) != (size, groups):
+            raise ValueError(
+                f"moments are of {moments.groups} x {moments.size} inputs, expected {groups} x "
+                f"{size}"
+            )
+        if mean is not None:
+            raise ValueError("mean is given, but moments know it; leave it out")
+        about = bias is not None
+        return moments.metric(centered=about), moments.first() if about else None
+    if isinstance(moments, Factored):
+        if mean is not None and bias is not None:
+            raise ValueError("moments are factored, and cannot be centered; give Moments instead")
+        return moments, None
+    mean = checked_mean(mean, bias, size, groups)
+    return centered(checked_moments(moments, size, groups), mean), mean
 
 
 def checked_moments(moments: Tensor | None, size: int, groups: int = 1) -> Tensor | None:
@@ -73,3 +105,13 @@ def checked_mean(
     if not torch.isfinite(mean).all():
         raise ValueError("mean has values that are not finite; check the inputs it is from")
     return mean
+
+
+def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:
+    """Return covariances instead of second moments."""
+    if moments is None or mean is None:
+        return moments
+    mean = mean.to(moments)
+    if moments.ndim == mean.ndim:
+        return (moments - mean.square()).clamp(min=0)
+    return moments - mean[..., :, None] * mean[..., None, :]

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
-from .checks import checked_mean, checked_moments, checked_weight
+from .checks import checked_metric, checked_weight
 from .decompose import Decomposition, Ranks, decompose
+from .factored import Factored
 from .graph import Names
-from .kernels import Dims, channel_dims, kernel_graph, kernels, padded_groups
-from .module import TensorizedModule, centered
+from .kernels import Dims, channel_dims, kernel_graph, kernels
+from .module import TensorizedModule
+from .moments import Moments
 from .plans import multiply
 
 
@@ -69,8 +71,9 @@ class _Conv(TensorizedModule):
         ranks: Ranks | None = None,
         params: int | None = None,
         rtol: float | None = None,
-        moments: Tensor | None = None,
+        moments: Tensor | Factored | Moments | None = None,
         mean: Tensor | None = None,
+        sites: Literal[1, 2] = 1,
     ) -> Self:
         """Approximate a trained convolution; without ranks, params and rtol, exactly.
 
@@ -81,11 +84,15 @@ class _Conv(TensorizedModule):
             See the class.
         ranks, params, rtol : optional
             As of :meth:`ftnn.tensorized.Linear.from_dense`.
-        moments : Tensor, optional
-            Second moments of the patches, (n, n) or (n,), n = in_channels / groups * kernel, with
-            an axis of groups before if there are several; see :class:`Moments`.
+        moments : Moments, Tensor or Factored, optional
+            Of the patches, with n = in_channels / groups * kernel inputs, of every group; or second
+            moments, (n, n) or (n,), with an axis of groups before if there are several.
         mean : Tensor, optional
             Mean of the patches, likewise (n,).
+
+        sites : {1, 2}
+            Whether sweeps over pairs of neighbouring cores, of formats that are trees, come before
+            the last ones over single cores; longer, and seldom better by a percent.
 
         Raises
         ------
@@ -97,12 +104,9 @@ class _Conv(TensorizedModule):
             )
         weight = checked_weight(layer.weight.detach().flatten(1), "the convolution")
         graph = kernel_graph(format, layer, dims)
-        mean = checked_mean(mean, layer.bias, weight.shape[1], layer.groups)
-        own = centered(checked_moments(moments, weight.shape[1], layer.groups), mean)
+        own, mean = checked_metric(moments, mean, layer.bias, weight.shape[1], layer.groups)
         shared = graph.out_legs[:1] if layer.groups > 1 else ()
-        found = decompose(
-            padded_groups(weight, graph, layer), graph, own, shared, ranks, params, rtol
-        )
+        found = decompose(weight, graph, own, shared, ranks, params, rtol, sites=sites)
         return cls.from_cores(layer, format, found, mean)
 
     @classmethod

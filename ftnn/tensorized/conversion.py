@@ -4,13 +4,13 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from .difference import Difference, check_difference
 from .factored import Factored
 from .formats import CONV, EMBEDDING, LINEAR
 from .neurons import order_of, pairs, permute
-from .places import Place, call, find_places, observe, weight_of
+from .places import SKIPPED, Place, call, find_places, observe, weight_of
 from .probes import Probes
 from .search import Search
 from .tensorization import Tensorization
@@ -57,7 +57,8 @@ def tensorize(
         "tt"; "mpo".
     skip : str or sequence of str
         Names of layers, or of modules with all their layers, that stay dense; layers that no
-        calibration batch reaches stay dense, too.
+        calibration batch reaches stay dense, too. Neurons between a layer that is skipped and one
+        that is not may get another order.
     difference : {"auto", "l2", "kl"} or callable
         Of outputs and dense outputs: their relative error; the divergence of the probabilities
         whose logits they are; or any function of two tensors. By default "kl" if the model returns
@@ -166,17 +167,18 @@ class Tensorizer:
         The model keeps it as its attribute ``neuron_orders``, by which healing compares it with the
         dense model.
         """
-        places = {place.names[0]: place for place in self._places if not place.reason}
+        places = {place.names[0]: place for place in self._places}
         for first, second in pairs(model):
-            one, two = places.get(first), places.get(second)
-            if one is None or two is None or one.moments is None or two.moments is None:
+            one, two = places[first], places[second]
+            if not all(place.reason in ("", SKIPPED) for place in (one, two)):
                 continue
-            before, after = one.moments.second(), two.moments.second()
-            if isinstance(before, Factored) or isinstance(after, Factored):
+            known = [_whole(place) for place in (one, two)]
+            if known == [None, None]:
                 continue
-            found = order_of(weight_of(one.layer), before, after)
+            found = order_of(weight_of(one.layer), *known)
             self._model.neuron_orders[first, second] = found  # type: ignore[index, operator]
-            two.moments.permute(found)
+            if two.moments is not None and known[1] is not None:
+                two.moments.permute(found)
             for own in (model, self._model):
                 permute(own, first, second, found)
 
@@ -200,6 +202,14 @@ class Tensorizer:
             return self._search.within(budget)
         assert max_error is not None
         return self._search.accurate(max_error)
+
+
+def _whole(place: Place) -> Tensor | None:
+    """Return the second moments of the inputs of a layer that is free, if they are a matrix."""
+    if place.reason or place.moments is None:
+        return None
+    found = place.moments.second()
+    return None if isinstance(found, Factored) else found
 
 
 # ---- arguments -----------------------------------------------------------------------------------

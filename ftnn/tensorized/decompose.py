@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .factored import Factored
 from .fit import fit_cores
 from .graph import Graph, Names
+from .pairs import fit_pairs
 from .start import cp_start, ring_start, start_is_best, tree_start
 from .target import Target, target_of
 
@@ -50,6 +52,7 @@ def decompose(
     params: int | None = None,
     rtol: float | None = None,
     sweeps: int = SWEEPS,
+    sites: Literal[1, 2] = 1,
 ) -> Decomposition:
     """Approximate a matrix by the cores of a graph.
 
@@ -72,6 +75,9 @@ def decompose(
         Largest relative error in the metric. With none of the three, the weight is exact.
     sweeps : int
         Most sweeps of alternating least squares; 0 leaves the start.
+    sites : {1, 2}
+        Whether sweeps over single cores follow some over pairs of neighbours, of trees; see
+        :mod:`ftnn.tensorized.pairs`.
 
     Raises
     ------
@@ -83,7 +89,22 @@ def decompose(
     ]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are given; choose one")
+    if sites not in (1, 2):
+        raise ValueError(f"sites is {sites!r}, expected 1 or 2")
     target = target_of(weight, graph, moments, shared)
+    found = _found(target, ranks, params, rtol, sweeps)
+    if sites == 1:
+        return found
+    target = target.at(found.graph)
+    cores = fit_pairs(target, found.cores).cores
+    return Decomposition(found.graph, cores, target.error(cores, proper=True))
+
+
+def _found(
+    target: Target, ranks: Ranks | None, params: int | None, rtol: float | None, sweeps: int
+) -> Decomposition:
+    """Fit cores of given ranks, size or error."""
+    graph = target.graph
     if ranks is not None:
         return fitted_at(target, given_ranks(graph, ranks), sweeps)
     if params is not None:
@@ -102,7 +123,7 @@ def fitted_at(target: Target, graph: Graph, sweeps: int) -> Decomposition:
     else:
         start = cp_start(target)
     fitted = fit_cores(target, start, 0 if start_is_best(graph) else sweeps)
-    return Decomposition(graph, fitted.cores, fitted.error)
+    return Decomposition(graph, fitted.cores, target.error(fitted.cores, proper=True))
 
 
 def capped(graph: Graph, ranks: Mapping[str, int]) -> Graph:

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..arrays.contraction import contract
-from .checks import checked_moments, checked_weight
+from .checks import checked_metric, checked_weight
 from .decompose import Decomposition, Ranks, decompose
 from .dims import check_dims, factors
+from .factored import Factored
 from .formats import EMBEDDING, check_format
 from .graph import Graph, Names
 from .linear import graph_dims
 from .module import TensorizedModule
+from .moments import Moments
 from .plans import multiply
 
 SITES = 3
@@ -69,7 +71,8 @@ class Embedding(TensorizedModule):
         ranks: Ranks | None = None,
         params: int | None = None,
         rtol: float | None = None,
-        moments: Tensor | None = None,
+        moments: Tensor | Factored | Moments | None = None,
+        sites: Literal[1, 2] = 1,
     ) -> Self:
         """Approximate a trained table; without ranks, params and rtol, exactly.
 
@@ -78,8 +81,12 @@ class Embedding(TensorizedModule):
         layer : torch.nn.Embedding
         format, dims, ranks, params, rtol : optional
             As of :meth:`ftnn.tensorized.Linear.from_dense`.
-        moments : Tensor, optional
+        moments : Moments or Tensor, optional
             Frequencies of the rows, (num_embeddings,).
+
+        sites : {1, 2}
+            Whether sweeps over pairs of neighbouring cores, of formats that are trees, come before
+            the last ones over single cores; longer, and seldom better by a percent.
 
         Raises
         ------
@@ -92,9 +99,9 @@ class Embedding(TensorizedModule):
                 f"max_norm is {layer.max_norm}, but a table of cores has no norms to clip; use None"
             )
         weight = checked_weight(layer.weight.detach().T, "the table")
-        own = checked_moments(moments, layer.num_embeddings)
+        own, _ = checked_metric(moments, None, None, layer.num_embeddings)
         graph = table_graph(format, dims, *weight.shape)
-        found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol)
+        found = decompose(weight, graph, own, ranks=ranks, params=params, rtol=rtol, sites=sites)
         return cls.from_cores(layer, format, found)
 
     @classmethod

@@ -90,7 +90,7 @@ def fit_cores(target: Target, cores: list[Tensor], sweeps: int = 10, rtol: float
         _balance(cores)
     for _ in range(sweeps):
         for step, core in enumerate(tour):
-            cores[core] = _solve(target, cores, core)
+            cores[core] = solve_core(target, cores, core)
             if graph.is_tree:
                 following = tour[(step + 1) % len(tour)]
                 bond = next((b for n, b in graph.neighbours(core) if n == following), None)
@@ -132,7 +132,7 @@ def _balance(cores: list[Tensor]) -> None:
         cores[n] = cores[n] * (mean / norm)
 
 
-def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
+def solve_core(target: Target, cores: list[Tensor], core: int) -> Tensor:
     """Return the core of the least error, given all others."""
     graph = target.graph
     names = graph.cores[core]
@@ -142,10 +142,10 @@ def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
     right = contract([target.weighted, *arrays], [graph.legs, *terms], names)
     if not others and target.moments is None:
         return right  # a single core is the weight
-    coupled, batch = _roles(target, core)
+    coupled, batch = roles_of(target, core)
     if prod(graph.sizes[name] for name in coupled) > DIRECT:
         return _by_gradients(target, arrays, terms, names, right, cores[core])
-    system = _system(target, arrays, terms, coupled, batch)
+    system = system_of(target, arrays, terms, coupled, batch)
     free = tuple(name for name in names if name not in coupled and name not in batch)
     sides = contract([right], [names], (*batch, *coupled, *free))
     size = prod(graph.sizes[name] for name in coupled)
@@ -158,11 +158,11 @@ def _solve(target: Target, cores: list[Tensor], core: int) -> Tensor:
 def largest_system(target: Target) -> int:
     """Return the number of unknowns that are coupled in the largest system of a sweep."""
     sizes = target.graph.sizes
-    systems = (_roles(target, core)[0] for core in range(len(target.graph.cores)))
+    systems = (roles_of(target, core)[0] for core in range(len(target.graph.cores)))
     return max(prod(sizes[name] for name in coupled) for coupled in systems)
 
 
-def _roles(target: Target, core: int) -> tuple[Names, Names]:
+def roles_of(target: Target, core: int) -> tuple[Names, Names]:
     """Names of a core between which a system couples, and those which have a system each."""
     graph, names = target.graph, target.graph.cores[core]
     coupled = [name for name in names if name in graph.bonds]
@@ -173,28 +173,40 @@ def _roles(target: Target, core: int) -> tuple[Names, Names]:
     return tuple(coupled), tuple(batch)
 
 
-def _system(
-    target: Target, arrays: list[Tensor], terms: list[Names], coupled: Names, batch: Names
+def system_of(
+    target: Target,
+    arrays: list[Tensor],
+    terms: list[Names],
+    coupled: Names,
+    batch: Names,
+    traced: Names = (),
 ) -> Tensor:
     """Contract the matrix of the normal equations, (batch, coupled, coupled).
 
     In the second copy of the other cores, bonds have names of their own; and inputs, where a
-    summand of the metric couples them.
+    summand of the metric couples them. Over names that are traced, the trace is taken.
     """
     graph = target.graph
     names = (*batch, *coupled, *(name + PRIME for name in coupled))
+    same = {name + PRIME: name for name in traced}
     found = None
     for metric, metric_names in target.metric or [([], [])]:
         couples = target.couples(metric_names)
-        own = graph.bonds + (graph.in_legs if couples else ())
+        own = set(graph.bonds + (graph.in_legs if couples else ())) - set(traced)
         twins = [tuple(n + PRIME if n in own else n for n in term) for term in terms]
         inputs = [n for n in coupled if n in graph.in_legs and not couples]
         deltas = [
-            torch.eye(graph.sizes[n], dtype=target.weight.dtype).to(target.weight) for n in inputs
+            torch.eye(graph.sizes[n], dtype=target.weight.dtype, device=target.weight.device)
+            for n in inputs
         ]
         part = contract(
             [*arrays, *arrays, *metric, *deltas],
-            [*terms, *twins, *metric_names, *((n, n + PRIME) for n in inputs)],
+            [
+                *terms,
+                *twins,
+                *(tuple(same.get(n, n) for n in term) for term in metric_names),
+                *((n, n + PRIME) for n in inputs),
+            ],
             names,
         )
         found = part if found is None else found + part

@@ -35,10 +35,10 @@ from .embedding import Embedding
 from .fit import fit_cores
 from .judge import Judge
 from .module import TensorizedModule
-from .moments import rows_of
 from .neurons import permute
 from .norms import NORMS_STEP, heal_norms, norms_of
 from .places import call, output_of
+from .rows import rows_of
 from .target import target_of
 from .tensorization import Tensorization
 

@@ -45,15 +45,6 @@ def channel_dims(graph: Graph, layer: Any) -> tuple[tuple[int, ...], tuple[int, 
     return tuple(graph.sizes[leg] for leg in outs), tuple(graph.sizes[leg] for leg in ins)
 
 
-def padded_groups(weight: Tensor, graph: Graph, layer: Any) -> Tensor:
-    """Add rows of zeros to every group, up to the dimensions."""
-    if layer.groups == 1:
-        return weight
-    rows = prod(channel_dims(graph, layer)[0])
-    parts = weight.reshape(layer.groups, -1, weight.shape[1])
-    return nn.functional.pad(parts, (0, 0, 0, rows - parts.shape[1])).flatten(0, 1)
-
-
 def kernels(
     graph: Graph, cores: list[Tensor], size: tuple[int, ...], channels: tuple[int, int]
 ) -> list[Tensor]:

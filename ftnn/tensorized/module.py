@@ -290,13 +290,3 @@ def _contracted(cores: list[Tensor], graph: Graph) -> Tensor:
     found = [name for names in graph.cores for name in names if name not in graph.bonds]
     whole = torch.tensordot(cores[0], cores[1], dims=axes)
     return whole.permute([found.index(leg) for leg in graph.legs])
-
-
-def centered(moments: Tensor | None, mean: Tensor | None) -> Tensor | None:
-    """Return covariances instead of second moments."""
-    if moments is None or mean is None:
-        return moments
-    mean = mean.to(moments)
-    if moments.ndim == mean.ndim:
-        return (moments - mean.square()).clamp(min=0)
-    return moments - mean[..., :, None] * mean[..., None, :]

@@ -68,18 +68,24 @@ def _steps(
             yield path, child
 
 
-def order_of(first: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def order_of(first: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
     """Return an order of neurons in which neighbours are alike.
 
     Parameters
     ----------
     first : Tensor
         Weight of the layer before, (neurons, inputs).
-    before, after : Tensor
-        Second moments of its inputs, and of those of the layer behind, (neurons, neurons).
+    before, after : Tensor or None
+        Second moments of its inputs, (inputs, inputs), and of those of the layer behind, (neurons,
+        neurons). One of them suffices.
     """
-    first = first.to(before)
-    return leaves(_squares(first @ before @ first.T) + _squares(after))
+    squares = np.zeros((len(first), len(first)))
+    if before is not None:
+        first = first.to(before)
+        squares += _squares(first @ before @ first.T)
+    if after is not None:
+        squares += _squares(after)
+    return leaves(squares)
 
 
 def _squares(moments: Tensor) -> np.ndarray:

@@ -13,7 +13,8 @@ from .conv import Conv1d, Conv2d, Conv3d
 from .embedding import Embedding
 from .linear import Linear, is_transposed, matrix_of
 from .module import TensorizedModule
-from .moments import BYTES, Moments, add_inputs, moments_of
+from .moments import Moments
+from .rows import BYTES, add_inputs, moments_of
 
 KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
     nn.Linear: Linear,
@@ -23,6 +24,9 @@ KINDS: dict[type[nn.Module], type[TensorizedModule]] = {
     nn.Embedding: Embedding,
 }
 """Exact types: a subclass may use its weight in its own way."""
+
+SKIPPED = "skipped"
+"""Reason of layers that stay dense as they are asked to."""
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -100,7 +104,7 @@ def find_places(model: nn.Module, skip: Sequence[str] = ()) -> list[Place]:
         found[id(module)] = Place(names, module, kind)
     for place in found.values():
         if any(_within(name, skip) for name in place.names):
-            place.reason = "skipped"
+            place.reason = SKIPPED
         elif "" in place.names:
             place.reason = "the model itself: use from_dense, or put it into a Sequential"
         elif id(place.weight) not in holders:

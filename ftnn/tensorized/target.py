@@ -50,12 +50,15 @@ class Target:
         once more. Of a factor, the rows are the axis before the inputs. Ridge included.
     shared : tuple of str
         Output legs on which the moments depend: the groups of a convolution.
+    rows : tuple of int or None
+        Number of groups, and of their outputs that are not padding; None for all.
     """
 
     weight: Tensor
     graph: Graph
     moments: Tensor | Factored | None
     shared: Names = ()
+    rows: tuple[int, int] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -164,9 +167,15 @@ class Target:
         """Contract cores to a weight."""
         return contract(cores, list(self.graph.cores), self.graph.legs)
 
-    def error(self, cores: list[Tensor]) -> float:
-        """Return the relative error of a weight of cores, in the metric."""
+    def error(self, cores: list[Tensor], proper: bool = False) -> float:
+        """Return the relative error of a weight of cores, in the metric; or without padded rows."""
         gap = self.weight - self.dense(cores)
+        if proper and self.rows is not None:
+            groups, rows = self.rows
+            ins = prod(self.graph.sizes[leg] for leg in self.graph.in_legs)
+            by_rows = gap.reshape(groups, -1, ins)
+            by_rows[:, rows:] = 0.0
+            gap = by_rows.reshape(gap.shape)
         square = float((gap * self.measured(gap)).sum())
         return (max(square, 0.0) / self.square) ** 0.5 if self.square else 0.0
 
@@ -210,7 +219,7 @@ def target_of(
     Parameters
     ----------
     weight : Tensor
-        (out, in); at most as many rows and columns as the graph has.
+        (out, in); at most as many rows, of every group, and columns as the graph has.
     graph : Graph
     moments : Tensor, Factored or None
         Second moments of the inputs, (in, in), or their diagonal (in,); with an axis of groups
@@ -221,13 +230,13 @@ def target_of(
     outs, ins = (
         tuple(graph.sizes[leg] for leg in legs) for legs in (graph.out_legs, graph.in_legs)
     )
-    weight = weight.detach().double()
-    padded = weight.new_zeros(prod(outs), prod(ins))
-    padded[: weight.shape[0], : weight.shape[1]] = weight
-    weight = padded.reshape(*outs, *ins)
-    if moments is None:
-        return Target(weight, graph, None)
     groups = tuple(graph.sizes[leg] for leg in shared)
+    weight = weight.detach().double().reshape(prod(groups), -1, weight.shape[1])
+    rows, most = weight.shape[1], prod(outs) // prod(groups)
+    weight = pad(weight, (0, prod(ins) - weight.shape[2], 0, most - rows)).reshape(*outs, *ins)
+    kept = (prod(groups), rows) if rows < most else None
+    if moments is None:
+        return Target(weight, graph, None, rows=kept)
     if isinstance(moments, Factored):
         diagonal, factor = (part.detach().to(weight) for part in (moments.diagonal, moments.factor))
         gap = prod(ins) - diagonal.shape[-1]
@@ -244,7 +253,7 @@ def target_of(
             values = pad(moments, (0, gap, 0, gap))
             values.diagonal(dim1=-2, dim2=-1).add_(_ridge(moments.diagonal(dim1=-2, dim2=-1)))
             metric = values.reshape(*groups, *ins, *ins)
-    return Target(weight, graph, metric, shared)
+    return Target(weight, graph, metric, shared, kept)
 
 
 def _ridge(squares: Tensor) -> Tensor:
