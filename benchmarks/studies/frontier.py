@@ -11,13 +11,12 @@ runs/tensorize/frontier.json, and pages tell those on test images. Parts can be 
 
 import argparse
 import copy
+import json
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,15 +28,15 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ftnn
+from benchmarks.studies.frontier_pages import OURS, STAGES, report
 from benchmarks.studies.peers import compressed, peers
 from benchmarks.studies.runs import kept
 from benchmarks.studies.tensorize import HOME, SEEDS, dense, images
 from ftnn.experiments.compression.networks import KINDS, dense_network
 from ftnn.measure.memory import keep_freed_memory
-from ftnn.tensorized import conversion
+from ftnn.tensorized.module import TensorizedModule
 
 RESULTS = HOME / "frontier.json"
-OURS = "ftnn.tensorize"
 BUDGETS = tuple(2**n for n in range(1, 10))
 """Times by which the parameters of a network become fewer."""
 
@@ -50,7 +49,8 @@ WHOLE = {"mlp": 20_000, "resnet": 10_000}
 PROBED = {"mlp": 500, "resnet": 128}
 """Training images by which layers are fitted, are fitted anew, and networks are distilled."""
 
-STAGES = ("untouched", "healed by layer", "healed as a whole")
+JUDGED = 2_000
+"""Validation images by which one of two networks of a method is chosen."""
 
 Part = tuple[Tensor, Tensor]
 Data = dict[str, Part]
@@ -59,7 +59,7 @@ Data = dict[str, Part]
 def accuracy(model: nn.Module, part: Part) -> float:
     """Return the fraction of right answers."""
     with torch.no_grad():
-        found = torch.cat([model(x).argmax(1) for x in part[0].split(1000)])
+        found = torch.cat([model(x).argmax(1) for x in part[0].split(250)])
     return float((found == part[1]).double().mean())
 
 
@@ -124,7 +124,7 @@ class Subject:
         self.params = sum(p.numel() for p in self.model.parameters())
         self.calibration = self._batches(CALIBRATION[kind])
         self.healing = self._batches(HEALING[kind])
-        self._fitted: dict[tuple[str, ...], Any] = {}
+        self._tensorizer: ftnn.tensorized.Tensorizer | None = None
         self._goals: Tensor | None = None
 
     def _batches(self, count: int) -> list[Part]:
@@ -134,15 +134,9 @@ class Subject:
 
     def tensorized(self, params: int) -> nn.Module:
         """Let the library choose; what layers could be is fitted once for all budgets."""
-        fit = conversion._options
-
-        def options(place: Any, *rest: Any) -> Any:
-            if place.names not in self._fitted:
-                self._fitted[place.names] = fit(place, *rest)
-            return self._fitted[place.names]
-
-        with patch.object(conversion, "_options", options):
-            found = ftnn.tensorize(self.model, self.calibration, params=params)
+        if self._tensorizer is None:
+            self._tensorizer = ftnn.tensorized.Tensorizer(self.model, self.calibration)
+        found = self._tensorizer.tensorize(params=params)
         print(found, flush=True)
         return found.model
 
@@ -175,27 +169,36 @@ class Subject:
             schedule.step()
         return new.eval()
 
-    def measure(self, make: Callable[[int], nn.Module], times: int) -> dict[str, Any]:
-        """Compress, and heal; accuracies of every stage on validation and test images."""
+    def measure(self, make: Callable[[int], list[nn.Module]], times: int) -> dict[str, Any]:
+        """Compress, and heal; accuracies of every stage on validation and test images.
+
+        Of several networks, the best of every stage on validation images is told.
+        """
         budget = self.params // times
-        seconds = [time.perf_counter()]
+        start = time.perf_counter()
         try:
-            model = make(budget)
+            networks = [self._stages(model) for model in make(budget)]
         except ValueError as error:
             return {"refused": str(error)}
-        found: dict[str, Any] = {"params": sum(p.numel() for p in model.parameters())}
-        assert found["params"] <= budget, (found, budget)
-        models = {STAGES[0]: model}
-        seconds.append(time.perf_counter())
-        if any(isinstance(m, ftnn.tensorized.Linear) for m in model.modules()):
-            models[STAGES[1]] = model = self.layers_healed(model)
-        seconds.append(time.perf_counter())
-        models[STAGES[2]] = self.distilled(model)
-        seconds.append(time.perf_counter())
-        for part in ("val", "test"):
-            found[part] = {k: accuracy(one, self.data[part]) for k, one in models.items()}
-        seconds.append(time.perf_counter())
-        found["seconds"] = [round(b - a, 1) for a, b in pairwise(seconds)]
+        found: dict[str, Any] = {"params": {}, "val": {}, "test": {}}
+        x, y = self.data["val"]
+        for stage in networks[0]:
+            models = [stages[stage] for stages in networks]
+            scores = [accuracy(model, (x[:JUDGED], y[:JUDGED])) for model in models]
+            best = models[scores.index(max(scores))]
+            params = sum(p.numel() for p in best.parameters())
+            assert params <= budget, (params, budget)
+            found["params"][stage] = params
+            found["val"][stage] = max(scores)
+            found["test"][stage] = accuracy(best, self.data["test"])
+        return found | {"seconds": round(time.perf_counter() - start, 1)}
+
+    def _stages(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return a network in every stage that it has."""
+        found = {STAGES[0]: model}
+        if any(isinstance(m, TensorizedModule) for m in model.modules()):
+            found[STAGES[1]] = model = self.layers_healed(model)
+        found[STAGES[2]] = self.distilled(model)
         return found
 
 
@@ -214,10 +217,11 @@ def frontier(kind: str, seeds: list[int], methods: list[str], budgets: list[int]
             layers = ways[name]() if name != OURS else None
             for times in budgets:
 
-                def make(params: int) -> nn.Module:
+                def make(params: int) -> list[nn.Module]:
                     if layers is None:  # noqa: B023
-                        return subject.tensorized(params)  # noqa: B023
-                    return compressed(subject.model, layers, params, subject.calibration[0])  # noqa: B023
+                        return [subject.tensorized(params)]  # noqa: B023
+                    both = compressed(subject.model, layers, params)  # noqa: B023
+                    return both if kind == "mlp" else both[-1:]
 
                 row = kept(
                     RESULTS,
@@ -239,6 +243,8 @@ def main() -> None:
     for kind in KINDS:
         if kind in given.parts:
             frontier(kind, given.seeds, given.methods, given.budgets)
+    if "report" in given.parts:
+        report(json.loads(RESULTS.read_text()))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ftnn.tensorized import Conv2d, Linear
-from ftnn.tensorized.candidates import weight_of
-from ftnn.tensorized.decompose import affordable, fitted_at
-from ftnn.tensorized.difference import mean_difference
+from ftnn.tensorized.candidates import graph_of, weight_of
+from ftnn.tensorized.decompose import Decomposition, affordable, fitted_at, profiles
 from ftnn.tensorized.formats import CONV
 from ftnn.tensorized.graph import Graph
 from ftnn.tensorized.linear import linear_graph
@@ -31,19 +30,37 @@ SWEEPS = 25
 LEAST, BISECTIONS = 1e-5, 16
 """The fraction of a weight is found between this and one, in so many steps."""
 
+SMALL = 0.1
+"""The fraction of a budget up to which a classifier stays dense without a trial."""
 
-def two_convolutions(outs: Sequence[int], ins: Sequence[int]) -> Graph:
+
+def two_convolutions(
+    outs: Sequence[int], ins: Sequence[int], kernel: Sequence[int], groups: int = 1
+) -> Graph:
     """Return the kernel as two: of all inputs and the whole window, then of single pixels."""
-    return linear_graph("svd", ((prod(outs),), (prod(ins),)), prod(outs), prod(ins))
+    return linear_graph("svd", ((prod(outs) * groups,), (prod([*ins, *kernel]),)), 1, 1)
 
 
-CONV.setdefault("svd", two_convolutions)
+CONV.setdefault("unfolded", two_convolutions)
 
 
 class UnfoldedConv2d(Conv2d):
     """A convolution whose kernel is two matrices, as an unfolded matrix (outputs, patch)."""
 
     kinds = ("dense",)
+
+    @classmethod
+    def from_cores(
+        cls, layer: Any, format: str, found: Decomposition, mean: Tensor | None = None
+    ) -> "UnfoldedConv2d":
+        """Make a layer of two matrices; a mean patch corrects the bias."""
+        settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        with torch.device("meta"):
+            new = cls(
+                layer.in_channels, layer.out_channels, layer.kernel_size, *settings,
+                layer.bias is not None, layer.padding_mode, format, None, 1,
+            )  # fmt: skip
+        return new.take(found, layer.weight.detach().flatten(1), layer.bias, mean).like(layer)
 
 
 class Shrinkable(Protocol):
@@ -76,9 +93,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "SVD": Method("svd", "svd"),
-    "ASVD": Method("svd", "svd", "size"),
-    "whitened SVD": Method("svd", "svd", "second"),
+    "SVD": Method("svd", "unfolded"),
+    "ASVD": Method("svd", "unfolded", "size"),
+    "whitened SVD": Method("svd", "unfolded", "second"),
     "TT-SVD": Method("mpo", "tt"),
     "Tucker": Method("svd", "tucker"),
     "CP": Method("svd", "cp"),
@@ -94,34 +111,32 @@ class _Ours:
         conv = isinstance(self.layer, nn.Conv2d)
         self.format = method.conv if conv else method.linear
         weight = weight_of(self.layer)
-        if conv:
-            shape = place.weight.shape
-            graph = CONV[self.format](shape[:1], shape[1:])
-        else:
-            graph = linear_graph(self.format, None, *weight.shape)
+        graph = graph_of(self.layer, self.format)
         moments = {"none": None, "size": sizes}.get(method.metric)
         if method.metric == "second":
             assert place.moments is not None
             moments = place.moments.second()
         self.target: Target = target_of(weight, graph, moments)
 
-    def _graph(self, params: float) -> Graph:
+    def _params(self, params: float) -> int:
+        """Return at least the number of entries at rank 1."""
         graph = self.target.graph
-        least = graph.with_ranks(dict.fromkeys(graph.bonds, 1))
-        return affordable(self.target, max(int(params), least.num_params))
+        return max(int(params), graph.with_ranks(dict.fromkeys(graph.bonds, 1)).num_params)
 
     def size(self, params: float) -> int:
         """Return the number of entries of the largest cores that are allowed."""
-        return self._graph(params).num_params
+        return affordable(self.target, self._params(params)).num_params
 
     def made(self, params: float) -> nn.Module:
-        """Return the tensorized layer."""
+        """Return the tensorized layer; ranks are chosen as for the layers of this library."""
         sweeps = SWEEPS if self.format in ("tucker", "cp") else 0
-        found = fitted_at(self.target, self._graph(params), sweeps)
+        graphs = profiles(self.target, self.size(params))
+        fits = [fitted_at(self.target, graph, sweeps) for graph in graphs]
         kind: Any = Linear
         if isinstance(self.layer, nn.Conv2d):
-            kind = UnfoldedConv2d if self.format == "svd" else Conv2d
-        return kind.from_cores(self.layer, self.format, found)
+            kind = UnfoldedConv2d if self.format == "unfolded" else Conv2d
+        best = min(fits, key=lambda found: found.error)
+        return kind.from_cores(self.layer, self.format, best)
 
 
 class _Tltorch:
@@ -237,13 +252,12 @@ def even(layers: Sequence[Shrinkable], params: int) -> list[int | None]:
     ]
 
 
-def compressed(
-    model: nn.Module, layers: Sequence[Shrinkable], params: int, batch: Any
-) -> nn.Module:
+def compressed(model: nn.Module, layers: Sequence[Shrinkable], params: int) -> list[nn.Module]:
     """Return the network with its layers shrunk by one ratio, within a budget of the whole.
 
-    The last layer, a classifier, is also tried dense, as is usual; the network whose probabilities
-    are closer to those of the dense network on the batch is taken.
+    The last layer, a classifier, stays dense if the budget allows for it, as is usual. If it would
+    be more than `SMALL` of the budget, there is another network in which it shrinks, too, first:
+    which of them is better can be told only after healing.
 
     Parameters
     ----------
@@ -253,29 +267,25 @@ def compressed(
         Its layers, in order.
     params : int
         Budget of the whole network.
-    batch : Tensor or tuple
-        Of training data.
 
     Raises
     ------
     ValueError
         If the budget cannot be met.
     """
-    rest = sum(p.numel() for p in model.parameters()) - sum(layer.dense for layer in layers)
-    budgets = even(layers, params - rest)
-    spread: list[list[int | None]] = [budgets]
-    if budgets[-1] is not None:
+    free = params - sum(p.numel() for p in model.parameters())
+    free += sum(layer.dense for layer in layers)
+    spread = [even(layers, free)]
+    last = layers[-1].dense
+    if spread[0][-1] is not None:
         with suppress(ValueError):
-            spread.append([*even(layers[:-1], params - rest - layers[-1].dense), None])
-    with torch.no_grad():
-        goal = call(model, batch)
-    found, errors = [], []
-    for each in spread:
+            spread.append([*even(layers[:-1], free - last), None])
+            spread = spread if last > SMALL * params else spread[1:]
+    found = []
+    for budgets in spread:
         new = copy.deepcopy(model)
-        for place, layer, budget in zip(find_places(new), layers, each, strict=True):
+        for place, layer, budget in zip(find_places(new), layers, budgets, strict=True):
             if budget is not None:
                 put(new, place.names, layer.made(budget))
-        with torch.no_grad():
-            errors.append(mean_difference("kl", [call(new, batch)], [goal]))
         found.append(new)
-    return found[errors.index(min(errors))]
+    return found
