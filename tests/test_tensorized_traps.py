@@ -234,7 +234,9 @@ def model():
 
 
 @pytest.mark.parametrize(
-    "batches", [[], iter(()), torch.utils.data.DataLoader(torch.zeros(0, 4, 8))], ids=str
+    "batches",
+    [[], iter(()), torch.utils.data.DataLoader(torch.zeros(0, 4, 8))],
+    ids=["list", "iterator", "loader"],
 )
 def test_a_calibration_set_without_batches_is_refused(batches):
     with pytest.raises(ValueError, match="the calibration set is empty"):
