@@ -7,6 +7,7 @@ from torch import nn
 from benchmarks.studies import frontier_pages
 from benchmarks.studies.frontier_pages import STAGES, behind, draw, level, page, score
 from benchmarks.studies.peers import METHODS, compressed, even, peers
+from ftnn.tensorized.formats import CONV
 
 
 class Half:
@@ -18,6 +19,13 @@ class Half:
     def size(self, params):
         """Return the largest multiple of ten that is affordable, ten at least."""
         return max(int(params) // 10, 1) * 10
+
+
+@pytest.fixture(autouse=True)
+def formats_of_the_library():
+    """Methods of peers add a format; other tests have those of the library."""
+    yield
+    CONV.pop("unfolded", None)
 
 
 def network():

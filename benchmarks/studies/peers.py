@@ -41,9 +41,6 @@ def two_convolutions(
     return linear_graph("svd", ((prod(outs) * groups,), (prod([*ins, *kernel]),)), 1, 1)
 
 
-CONV.setdefault("unfolded", two_convolutions)
-
-
 class UnfoldedConv2d(Conv2d):
     """A convolution whose kernel is two matrices, as an unfolded matrix (outputs, patch)."""
 
@@ -182,6 +179,8 @@ class _Tltorch:
 def peers(model: nn.Module, batches: Sequence[Any]) -> dict[str, Callable[[], list[Shrinkable]]]:
     """Return all methods there are for a network, ready to be asked for its layers.
 
+    The unfolded kernel becomes a format of convolutions.
+
     Parameters
     ----------
     model : Module
@@ -189,6 +188,7 @@ def peers(model: nn.Module, batches: Sequence[Any]) -> dict[str, Callable[[], li
     batches : sequence
         Of training data, for the methods that look at inputs.
     """
+    CONV["unfolded"] = two_convolutions
     places = find_places(model)
     observe(model, places, batches, call)
     sizes = _mean_sizes(model, places, batches[0])
