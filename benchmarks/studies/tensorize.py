@@ -406,7 +406,8 @@ def report() -> None:
             for times in TIMES:
                 keys = [f"ablation, {format}, {metric}, {times}, {seed}" for seed in SEEDS]
                 values = [100 * known[key] for key in keys if key in known]
-                cells.append(f"{np.mean(values):.1f}" if values else "-")
+                few = f" ({len(values)})" if len(values) < len(SEEDS) else ""
+                cells.append(f"{np.mean(values):.1f}{few}" if values else "-")
             lines.append([format, metric, *cells])
     write_table(
         "tensorize-ablation", ["format", "metric", *(f"{times} times" for times in TIMES)], lines
