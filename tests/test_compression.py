@@ -134,19 +134,20 @@ def test_an_interrupted_run_goes_on_to_the_same_networks(where, whole, data, tmp
         "healing": (Course, "_step", 30),
     }[where]
     plain, calls = getattr(place, name), []
+    number = signal.SIGINT if where == "training" else signal.SIGTERM
     monkeypatch.setattr("ftnn.experiments.figures.draw_figures", lambda *_: [])  # slow
 
     def strike(*args, **kwargs):
         calls.append(None)
         if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return plain(*args, **kwargs)
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(place, name, strike)
         stopped = invoke("train", "compression", "--data", data, "--out", folder, *FLAGS)
-    assert stopped.exit_code == 130, stopped.output
+    assert stopped.exit_code == 128 + number, stopped.output
     assert f"resume with `ftnn train --resume {folder}`" in stopped.stderr
     assert not (folder / "summary.json").exists()
     again = good("train", "--resume", folder)

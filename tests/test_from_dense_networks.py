@@ -268,3 +268,14 @@ def test_what_cannot_be_is_refused(name):
     make, error, words = REFUSALS[name]
     with pytest.raises(error, match=re.compile(words, re.DOTALL)):
         make()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_inputs_that_do_not_vary_are_taken(value):
+    dense = mlp()
+    found = ftnn.from_dense(dense, None, None, None, torch.full((60, 48), value), moments=True)
+    assert found.error < 1e-6
+    layer = ftnn.Linear.from_dense(
+        dense[0], (8, 6), (6, 6), 36, None, np.full((48, 48), value), np.full(48, value)
+    )
+    assert layer.dense_error.weight < 1e-6

@@ -467,3 +467,25 @@ def test_logits_are_seen_by_their_labels():
     assert resolved("l2", (x, labels), y, y) == "l2"
     with pytest.raises(ValueError, match="difference is 'mse'"):
         check_difference("mse")
+
+
+def test_what_cannot_be_healed_is_told_and_what_is_blank_is_healed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        dense = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 10))
+    x = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
+    found = ftnn.tensorize(dense, [x], params=0.5)
+    with pytest.raises(ValueError, match="layer '0': inputs have values that are not finite"):
+        heal(found, dense, [x * float("nan")])
+    with pytest.raises(ValueError, match="the batches have no samples"):
+        heal(found, dense, [x[:0]])
+    for other in (
+        nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 10)),
+        nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Bilinear(24, 24, 10)),
+        nn.Linear(16, 10),
+    ):
+        with pytest.raises(ValueError, match="no linear layers '0' and '2' with 24 neurons"):
+            heal(found, other, [x], forward=lambda model, batch: dense(batch))
+    for batches in ([torch.zeros(20, 16)], [torch.ones(20, 16)], [x, x[:0]]):
+        errors = heal(found, dense, batches).errors
+        assert min(errors.values()) <= errors["start"]

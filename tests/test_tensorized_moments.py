@@ -101,6 +101,13 @@ def test_moments_refuse_what_is_none():
         with pytest.raises(ValueError, match="not finite"):
             moments.add(torch.full((2, 6), bad))
     assert moments.rows == 0
+    with pytest.raises(ValueError, match="rank is 0, expected an integer >= 1"):
+        Moments(3, rank=0)
+    with pytest.raises(ValueError, match="rank is 2, but a diagonal has no factor"):
+        Moments(3, diagonal=True, rank=2)
+    large = Moments(3)  # whose fourth powers overflow
+    large.add(1e100 * torch.eye(3).double())
+    assert torch.isfinite(large.metric()).all()
     moments.add(torch.ones(2, 6))
     assert torch.equal(moments.second(), torch.ones(2, 3, 3).double())
 

@@ -148,3 +148,8 @@ def test_healing_knows_the_order():
     plain.neuron_orders = {}
     assert heal(plain, ordered, [x]).errors == healed.errors  # as of a teacher of the same order
     assert heal(plain, model, [x]).errors["3"] > healed.errors["3"]
+
+
+def test_an_order_is_wanted_or_not():
+    with pytest.raises(TypeError, match="order is 3, expected True or False"):
+        tensorize(clustered(), [random(3, 40, 16)], ratio=2, order=3)

@@ -139,8 +139,8 @@ def train_experiment(
     try:
         result = run(experiment, options, folder, resume is not None, quiet, callbacks)
         received = result.signal
-    except KeyboardInterrupt:
-        received = signal.SIGINT
+    except KeyboardInterrupt as stop:
+        received = stop.args[0] if stop.args else signal.SIGINT
     if result is None or result.outcome == "stopped":
         _tell_how_to_resume(folder)
         raise typer.Exit(128 + (received or signal.SIGINT))

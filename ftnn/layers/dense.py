@@ -16,6 +16,9 @@ from ..chains.tt_svd import tt_svd
 
 _TORCH_LINEAR = "torch.nn.modules.linear.Linear"
 
+ROUNDING = 1e-13
+"""Covariances that are smaller, relative to the second moments they are a difference of, are 0."""
+
 
 @dataclass(frozen=True)
 class DenseError:
@@ -232,4 +235,7 @@ def covariance(moments: Array | None, mean: Array | None) -> Array | None:
         raise ValueError(f"mean has shape {center.shape}, expected {second.shape[-1:]}")
     if second.ndim == 1:
         return np.maximum(second - center**2, 0.0)
-    return second - np.outer(center, center)
+    found = second - np.outer(center, center)
+    sizes = np.sqrt(np.maximum(second.diagonal(), 0.0))
+    found[np.abs(found) <= ROUNDING * np.outer(sizes, sizes)] = 0.0  # inputs that do not vary
+    return found

@@ -2,6 +2,7 @@
 
 import html as _html
 import math
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +70,7 @@ def table(model: "Layer") -> str:
                 "" if dense is None else _number(dense),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if n < 3 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, 3)
     lines.insert(1, "-" * max(map(len, lines)))
     total = model.num_params()
     lines.append(lines[1])
@@ -135,3 +129,21 @@ def _number(number: int) -> str:
 def _power(log10: float) -> str:
     exponent = math.floor(log10 + 0.0218)  # 9.51 and more round to 10.0
     return f"{max(1.0, 10 ** (log10 - exponent)):.1f}e{exponent}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return rows of cells as lines of text: ``left`` columns to the left, the others to the right.
+
+    Examples
+    --------
+    >>> aligned([("layer", "size"), ("0", "64")], left=1)
+    ['layer  size', '0        64']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if n < left else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -143,6 +143,8 @@ class Tensorizer:
             raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
         self._formats, self._progress = _checked_formats(formats), progress
         check_difference(difference)
+        if not isinstance(order, bool):
+            raise TypeError(f"order is {order!r}, expected True or False")
         self._model = copy.deepcopy(model)
         self._model.neuron_orders = {}  # type: ignore[assignment]
         new = copy.deepcopy(model).eval()

@@ -152,7 +152,13 @@ def heal(
     given = tensorized.model if isinstance(tensorized, Tensorization) else tensorized
     model, teacher = copy.deepcopy(given), copy.deepcopy(dense).eval()
     for (first, second), neurons in getattr(given, "neuron_orders", {}).items():
-        permute(teacher, first, second, neurons)
+        try:
+            permute(teacher, first, second, neurons)
+        except (AttributeError, IndexError, TypeError, RuntimeError):
+            raise ValueError(
+                f"the dense model has no linear layers {first!r} and {second!r} with "
+                f"{len(neurons)} neurons between them; give the model that was tensorized"
+            ) from None
     modes = {module: module.training for module in model.modules()}
     kept = list(batches)
     if not kept:
@@ -165,6 +171,8 @@ def heal(
         raise ValueError("the model has no tensorized layer to heal; tensorize it first")
     with torch.no_grad():
         goals = [output_of(forward(teacher, batch)).detach() for batch in kept]
+        if not any(len(goal) for goal in goals):
+            raise ValueError("the batches have no samples, expected at least one")
         result = forward(teacher, kept[0])
         order = _call_order(model, names, kept[0], forward) if layers else []
     if layers and norms_of(model):
@@ -254,11 +262,18 @@ def _heal_layer(
         inputs = [_inputs(one, name, batch, judge.forward) for one in (teacher, model)]
         if all(seen for seen in inputs):  # not every batch need reach every layer
             pair.add(*(torch.cat([rows_of(dense, x) for x in seen]) for seen in inputs))
+    if not pair.count:
+        return before
     cross, second, mean_dense, mean = pair.moments(getattr(dense, "bias", None) is not None)
+    if not (torch.isfinite(cross).all() and torch.isfinite(second).all()):
+        raise ValueError(
+            f"layer {name!r}: inputs have values that are not finite; check the batches"
+        )
     old = {key: value.clone() for key, value in layer.state_dict().items()}
     rows = weight.reshape(pair.groups, -1, weight.shape[1])
     eye = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
-    ridge = RIDGE * second.diagonal(dim1=-2, dim2=-1).mean() * eye
+    size = second.diagonal(dim1=-2, dim2=-1).mean()
+    ridge = RIDGE * (size if size > 0 else torch.ones_like(size)) * eye
     goal = rows + torch.linalg.solve(second + ridge, rows @ (cross - second), left=False)
     grouped = pair.groups > 1
     shared = layer.graph.out_legs[:1] if grouped else ()
@@ -287,6 +302,8 @@ class _Pair:
 
     def add(self, dense: Tensor, now: Tensor) -> None:
         """Add rows (rows, groups * size)."""
+        if not len(dense):
+            return
         x, y = (rows.reshape(len(rows), self.groups, -1).transpose(0, 1) for rows in (dense, now))
         new = [x.mT @ y, y.mT @ y, x.sum(1), y.sum(1)]
         new = [part.double() for part in new]

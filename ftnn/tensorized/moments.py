@@ -37,6 +37,10 @@ class Moments:
     """
 
     def __init__(self, size: int, groups: int = 1, diagonal: bool = False, rank: int | None = None):
+        if rank is not None and rank < 1:
+            raise ValueError(f"rank is {rank}, expected an integer >= 1, or None for all moments")
+        if rank is not None and diagonal:
+            raise ValueError(f"rank is {rank}, but a diagonal has no factor; leave one of them out")
         self.size, self.groups, self.diagonal = size, groups, diagonal
         self.rows = 0
         self._sketch = None if rank is None else Sketch(rank)
@@ -162,7 +166,8 @@ class Moments:
         own = squares.square().sum(-1)
         noise = (fourth - fourths.sum(-1) - norm + own) / self.rows
         beside = (norm - own).clamp(min=torch.finfo(norm.dtype).tiny)
-        return (noise / beside).clamp(0, 1)
+        share = noise / beside  # fourth powers may overflow where squares do not
+        return share.where(share.isfinite(), torch.zeros_like(share)).clamp(0, 1)
 
     def _second(self, centered: bool) -> Tensor | Factored:
         """Return second moments or covariances with an axis of groups."""

@@ -13,6 +13,7 @@ from ..chains.bonds import MaxBond
 from ..chains.display import format_dims
 from ..chains.states import MPS
 from ..layers.sequential import Sequential
+from ..layers.summary import aligned
 
 HEADS = (
     "module", "kind", "on states", "dims", "parameters", "of", "weight", "by itself", "so far",
@@ -134,14 +135,7 @@ class Network:
             dims = str(row.dims[0]) if row.layer == "Readout" else format_dims(row.dims)
             shown = ["" if isnan(error) else f"{error:.2%}" for error in errors]
             lines.append((row.name, row.kind, row.layer, dims, *sizes, *shown))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(
-                cell.ljust(width) if n < 4 else cell.rjust(width)
-                for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
+        text = aligned(lines, 4)
         text.append(f"network: {self.params:,} parameters, dense: {self.dense_params:,}")
         return "\n".join(text)
 

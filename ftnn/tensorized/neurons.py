@@ -82,13 +82,13 @@ def order_of(first: Tensor, before: Tensor | None, after: Tensor | None) -> Tens
     squares = np.zeros((len(first), len(first)))
     if before is not None:
         first = first.detach().to(before)
-        squares += _squares(first @ before @ first.T)
+        squares += squared_distances(first @ before @ first.T)
     if after is not None:
-        squares += _squares(after)
+        squares += squared_distances(after)
     return leaves(squares)
 
 
-def _squares(moments: Tensor) -> np.ndarray:
+def squared_distances(moments: Tensor) -> np.ndarray:
     """Return the mean squared distances of neurons."""
     sizes = moments.diagonal()
     return (sizes[:, None] + sizes - 2 * moments).clamp(min=0).cpu().numpy()
@@ -107,8 +107,8 @@ def leaves(squares: np.ndarray) -> Tensor:
 def permute(model: nn.Module, first: str, second: str, order: Tensor) -> None:
     """Give hidden neurons another order, in place: outputs of a layer, and inputs of the next."""
     one, two = model.get_submodule(first), model.get_submodule(second)
-    assert isinstance(one, nn.Linear)
-    assert isinstance(two, nn.Linear)
+    if not (isinstance(one, nn.Linear) and isinstance(two, nn.Linear)):
+        raise TypeError(f"{first!r} and {second!r} are not both torch.nn.Linear")
     with torch.no_grad():
         one.weight.copy_(matrix_of(one)[order])
         if one.bias is not None:

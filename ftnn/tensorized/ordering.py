@@ -2,7 +2,9 @@
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from .neurons import leaves, squared_distances
 
 SAMPLES = 500
 """Most samples whose activations are compared."""
@@ -46,21 +48,15 @@ def ordered(modules: list[tuple[str, nn.Module]], x: np.ndarray) -> list[tuple[s
                 seen.append(values)
         places = None
         if n < last and values.shape[1] > 1:
-            places = _leaves(torch.cat(seen).numpy())
+            together = torch.cat(seen)
+            places = leaves(squared_distances(together.T @ together))
             layer, values = _permuted(layer, rows=places), values[:, places]
         found.append((name, layer))
     return found
 
 
-def _leaves(values: np.ndarray) -> np.ndarray:
-    """Return an order of columns (samples, neurons) in which neighbours are alike."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-
-    return leaves_list(linkage(values.T, "ward")).astype(np.int64)
-
-
 def _permuted(
-    layer: nn.Linear, rows: np.ndarray | None = None, columns: np.ndarray | None = None
+    layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None
 ) -> nn.Linear:
     """Return a copy of a layer with outputs and inputs in another order."""
     weight = layer.weight.detach()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ..layers.summary import aligned
 from .difference import Difference, shown
 
 if TYPE_CHECKING:
@@ -91,14 +92,7 @@ class Tensorization:
                 errors = ("", "")
             sizes = (f"{row.params:,}", f"{row.dense_params:,}")
             lines.append((row.name, row.kind, row.format, shown, *sizes, *errors))
-        widths = [max(len(line[n]) for line in lines) for n in range(len(HEADS))]
-        text = []
-        for line in lines:
-            cells = [
-                cell.ljust(width) if n < 4 else cell.rjust(width)
-                for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ]
-            text.append("  ".join(cells).rstrip())
+        text = aligned(lines, 4)
         text += [f"{row.name}: {row.remark}" for row in self.rows if row.ranks and row.remark]
         ratio = self.dense_params / self.params
         text.append(

@@ -24,6 +24,7 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[Interruption]:
 
     A Ctrl-C after that raises KeyboardInterrupt; repeated SIGTERM and SIGHUP, which schedulers
     send, change nothing. Signals that were ignored, as SIGHUP is under ``nohup``, stay ignored.
+    A KeyboardInterrupt that leaves the block has the number of the first signal, if there was one.
     Only on the main thread, where Python allows signal handlers; elsewhere nothing changes. The
     previous handlers are restored at the end of the block.
 
@@ -55,6 +56,10 @@ def graceful_stop(request_stop: Callable[[], None]) -> Iterator[Interruption]:
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
         yield found
+    except KeyboardInterrupt as stop:
+        if stop.args or found.signal is None:
+            raise
+        raise KeyboardInterrupt(found.signal) from None
     finally:
         for number, handler in before.items():
             # None: a handler that was not set from Python, and cannot be restored from here

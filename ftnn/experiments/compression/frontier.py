@@ -1,5 +1,6 @@
 """The frontier: the trained network in fewer and fewer parameters, untouched and healed."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ class Frontier(Callback):
                 resume=has_checkpoint(place),
             )
             if healed.outcome == "stopped":
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(healed.signal or signal.SIGINT)
             model = healed.model
         save(model, place / MODEL)
         row["healed"] = accuracy(model, fit.val)
