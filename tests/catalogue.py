@@ -67,14 +67,16 @@ class Source:
 
 
 def _linear(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
+    bias = source.choice(True, False)
     return ftnn.Linear(
         dims,
         source.dims(dims),
         source.integer(1, 3),
         source.integer(1, 4),
-        bias=source.choice(True, False),
+        bias=bias,
         method=source.choice("src", *METHODS),
         seed=source.integer(0, 99),
+        bias_bond=source.integer(1, 3) if bias else 1,
     )
 
 
