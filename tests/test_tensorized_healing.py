@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import signal
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn.functional import kl_div
 
 import ftnn
-from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, heal, healing, load, save
+from ftnn.tensorized import Conv1d, Conv2d, Embedding, Linear, heal, load, save
 from ftnn.tensorized.course import Course
 from ftnn.tensorized.difference import check_difference, mean_difference, resolved
+from ftnn.tensorized.refits import Refits
 
 # ---- healing -------------------------------------------------------------------------------------
 
@@ -84,6 +85,7 @@ def state_of(model):
 
 
 def test_healing_goes_along_the_calls_and_never_makes_it_worse():
+    """On the way it may: of some fits outputs tell nothing until the last layer has answered."""
     dense, model, batches = mixed()
     model.train()
     before, teacher, told = state_of(model), state_of(dense), []
@@ -91,7 +93,8 @@ def test_healing_goes_along_the_calls_and_never_makes_it_worse():
     steps = ["start", "table", "conv", "plane", "twice", "last", "batch normalization"]
     assert list(healed.errors) == steps
     values = list(healed.errors.values())
-    assert all(later <= earlier for earlier, later in pairwise(values))
+    assert any(later > earlier for earlier, later in pairwise(values))
+    assert values[-1] == min(values)
     assert values[-1] < 0.8 * values[0]
     assert len(told) == 6
     assert told[-2].startswith("last: outputs differ by ")
@@ -162,7 +165,7 @@ def test_batch_normalizations_take_what_reaches_them_now():
 
 def test_a_fit_that_does_not_help_leaves_everything(monkeypatch):
     dense, model, batches = mixed()
-    errors = iter([1.0, *[2.0] * 5])
+    errors = chain([1.0], repeat(2.0))
     monkeypatch.setattr("ftnn.tensorized.judge.Judge.error", lambda *_: next(errors))
     healed = heal(model, dense, batches)
     assert set(healed.errors.values()) == {1.0}
@@ -227,7 +230,7 @@ def test_a_healing_goes_on_where_it_was_killed_or_stopped(tmp_path, monkeypatch)
     assert whole.outcome == "completed"
     steps = ["first", "last", "batch normalization", "epoch 1", "epoch 2", "epoch 3"]
     assert list(whole.errors) == ["start", *steps]
-    places = {"_step": (Course, "_step"), "layer": (healing, "_heal_layer")}
+    places = {"_step": (Course, "_step"), "layer": (Refits, "step")}
     for name, call in (("layer", 1), ("layer", 2), ("_step", 1), ("_step", 8), ("_step", 15)):
         for how in ("kill", "stop"):
             folder, (owner, method), calls = tmp_path / f"{name}-{call}-{how}", places[name], []
@@ -475,8 +478,10 @@ def test_what_cannot_be_healed_is_told_and_what_is_blank_is_healed():
         dense = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 10))
     x = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
     found = ftnn.tensorize(dense, [x], params=0.5)
-    with pytest.raises(ValueError, match="layer '0': inputs have values that are not finite"):
-        heal(found, dense, [x * float("nan")])
+    with pytest.raises(ValueError, match="batch 1: the dense model's outputs are not numbers"):
+        heal(found, dense, [x, x * float("nan")])
+    with pytest.raises(ValueError, match="layer '2': inputs have values that are not finite"):
+        heal(found, dense, [x], forward=lambda m, x: m(x * float("nan")).nan_to_num())
     with pytest.raises(ValueError, match="the batches have no samples"):
         heal(found, dense, [x[:0]])
     for other in (

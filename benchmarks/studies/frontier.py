@@ -49,8 +49,11 @@ WHOLE = {"mlp": 20_000, "resnet": 10_000}
 PROBED = {"mlp": 500, "resnet": 128}
 """Training images by which layers are fitted, are fitted anew, and networks are distilled."""
 
+RATES = {"mlp": (1e-3,), "resnet": (1e-3, 1e-4)}
+"""Learning rates of healing as a whole; the larger destroys some decompositions of kernels."""
+
 JUDGED = 2_000
-"""Validation images by which one of two networks of a method is chosen."""
+"""Validation images by which one of several networks of a method is chosen."""
 
 Part = tuple[Tensor, Tensor]
 Data = dict[str, Part]
@@ -154,11 +157,20 @@ class Subject:
         return self._goals
 
     def distilled(self, model: nn.Module) -> nn.Module:
-        """Train all parameters for an epoch, so that outputs are those of the dense network."""
+        """Train for an epoch at every rate; return the best network on validation images."""
+        found = [self._distilled(model, rate) for rate in RATES[self.kind]]
+        return found[0] if len(found) == 1 else max(found, key=self.judged)
+
+    def judged(self, model: nn.Module) -> float:
+        """Return the accuracy by which networks are chosen."""
+        return accuracy(model, tuple(part[:JUDGED] for part in self.data["val"]))
+
+    def _distilled(self, model: nn.Module, rate: float) -> nn.Module:
+        """Train all parameters, so that outputs are those of the dense network."""
         new = copy.deepcopy(model).train()
         x, goals = self.data["train"][0], self.goals()
         generator = torch.Generator().manual_seed(self.seed)
-        optimizer = torch.optim.Adam(new.parameters(), 1e-3)
+        optimizer = torch.optim.Adam(new.parameters(), rate)
         steps = -(-len(goals) // BATCH)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for index in torch.randperm(len(goals), generator=generator).split(BATCH):
@@ -181,15 +193,12 @@ class Subject:
         except ValueError as error:
             return {"refused": str(error)}
         found: dict[str, Any] = {"params": {}, "val": {}, "test": {}}
-        x, y = self.data["val"]
         for stage in networks[0]:
-            models = [stages[stage] for stages in networks]
-            scores = [accuracy(model, (x[:JUDGED], y[:JUDGED])) for model in models]
-            best = models[scores.index(max(scores))]
+            best = max((stages[stage] for stages in networks), key=self.judged)
             params = sum(p.numel() for p in best.parameters())
             assert params <= budget, (params, budget)
             found["params"][stage] = params
-            found["val"][stage] = max(scores)
+            found["val"][stage] = self.judged(best)
             found["test"][stage] = accuracy(best, self.data["test"])
         return found | {"seconds": round(time.perf_counter() - start, 1)}
 
