@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import (
         encoding,
         experiments,
+        growth,
         interpret,
         layers,
         nonlinear,
@@ -56,6 +57,7 @@ __all__ = [
     "environments",
     "experiments",
     "from_dense",
+    "growth",
     "interpret",
     "layers",
     "load",
@@ -73,6 +75,7 @@ __all__ = [
 _ROOMS = (
     "encoding",
     "experiments",
+    "growth",
     "interpret",
     "layers",
     "nonlinear",

@@ -18,6 +18,7 @@ ROOMS = (
     "layers",
     "nonlinear",
     "encoding",
+    "growth",
     "interpret",
     "training",
     "measure",

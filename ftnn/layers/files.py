@@ -100,12 +100,13 @@ def dumps(model: Layer, encoder: "Encoder | None" = None) -> bytes:
 
 
 def describe(model: Layer) -> dict[str, Any]:
-    """Return a nested description of a model: type, constructor arguments, children."""
-    return {
+    """Return a nested description: type, constructor arguments, children, what is frozen."""
+    about = {
         "type": name_of(model),
         "config": model.config(),
         "children": {name: describe(child) for name, child in model.children.items()},
     }
+    return about | ({"frozen": sorted(model.frozen)} if model.frozen else {})
 
 
 def load(path: str | os.PathLike) -> Layer:
@@ -224,9 +225,17 @@ def rebuild(description: Mapping[str, Any], shapes: Shapes | None = None, depth:
         for name, child in children.items()
     }
     if shapes is None:
-        return construct(cls, layers, dict(config))
-    with expecting(cls, own):
-        return construct(cls, layers, dict(config))
+        layer = construct(cls, layers, dict(config))
+    else:
+        with expecting(cls, own):
+            layer = construct(cls, layers, dict(config))
+    frozen = _expect(description.get("frozen", []), list, "frozen")
+    unknown = [name for name in frozen if name not in layer.params]
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no array {unknown[0]!r}, which is said to be frozen")
+    if frozen:
+        layer.frozen = frozenset(frozen)
+    return layer
 
 
 def _expect(value: Any, kind: type, name: str) -> Any:

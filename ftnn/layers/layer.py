@@ -44,6 +44,9 @@ class Layer(ABC):
         Trainable arrays.
     buffers : dict of str to array
         Arrays that are saved but not trained, such as test matrices.
+    frozen : frozenset of str
+        Names of arrays in ``params`` that are not trained; initially none. See
+        :func:`ftnn.growth.freeze`.
     children : dict of str to Layer
         Layers inside this one.
     in_dims, out_dims : tuple of int or None
@@ -77,6 +80,7 @@ class Layer(ABC):
     recomputes_itself = False
     entrywise = False
     batch_share: tuple[int, int] | None = None
+    frozen: frozenset[str] = frozenset()
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -238,14 +242,22 @@ class Layer(ABC):
 
     @final
     def named_params(self) -> dict[str, Array]:
-        """Return all trainable arrays by dotted path."""
-        return {f"{path}{key}": a for path, layer in self.walk() for key, a in layer.params.items()}
+        """Return all trainable arrays by dotted path, without the frozen ones."""
+        return {
+            f"{path}{key}": a
+            for path, layer in self.walk()
+            for key, a in layer.params.items()
+            if key not in layer.frozen
+        }
 
     @final
     def named_buffers(self) -> dict[str, Array]:
-        """Return all arrays that are saved but not trained, by dotted path."""
+        """Return all arrays that are saved but not trained, by dotted path; the frozen ones too."""
         return {
-            f"{path}{key}": a for path, layer in self.walk() for key, a in layer.buffers.items()
+            f"{path}{key}": a
+            for path, layer in self.walk()
+            for key, a in (layer.params | layer.buffers).items()
+            if key in layer.buffers or key in layer.frozen
         }
 
     @final
@@ -275,8 +287,9 @@ class Layer(ABC):
 
     @final
     def num_params(self) -> int:
-        """Count the trainable entries."""
-        return sum(dims_product(array.shape) for array in self.named_params().values())
+        """Count the entries of all parameters, frozen or not."""
+        arrays = (array for _, layer in self.walk() for array in layer.params.values())
+        return sum(dims_product(array.shape) for array in arrays)
 
     @final
     def train(self, mode: bool = True) -> Self:

@@ -3,56 +3,28 @@
 Every function returns a new model; the one given is unchanged, and shares no array with it.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from autoray import infer_backend
 
-from ..arrays.backend import Array
 from ..chains.bonds import MaxBond
+from .copies import duplicate, reconstruct
 from .layer import Layer
-from .signature import construct, parameters
+from .signature import construct
+
+__all__ = [
+    "Block",
+    "Where",
+    "duplicate",
+    "parameter_map",
+    "path_of",
+    "prolong",
+    "replace",
+]
 
 Where = str | Callable[[Layer], Layer]
 """Dotted path of a layer, ``"2.layer"``, or a function that returns it, given the model."""
-
-
-def duplicate(model: Layer, change: Callable[[Array], Array] | None = None) -> Layer:
-    """Copy a model with all its arrays.
-
-    Parameters
-    ----------
-    model : Layer
-    change : callable, optional
-        Maps an old array to a new one; by default a copy, detached from any gradient graph.
-
-    Returns
-    -------
-    Layer
-
-    Examples
-    --------
-    >>> import ftnn
-    >>> from ftnn.layers.surgery import duplicate
-    >>> model = ftnn.Readout((2, 2), 3, bond_dim=2)
-    >>> twin = duplicate(model)
-    >>> twin.params["weight.0"][:] = 0.0
-    >>> bool(model.params["weight.0"].any())
-    True
-    """
-    change = change or _copy_array
-    twin = copy.copy(model)
-    for name, value in vars(model).items():
-        if name in ("params", "buffers"):
-            setattr(twin, name, {key: change(array) for key, array in value.items()})
-        elif name == "children":
-            twin.children = {key: duplicate(child, change) for key, child in value.items()}
-        else:
-            setattr(twin, name, copy.deepcopy(value))
-    return twin
 
 
 def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -> Layer:
@@ -87,7 +59,7 @@ def replace(model: Layer, where: Where, new: Layer | Callable[[Layer], Layer]) -
     >>> replace(model, "1", ftnn.Readout(dims, 5, 3)).layers[1]
     Readout((4, 4, 4), num_outputs=5, bond_dim=3)
     """
-    path = _path(model, where)
+    path = path_of(model, where)
     old = dict(_layers(model))[path]
     layer = new if isinstance(new, Layer) else new(old)
     if not isinstance(layer, Layer):
@@ -222,17 +194,12 @@ def prolong(model: Layer, sites: int, max_bond: MaxBond | None = None) -> Layer:
     return longer
 
 
-def _copy_array(array: Array) -> Array:
-    if infer_backend(array) == "torch":
-        return array.detach().clone()
-    return array.copy()
-
-
 def _layers(model: Layer) -> list[tuple[str, Layer]]:
     return [(path.rstrip("."), layer) for path, layer in model.walk()]
 
 
-def _path(model: Layer, where: Where) -> str:
+def path_of(model: Layer, where: Where) -> str:
+    """Return the dotted path of a layer, or raise ``ValueError`` if there is none."""
     known = _layers(model)
     if isinstance(where, str):
         if where not in dict(known):
@@ -254,26 +221,7 @@ def _exchange(model: Layer, path: list[str], new: Layer) -> Layer:
         name: _exchange(child, path[1:], new) if name == path[0] else duplicate(child)
         for name, child in model.children.items()
     }
-    own = parameters(type(model))
-    given = {parameter.name for parameter in own}
-    variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in own)
-    if not variadic and path[0] not in given:  # made by the constructor itself
-        twin = duplicate(model)
-        twin.children[path[0]] = children[path[0]]
-        return twin
-    twin = construct(type(model), children, model.config())
-    twin.children |= {name: children[name] for name in twin.children.keys() & children.keys()}
-    for store, before in ((twin.params, model.params), (twin.buffers, model.buffers)):
-        for name, array in store.items():
-            if name in before and tuple(before[name].shape) == tuple(array.shape):
-                store[name] = _copy_array(before[name])
-    settings: dict[str, Any] = {
-        name: copy.deepcopy(value)
-        for name, value in vars(model).items()
-        if name in ("training", "recompute")
-    }
-    vars(twin).update(settings)
-    return twin
+    return reconstruct(model, children)
 
 
 def _old_name(name: str, paths: Mapping[str, str]) -> str:

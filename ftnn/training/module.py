@@ -16,6 +16,8 @@ from ..layers.sequential import Sequential
 class TorchModule(torch.nn.Module):
     """A model of ftnn as a torch module: its parameters are the model's arrays.
 
+    Frozen arrays (:func:`ftnn.growth.freeze`) are buffers of the module.
+
     Works in any torch loop, with any torch optimizer. ``.to(...)``, ``state_dict`` and
     :func:`torch.func.functional_call` work as for other modules; the wrapped model always reads the
     module's current tensors.
@@ -68,6 +70,10 @@ class TorchModule(torch.nn.Module):
         for path, layer in model.walk():
             for key, array in layer.params.items():
                 name = f"{path}{key}".replace(".", ":")
+                if key in layer.frozen:  # no optimizer, average or weight decay sees it
+                    self.register_buffer(name, array)
+                    self._buffer_slots.append((layer.params, key, name))
+                    continue
                 self.register_parameter(name, torch.nn.Parameter(array))
                 self._param_slots.append((layer.params, key, name))
             for key, array in layer.buffers.items():
@@ -85,6 +91,7 @@ class TorchModule(torch.nn.Module):
             for path, layer in self.model.walk()
             if isinstance(layer, kind)
             for key in layer.params
+            if key not in layer.frozen
         }
 
     def extra_repr(self) -> str:
