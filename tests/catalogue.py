@@ -106,7 +106,11 @@ def _sequential(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
 
 
 def _readout(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:
-    return ftnn.Readout(dims, source.integer(1, 4), source.integer(1, 4), source.integer(0, 99))
+    bias, outputs = source.choice(False, True), source.integer(1, 4)
+    layer = ftnn.Readout(dims, outputs, source.integer(1, 4), source.integer(0, 99), bias=bias)
+    if bias:
+        layer.params["bias"] = np.random.default_rng(0).standard_normal(outputs)
+    return layer
 
 
 def _expectation(source: Source, dims: tuple[int, ...]) -> ftnn.Layer:

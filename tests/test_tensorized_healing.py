@@ -489,7 +489,7 @@ def test_what_cannot_be_healed_is_told_and_what_is_blank_is_healed():
         nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Bilinear(24, 24, 10)),
         nn.Linear(16, 10),
     ):
-        with pytest.raises(ValueError, match="no linear layers '0' and '2' with 24 neurons"):
+        with pytest.raises(ValueError, match="no linear layers '0', '2' with 24 neurons"):
             heal(found, other, [x], forward=lambda model, batch: dense(batch))
     for batches in ([torch.zeros(20, 16)], [torch.ones(20, 16)], [x, x[:0]]):
         errors = heal(found, dense, batches).errors

@@ -60,8 +60,8 @@ def check_report(found, model, original):
     assert found.dense_params == size(original)
     assert found.params == size(found.model)
     original = copy.deepcopy(original)
-    for (first, second), neurons in found.model.neuron_orders.items():
-        permute(original, first, second, neurons)
+    for names, neurons in found.model.neuron_orders.items():
+        permute(original, names, neurons)
     modules = dict(found.model.named_modules())
     before = dict(original.named_modules())
     for row in found.rows:

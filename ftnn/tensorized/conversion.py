@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from .difference import Difference, check_difference
 from .factored import Factored
 from .formats import CONV, EMBEDDING, LINEAR
-from .neurons import order_of, pairs, permute
+from .linear import Linear
+from .neurons import hidden, order_of, permute
 from .places import SKIPPED, Place, call, find_places, observe, weight_of
 from .probes import Probes
 from .search import Search
@@ -68,9 +69,9 @@ def tensorize(
     progress : callable, optional
         Called with a line of text for every layer.
     order : bool
-        Whether hidden neurons between linear layers of a ``Sequential`` may get another order, of
-        the same function, in which weights are closer to chains; see
-        :mod:`ftnn.tensorized.neurons`. Needs calibration.
+        Whether hidden neurons between linear layers may get another order, of the same function,
+        in which weights are closer to chains; see :mod:`ftnn.tensorized.neurons`. Needs
+        calibration.
 
     Returns
     -------
@@ -169,20 +170,24 @@ class Tensorizer:
         The model keeps it as its attribute ``neuron_orders``, by which healing compares it with the
         dense model.
         """
-        places = {place.names[0]: place for place in self._places}
-        for first, second in pairs(model):
-            one, two = places[first], places[second]
-            if not all(place.reason in ("", SKIPPED) for place in (one, two)):
+        places = {
+            place.names[0]: place
+            for place in self._places
+            if place.kind is Linear and len(place.names) == 1 and place.reason in ("", SKIPPED)
+        }
+        for names in hidden(model, list(places), self._probes.batches[0], self._probes.forward):
+            group = [places[name] for name in names]
+            known = [_whole(place) for place in group]
+            if known == [None] * len(known):
                 continue
-            known = [_whole(place) for place in (one, two)]
-            if known == [None, None]:
-                continue
-            found = order_of(weight_of(one.layer), *known)
-            self._model.neuron_orders[first, second] = found  # type: ignore[index, operator]
-            if two.moments is not None and known[1] is not None:
-                two.moments.permute(found)
+            makers = [weight_of(place.layer) for place in group[:-1]]
+            found = order_of(list(zip(makers, known, strict=False)), known[-1])
+            self._model.neuron_orders[names] = found  # type: ignore[index, operator]
+            moments = group[-1].moments
+            if moments is not None and known[-1] is not None:
+                moments.permute(found)
             for own in (model, self._model):
-                permute(own, first, second, found)
+                permute(own, names, found)
 
     def tensorize(
         self,

@@ -52,8 +52,8 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
     layers: dict[int, dict[str, Any]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, TensorizedModule):
-            about: dict[str, Any] = {"names": [], "format": module.format, "dims": module.dims}
-            layers.setdefault(id(module), about)["names"].append(name)
+            own: dict[str, Any] = {"names": [], "format": module.format, "dims": module.dims}
+            layers.setdefault(id(module), own)["names"].append(name)
     if not layers:
         raise ValueError("the model has no tensorized layer; save it with torch or safetensors")
     tensors, seen = {}, set()
@@ -63,7 +63,13 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
         seen.add(id(tensor))
         host = tensor.detach().cpu()
         tensors[name] = (host.float() if host.dtype == torch.bfloat16 else host).numpy()
-    content = json.dumps({"format": FORMAT, "layers": list(layers.values())})
+    orders = getattr(model, "neuron_orders", {}).items()
+    about = {
+        "format": FORMAT,
+        "layers": list(layers.values()),
+        "orders": [[names, order.tolist()] for names, order in orders],
+    }
+    content = json.dumps(about)
     write_tensors(path, tensors, {DESCRIPTION: content})
 
 
@@ -93,6 +99,7 @@ def load(model: nn.Module, path: str | os.PathLike) -> nn.Module:
         if about["format"] != FORMAT:
             raise KeyError(FORMAT)
         layers = [(list(one["names"]), one["format"], one["dims"]) for one in about["layers"]]
+        orders = {tuple(names): torch.tensor(order) for names, order in about.get("orders", ())}
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} was not written by ftnn.tensorized.save") from None
     new = copy.deepcopy(model)
@@ -101,6 +108,7 @@ def load(model: nn.Module, path: str | os.PathLike) -> nn.Module:
         put(new, names, layer)
     state = {name: torch.from_numpy(array) for name, array in tensors.items()}
     _fill(new, state, Path(path))
+    new.neuron_orders = orders  # type: ignore[assignment]
     return new
 
 

@@ -134,12 +134,12 @@ def heal(
     """
     given = tensorized.model if isinstance(tensorized, Tensorization) else tensorized
     model, teacher = copy.deepcopy(given), copy.deepcopy(dense).eval()
-    for (first, second), neurons in getattr(given, "neuron_orders", {}).items():
+    for names, neurons in getattr(given, "neuron_orders", {}).items():
         try:
-            permute(teacher, first, second, neurons)
+            permute(teacher, names, neurons)
         except (AttributeError, IndexError, TypeError, RuntimeError):
             raise ValueError(
-                f"the dense model has no linear layers {first!r} and {second!r} with "
+                f"the dense model has no linear layers {', '.join(map(repr, names))} with "
                 f"{len(neurons)} neurons between them; give the model that was tensorized"
             ) from None
     modes = {module: module.training for module in model.modules()}

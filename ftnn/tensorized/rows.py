@@ -47,6 +47,8 @@ def add_inputs(moments: Moments, layer: nn.Module, x: Tensor) -> None:
 
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
     """Return the rows that the weight of a dense layer multiplies: (rows, groups * size)."""
+    if x.is_nested:
+        return torch.cat([rows_of(layer, part) for part in x.unbind()])
     if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return torch.cat(list(_patch_rows(layer, x)))
     return x.reshape(-1, x.shape[-1])
