@@ -6,5 +6,6 @@ Every operation returns a new model; the one given is unchanged, and shares no a
 from .deepen import deepen, deepened_paths, identity
 from .freeze import freeze, thaw
 from .inflate import inflate
+from .widen import widen
 
-__all__ = ["deepen", "deepened_paths", "freeze", "identity", "inflate", "thaw"]
+__all__ = ["deepen", "deepened_paths", "freeze", "identity", "inflate", "thaw", "widen"]
