@@ -42,7 +42,7 @@ _AXES: dict[tuple[str, int], tuple[str, ...]] = {
     ("batches", 1): ("",),
 }
 
-Random = Callable[[tuple[int, ...]], np.ndarray]
+Random = Callable[[tuple[int, ...], np.ndarray], np.ndarray]
 
 
 def axes_of(layer: Layer, name: str, ndim: int) -> tuple[str, ...]:
@@ -77,13 +77,13 @@ def axes_of(layer: Layer, name: str, ndim: int) -> tuple[str, ...]:
     return roles
 
 
-def draws(seed: int, like: Array) -> Random:
-    """Return a function that draws normal numbers of a shape, complex where ``like`` is."""
+def draws(seed: int) -> Random:
+    """Return a function that draws normal numbers of a shape, complex where an array is."""
     rng = random_generator(seed, 10)
 
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
+    def draw(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
         x = rng.standard_normal(shape)
-        if "complex" in str(like.dtype):
+        if np.iscomplexobj(like):
             x = (x + 1j * rng.standard_normal(shape)) / 2**0.5
         return x
 
@@ -137,9 +137,9 @@ def padded(
             [source, np.repeat(mean, shape[axis] - source.shape[axis], axis=axis)], axis=axis
         )
     elif added.get("left") or added.get("right"):
-        result = _new_channels(source, shape, roles, size * noise * draw(shape))
+        result = _new_channels(source, shape, roles, size * noise * draw(shape, source))
     else:
-        result = size * draw(shape)
+        result = size * draw(shape, source)
     result[kept] = source
     for axis in (axis for axis, role in enumerate(roles) if role == "out"):
         result[_beyond(axis, source.shape[axis], len(shape))] = 0.0

@@ -181,11 +181,11 @@ def identity(
         if max_bond is None:
             raise ValueError(f"gauge is a {type(gauge).__name__} without max_bond; give max_bond")
     layer = Linear(dims, dims, bond_dim, max_bond, bias=bias, seed=seed)
-    noise = NOISE * min(1.0, 2.0 / len(dims))
+    draw, noise = draws(seed), NOISE * min(1.0, 2.0 / len(dims))
     for k, dim in enumerate(dims):
         name, eye = f"weight.{k}", np.eye(dim)[None, :, :, None]
         new = layer.params[name]
-        grown = padded(eye, new, axes_of(layer, name, 4), draws(seed + k, new), noise)
+        grown = padded(eye, new, axes_of(layer, name, 4), draw, noise)
         layer.params[name] = grown
     for k, omega in enumerate(omegas):
         own = layer.buffers[f"omega.{k}"]

@@ -72,8 +72,9 @@ def inflate(
 
     *Activations.* A layer keeps the rows of its test matrices and gets more, so its gauge is the
     same. Where nothing was truncated, the new directions are zeros and the function is
-    unchanged. Where a larger bond was cut, less of it is lost now: the layer is closer to its exact
-    output, in general, and the function changes by what is no longer lost.
+    unchanged. Where a larger bond was cut, less of it is lost now, and the function changes by what
+    is no longer lost; a random sketch guarantees this for no single sample, only at the last cut,
+    whose old directions all stay.
 
     Examples
     --------
@@ -121,10 +122,12 @@ def inflated(
     chain = len(layer.in_dims or ())
     noise = NOISE * min(1.0, 2.0 / max(chain, 1))
 
+    draw = draws(seed)
+
     def fill(name: str, old: Array | None, array: Array) -> Array:
         if old is None:  # a test matrix of a layer that had none
             raise ValueError(f"array {name!r} of {path!r} is new; this layer cannot grow")
-        return padded(old, array, axes_of(layer, name, len(old.shape)), draws(seed, old), noise)
+        return padded(old, array, axes_of(layer, name, len(old.shape)), draw, noise)
 
     result = reconstruct(layer, children, options, fill)
     check_frozen(path, layer, result)

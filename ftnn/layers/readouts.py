@@ -11,6 +11,7 @@ from autoray import do
 from ..arrays.backend import Array, as_dtype_of
 from ..arrays.functions import dims_product, matrix_transpose, permute
 from ..arrays.random import random_generator
+from ..chains.bonds import MaxBond, check_bonds
 from ..chains.dims import check_dims, check_positive
 from ..chains.magnitude import divide_state
 from ..chains.operators import MPO, weight_bonds
@@ -39,26 +40,42 @@ from .layer import Layer, collect, scale_evenly, site_entries
 
 
 class Head(Layer):
-    """A layer with dense outputs (batch, num_outputs), whose index sits on the middle site.
+    """A layer with dense outputs (batch, num_outputs), whose index sits on one site.
 
     Attributes
     ----------
-    num_outputs, bond_dim, seed : int
+    num_outputs, seed : int
+    bond_dim : int or tuple of int
+    output_site : int or None
+        Site of the output index; None for the middle one.
     """
 
     in_dims: tuple[int, ...]
 
-    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int):
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        num_outputs: int,
+        bond_dim: MaxBond,
+        seed: int,
+        output_site: int | None = None,
+    ):
         in_dims = check_dims(in_dims, "in_dims")
-        check_positive(bond_dim, "bond_dim")
+        bond_dim = check_bonds(bond_dim, len(in_dims), "bond_dim")
         check_positive(num_outputs, "num_outputs")
+        if output_site is not None and output_site not in range(len(in_dims)):
+            raise ValueError(
+                f"output_site is {output_site!r}, expected one of the {len(in_dims)} sites, "
+                f"0 to {len(in_dims) - 1}"
+            )
         super().__init__(in_dims)
         self.num_outputs, self.bond_dim, self.seed = num_outputs, bond_dim, seed
+        self.output_site = output_site
 
     @property
     def center(self) -> int:
         """Site of the output index."""
-        return len(self.in_dims) // 2
+        return len(self.in_dims) // 2 if self.output_site is None else self.output_site
 
     def operators(self) -> dict[str, Cores]:
         """Return the weight, whose output index is the outgoing index of the middle site."""
@@ -85,12 +102,13 @@ class Readout(Head):
     ----------
     in_dims : sequence of int
     num_outputs : int
-        The output index sits on the middle site.
-    bond_dim : int
-        Bond dimension of the readout MPS.
+    bond_dim : int or sequence of int
+        Bond dimension of the readout MPS, at every cut or at each of the L - 1.
     seed : int
     bias : bool
         Whether to add trainable numbers to the outputs, which start at zero.
+    output_site : int, optional
+        Site of the output index, by default the middle one.
 
     Attributes
     ----------
@@ -117,19 +135,20 @@ class Readout(Head):
         self,
         in_dims: Sequence[int],
         num_outputs: int,
-        bond_dim: int,
+        bond_dim: MaxBond,
         seed: int = 0,
         bias: bool = False,
+        output_site: int | None = None,
     ):
-        super().__init__(in_dims, num_outputs, bond_dim, seed)
+        super().__init__(in_dims, num_outputs, bond_dim, seed, output_site)
         if not isinstance(bias, bool):
             raise TypeError(f"bias is {bias!r}, expected True or False")
         self.bias = bias
-        outs = _outs(self.in_dims, num_outputs)
-        shapes = site_entries("weight", weight_shapes(self.in_dims, outs, bond_dim))
+        outs = _outs(self.in_dims, num_outputs, self.center)
+        shapes = site_entries("weight", weight_shapes(self.in_dims, outs, self.bond_dim))
         self.declare(shapes | ({"bias": (num_outputs,)} if bias else {}), "bond_dim")
         # (left, out, in, right); out is 1 but on the middle site
-        cores = initial_weight(self.in_dims, outs, bond_dim, seed)
+        cores = initial_weight(self.in_dims, outs, self.bond_dim, seed)
         self.params |= site_entries("weight", cores)
         if bias:
             self.params["bias"] = np.zeros(num_outputs)
@@ -238,9 +257,12 @@ class Readout(Head):
         return out * as_dtype_of(do("exp", log_scale - top), out)[:, None] + shift, top
 
 
-def _outs(in_dims: tuple[int, ...], num_outputs: int) -> tuple[int, ...]:
-    """Return the outgoing dimensions of a readout: its outputs are on the middle site."""
-    center = len(in_dims) // 2
+def _outs(in_dims: tuple[int, ...], num_outputs: int, center: int | None = None) -> tuple[int, ...]:
+    """Return the outgoing dimensions of a readout, whose outputs are on one site, the middle one.
+
+    The site may be another, ``center``.
+    """
+    center = len(in_dims) // 2 if center is None else center
     return tuple(num_outputs if k == center else 1 for k in range(len(in_dims)))
 
 
@@ -257,10 +279,11 @@ class Expectation(Head):
     ----------
     in_dims : sequence of int
     num_outputs : int
-        The output index sits on the middle site.
-    bond_dim : int
-        Bond dimension D of the operators.
+    bond_dim : int or sequence of int
+        Bond dimension D of the operators, at every cut or at each of the L - 1.
     seed : int
+    output_site : int, optional
+        Site of the output index, by default the middle one.
 
     Notes
     -----
@@ -281,10 +304,17 @@ class Expectation(Head):
     ((6, 2), True)
     """
 
-    def __init__(self, in_dims: Sequence[int], num_outputs: int, bond_dim: int, seed: int = 0):
-        super().__init__(in_dims, num_outputs, bond_dim, seed)
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        num_outputs: int,
+        bond_dim: MaxBond,
+        seed: int = 0,
+        output_site: int | None = None,
+    ):
+        super().__init__(in_dims, num_outputs, bond_dim, seed, output_site)
         rng = random_generator(seed, 3)
-        bonds = weight_bonds(self.in_dims, self.in_dims, bond_dim)
+        bonds = weight_bonds(self.in_dims, self.in_dims, self.bond_dim)
         copies = [num_outputs if k == self.center else 1 for k in range(len(self.in_dims))]
         outs = [n * p for n, p in zip(copies, self.in_dims, strict=True)]
         shapes = list(zip(bonds[:-1], outs, self.in_dims, bonds[1:], strict=True))

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from autoray import do, infer_backend
 from ..arrays.backend import BACKENDS, Array, convert, is_complex, to_numpy
 from ..arrays.functions import erf
 from ..arrays.scales import peak, safe_norm
+from ..chains.dims import check_dims
 
 Function = Callable[[Array], Array]
 
@@ -184,7 +185,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
-def scaled_entries(core: Array) -> tuple[Array, Array]:
+def scaled_entries(core: Array, count: int | None = None) -> tuple[Array, Array]:
     """Scale a core to mean square 1 per physical entry.
 
     The scale is the norm, which zero padding does not change, not a mean over entries, which
@@ -193,18 +194,43 @@ def scaled_entries(core: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     core : array (batch, left, phys, right)
+    count : int, optional
+        Number of physical entries that the mean is taken over, by default ``phys``.
 
     Returns
     -------
     u : array (batch, left, phys, right)
-        Squared norm ``phys``; zero if the core is zero.
+        Squared norm ``count``; zero if the core is zero.
     norm : array (batch, 1, 1, 1)
         Divisor of the core.
     """
     top = peak(core)  # (batch, 1, 1, 1): squares of what it leaves neither vanish nor overflow
-    norm = safe_norm(core / top, (1, 2, 3)) / core.shape[2] ** 0.5
+    norm = safe_norm(core / top, (1, 2, 3)) / (count or core.shape[2]) ** 0.5
     norm = do("where", norm > 0, norm, do("ones_like", norm))[:, None, None, None] * top
     return core / norm, norm
+
+
+def check_mean_dims(
+    mean_dims: Sequence[int] | None, dims: tuple[int, ...] | None = None
+) -> tuple[int, ...] | None:
+    """Return ``mean_dims`` as a tuple, or raise ``ValueError`` if they are more than ``dims``."""
+    if mean_dims is None:
+        return None
+    counts = check_dims(mean_dims, "mean_dims")
+    if dims is not None and (
+        len(counts) != len(dims) or any(n > p for n, p in zip(counts, dims, strict=True))
+    ):
+        raise ValueError(
+            f"mean_dims is {counts}, expected a number from 1 to the dimension for each site of "
+            f"{dims}"
+        )
+    return counts
+
+
+def counts_of(cores: tuple[Array, ...], mean_dims: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the number of channels of every site that means are taken over."""
+    dims = tuple(core.shape[2] for core in cores)
+    return dims if mean_dims is None else check_mean_dims(mean_dims, dims) or dims
 
 
 def check_real(cores: tuple[Array, ...], layer: str) -> None:

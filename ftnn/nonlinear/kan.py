@@ -12,7 +12,7 @@ from ..chains.dims import check_both_dims, check_positive
 from ..chains.terms import Cores
 from ..layers.layer import Layer, site_entries
 from . import bases
-from .functions import check_real, scaled_entries
+from .functions import check_mean_dims, check_real, counts_of, scaled_entries
 
 
 class KAN(Layer):
@@ -45,6 +45,9 @@ class KAN(Layer):
     order : int, optional
         Degree of the splines, by default 3.
     seed : int
+    mean_dims : sequence of int, optional
+        Number of channels of every site that the mean square is taken over, by default all;
+        :func:`ftnn.growth.widen` keeps the old ones.
 
     Notes
     -----
@@ -84,6 +87,7 @@ class KAN(Layer):
         share: bool = False,
         order: int | None = None,
         seed: int = 0,
+        mean_dims: Sequence[int] | None = None,
     ):
         phys_dims, out_dims = check_both_dims(phys_dims, out_dims or phys_dims, "phys_dims")
         if basis not in bases.BASES:
@@ -103,6 +107,7 @@ class KAN(Layer):
         self.phys_dims = phys_dims
         self.basis, self.grid, self.odd = basis, grid, odd
         self.share, self.order, self.seed = share, order, seed
+        self.mean_dims = check_mean_dims(mean_dims, phys_dims)
         rng = random_generator(seed, 3)
         count = bases.size(basis, grid, odd, order or 0)
         pairs = list(zip(phys_dims, out_dims, strict=True))[: 1 if share else None]
@@ -158,11 +163,13 @@ class KAN(Layer):
         """Map cores ``(batch, left, p, right)`` to ``(batch, left, q, right)``."""
         check_real(cores, "KAN")
         out = []
-        for site, core in enumerate(cores):
+        for site, (core, count) in enumerate(
+            zip(cores, counts_of(cores, self.mean_dims), strict=True)
+        ):
             k = 0 if self.share else site
             linear, curve = self.params[f"linear.{k}"], self.params[f"curve.{k}"]
             batch, left, p, right = core.shape
-            u, norm = scaled_entries(core)
+            u, norm = scaled_entries(core, count)
             u = do("reshape", permute(u, 2, 0, 1, 3), (p, -1))  # (p, batch left right)
             values = do("reshape", self.values(u, site), (-1, u.shape[1]))
             mixing = do("reshape", permute(curve, 2, 1, 0), (curve.shape[2], -1))
@@ -190,7 +197,10 @@ class KAN(Layer):
         if not 0.0 < uniform <= 1.0:
             raise ValueError(f"uniform is {uniform!r}, expected a number in (0, 1]")
         order = self._splines("update_grid")
-        entries = [to_numpy(scaled_entries(core)[0]).ravel() for core in cores]
+        entries = [
+            to_numpy(scaled_entries(core, count)[0]).ravel()
+            for core, count in zip(cores, counts_of(cores, self.mean_dims), strict=True)
+        ]
         if self.share:
             entries = [np.concatenate(entries)]
         for k, samples in enumerate(entries):

@@ -144,7 +144,7 @@ def _check(layer: KAN, inputs: MPS, targets: MPS, sweeps: int) -> None:
 
 def _features(layer: KAN, core: np.ndarray, site: int) -> np.ndarray:
     """Return what the parameters of a site multiply: (batch, left, a, right)."""
-    u, norm = scaled_entries(core)
+    u, norm = scaled_entries(core, (layer.mean_dims or layer.in_dims)[site])
     values = to_numpy(layer.values(u, site))  # (functions, batch, left, p, right)
     count, batch, left, p, right = values.shape
     values = values.transpose(1, 2, 3, 0, 4).reshape(batch, left, p * count, right)

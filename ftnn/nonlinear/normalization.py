@@ -8,7 +8,7 @@ import numpy as np
 from autoray import do
 
 from ..arrays.backend import Array, as_dtype_of, eps, is_complex, tiny
-from ..arrays.functions import at_most, log, stop_gradient, sum_over
+from ..arrays.functions import at_most, concat, log, stop_gradient, sum_over
 from ..arrays.random import draw_arrays, random_generator
 from ..arrays.scales import spread
 from ..chains.bonds import MaxBond, check_bonds, output_bonds
@@ -19,7 +19,7 @@ from ..chains.terms import Cores, Hadamard, State, Term
 from ..layers.initialization import sketch_of_layer, sketch_rows, sketch_shapes
 from ..layers.layer import Layer, collect, site_entries
 from ..truncation.src import compress_src
-from .functions import scaled_entries
+from .functions import check_mean_dims, counts_of, scaled_entries
 
 
 class RMSNorm(Layer):
@@ -38,6 +38,9 @@ class RMSNorm(Layer):
     phys_dims : sequence of int, optional
         If given, the layer has a trainable gain, a product state that starts at ones and
         multiplies the result entry by entry.
+    mean_dims : sequence of int, optional
+        Number of channels of every site that the mean is taken over, by default all;
+        :func:`ftnn.growth.widen` keeps the old ones.
 
     Examples
     --------
@@ -47,17 +50,23 @@ class RMSNorm(Layer):
     [[1.2 1.6 0.  0. ]]
     """
 
-    def __init__(self, eps: float = 0.0, phys_dims: Sequence[int] | None = None):
+    def __init__(
+        self,
+        eps: float = 0.0,
+        phys_dims: Sequence[int] | None = None,
+        mean_dims: Sequence[int] | None = None,
+    ):
         _check_eps(eps)
         dims = None if phys_dims is None else check_dims(phys_dims, "phys_dims")
         super().__init__(dims, dims)
         self.eps, self.phys_dims = eps, dims
+        self.mean_dims = check_mean_dims(mean_dims, dims)
         self.declare(site_entries("gain", [(1, 1, p, 1) for p in dims or ()]), "phys_dims")
         self.params |= site_entries("gain", [np.ones((1, 1, p, 1)) for p in dims or ()])
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
-        out, _ = unit_rms(cores, self.eps)
+        out, _ = unit_rms(cores, self.eps, self.mean_dims)
         if self.params:
             out = tuple(c * g for c, g in zip(out, collect(self.params, "gain"), strict=True))
         return out
@@ -88,6 +97,10 @@ class LayerNorm(Layer):
         Whether to have a gain and a shift.
     seed : int
         Seed of gain, shift and test matrices.
+    mean_dims : sequence of int, optional
+        Numbers n of channels of every site that means are taken over, by default all: the mean is
+        that of the block of the first n, from which alone it is subtracted. Where the rest is zero
+        the layer is that of the block; :func:`ftnn.growth.widen` keeps the old numbers.
 
     Notes
     -----
@@ -114,6 +127,7 @@ class LayerNorm(Layer):
         eps: float = 0.0,
         affine: bool = True,
         seed: int = 0,
+        mean_dims: Sequence[int] | None = None,
     ):
         dims = check_dims(phys_dims, "phys_dims")
         if max_bond is not None:
@@ -125,6 +139,7 @@ class LayerNorm(Layer):
         super().__init__(dims, dims)
         self.phys_dims, self.max_bond, self.bond_dim = dims, max_bond, bond_dim
         self.eps, self.affine, self.seed = eps, affine, seed
+        self.mean_dims = check_mean_dims(mean_dims, dims)
         shapes = _constant_shapes(dims, bond_dim)
         self.declare(
             (site_entries("gain", shapes) | site_entries("shift", shapes) if affine else {})
@@ -150,11 +165,12 @@ class LayerNorm(Layer):
         """Return the exact output, before truncation."""
         # the logarithms of cores of very different sizes would leave their rounding in the mean
         balanced, own, _ = divide_state(cores)
-        z, log_rms = unit_rms(balanced)
+        z, log_rms = unit_rms(balanced, 0.0, self.mean_dims)
         log_rms = log_rms + own
-        ones = tuple(do("ones", (1, 1, p, 1), like=cores[0]) for p in self.in_dims)
+        counts = self.mean_dims or self.in_dims
+        ones = _first_channels(self.in_dims, counts, cores[0])
         value, log_scale = overlap(ones, z)
-        entries = sum(math.log(p) for p in self.in_dims)
+        entries = sum(math.log(n) for n in counts)
         # the modulus of the mean of z is at most 1: its logarithm is larger only where it is zero
         log_scale = at_most(log_scale - entries, -math.log(tiny(value)))
         mean = value * as_dtype_of(do("exp", log_scale), value)  # (batch,)
@@ -177,6 +193,8 @@ class LayerNorm(Layer):
             product: State | Hadamard = State(tuple(c * g for c, g in zip(z, gain, strict=True)))
         else:
             product = Hadamard(State(gain), State(z))
+        if self.mean_dims is not None:
+            gain = tuple(g * one for g, one in zip(gain, ones, strict=True))
         return (
             Term(product, scale),
             Term(State(gain), -mean * scale),
@@ -202,6 +220,8 @@ class CoreNorm(Layer):
     momentum : float, optional
         Weight of a new batch in the running mean, by default 0.1; the first 1/momentum batches
         count alike. Applies to "running" only.
+    mean_dims : sequence of int, optional
+        Number of channels of every site that the mean square is taken over, by default all.
 
     Notes
     -----
@@ -217,7 +237,13 @@ class CoreNorm(Layer):
     [1.0, 1.0]
     """
 
-    def __init__(self, scale: float = 1.0, product: str = "keep", momentum: float | None = None):
+    def __init__(
+        self,
+        scale: float = 1.0,
+        product: str = "keep",
+        momentum: float | None = None,
+        mean_dims: Sequence[int] | None = None,
+    ):
         if not (scale > 0.0 and math.isfinite(scale)):
             raise ValueError(f"scale is {scale!r}, expected a positive number")
         if product not in ("keep", "drop", "running"):
@@ -230,12 +256,14 @@ class CoreNorm(Layer):
             raise ValueError(f"momentum is {momentum!r}, expected a number in (0, 1]")
         super().__init__()
         self.scale, self.product, self.momentum = scale, product, momentum
+        self.mean_dims = check_mean_dims(mean_dims)
         if product == "running":
             self.buffers |= {"log_product": np.zeros(1), "batches": np.zeros(1)}
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
-        parts = [scaled_entries(core) for core in cores]
+        counts = counts_of(cores, self.mean_dims)
+        parts = [scaled_entries(core, n) for core, n in zip(cores, counts, strict=True)]
         out = [u * self.scale for u, _ in parts]
         if self.product == "drop":
             return tuple(out)
@@ -259,8 +287,12 @@ class CoreNorm(Layer):
         return mean
 
 
-def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
+def unit_rms(
+    cores: Cores, eps: float = 0.0, mean_dims: tuple[int, ...] | None = None
+) -> tuple[Cores, Array]:
     """Divide every vector by the root of its mean square entry plus eps.
+
+    The mean is over all entries, or over as many as there are in a block of ``mean_dims``.
 
     Returns
     -------
@@ -271,7 +303,7 @@ def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
     """
     value, log_scale = overlap(cores, cores)  # value * exp(log_scale) = sum of squares
     value = do("real", value) if is_complex(value) else value
-    log_scale = log_scale - sum(math.log(core.shape[2]) for core in cores)
+    log_scale = log_scale - sum(math.log(n) for n in counts_of(cores, mean_dims))
     live = value > 0.0
     value = do("where", live, value, do("ones_like", value))
     if eps == 0.0:
@@ -286,6 +318,17 @@ def unit_rms(cores: Cores, eps: float = 0.0) -> tuple[Cores, Array]:
         log_mean = peak + do("log", total)
     log_rms = do("where", live, 0.5 * log_mean, do("zeros_like", log_mean))
     return spread(list(cores), -log_rms), log_rms
+
+
+def _first_channels(dims: tuple[int, ...], counts: tuple[int, ...], like: Array) -> Cores:
+    """Return the vector (1, 1, phys, 1) that is one in the block of the first channels."""
+    cores = []
+    for p, n in zip(dims, counts, strict=True):
+        core = do("ones", (1, 1, n, 1), like=like)
+        if n < p:
+            core = concat((core, do("zeros", (1, 1, p - n, 1), like=like)), 2)
+        cores.append(core)
+    return tuple(cores)
 
 
 def _constant_shapes(dims: tuple[int, ...], bond_dim: int) -> list[tuple[int, ...]]:

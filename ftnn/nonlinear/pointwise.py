@@ -1,8 +1,17 @@
 """Pointwise: one fixed function of every entry of every core."""
 
+from collections.abc import Sequence
+
 from ..chains.terms import Cores
 from ..layers.layer import Layer
-from .functions import Function, check_real, resolve_function, scaled_entries
+from .functions import (
+    Function,
+    check_mean_dims,
+    check_real,
+    counts_of,
+    resolve_function,
+    scaled_entries,
+)
 
 
 class Pointwise(Layer):
@@ -25,6 +34,11 @@ class Pointwise(Layer):
         Whether to add the entry itself.
     normalize : bool
         Whether to scale cores as above; otherwise ``f`` acts on the unscaled entries.
+    mean_dims : sequence of int, optional
+        Number of channels of every site that the mean square is taken over, by default all;
+        :func:`ftnn.growth.widen` keeps the old ones.
+    skip : sequence of int
+        Sites whose cores stay as they are, as those of :func:`ftnn.growth.insert_sites`.
 
     Notes
     -----
@@ -41,18 +55,31 @@ class Pointwise(Layer):
     [[3. 0.]]
     """
 
-    def __init__(self, fn: str | Function, residual: bool = False, normalize: bool = True):
+    def __init__(
+        self,
+        fn: str | Function,
+        residual: bool = False,
+        normalize: bool = True,
+        mean_dims: Sequence[int] | None = None,
+        skip: Sequence[int] = (),
+    ):
         super().__init__()
         self.function = resolve_function(fn, at_zero=True)
         self.fn = self.function.argument
         self.residual, self.normalize = residual, normalize
+        self.mean_dims, self.skip = check_mean_dims(mean_dims), tuple(skip)
 
     def apply(self, cores: Cores) -> Cores:
         """Map cores ``(batch, left, phys, right)`` to cores of the same shape."""
         check_real(cores, "Pointwise")
         out = []
-        for core in cores:
-            u, norm = scaled_entries(core) if self.normalize else (core, 1.0)
+        for site, (core, count) in enumerate(
+            zip(cores, counts_of(cores, self.mean_dims), strict=True)
+        ):
+            if site in self.skip:
+                out.append(core)
+                continue
+            u, norm = scaled_entries(core, count) if self.normalize else (core, 1.0)
             new = self.function(u) - self.function.value
             out.append((u + new if self.residual else new) * norm)
         return tuple(out)

@@ -217,11 +217,13 @@ def _box(canvas: _Canvas, text: str, y: float, height: float, fill: str) -> None
 def _head(canvas: _Canvas, layer: Head) -> None:
     _legs(canvas)
     canvas.y -= _GAP
-    _sites(canvas, READOUT_FILL, "square", layer.bond_dim)
+    bond = largest_bond(layer.bond_dim)
+    _sites(canvas, READOUT_FILL, "square", bond)
     expected = isinstance(layer, Expectation)
     name = "expectation of an MPO" if expected else "readout MPS"
-    _left(canvas, name, f"D = {layer.bond_dim}")
-    x = canvas.columns.index(layer.center) * _GAP
+    _left(canvas, name, f"D = {bond}")
+    site = layer.center if layer.center in canvas.columns else None  # one that is left out
+    x = canvas.columns.index(site) * _GAP
     arrow = FancyArrowPatch(
         (x, canvas.y - _SIZE),
         (x, canvas.y - 0.85),
