@@ -133,6 +133,26 @@ def test_two_processes_replace_their_model_as_one(tmp_path):
     assert_alike_models(tmp_path / "one", tmp_path / "two")
 
 
+def test_two_processes_grow_as_one(tmp_path):
+    script = tmp_path / "script.py"
+    body = """
+    with joined_world() as world:
+        grow = "epoch=1 inflate=4; plateau=1 inflate=+1 where=best warm=0"
+        trainer = make_trainer(Path(sys.argv[1]), replace(config, grow=grow), make_model())
+        assert len(trainer.fit(data).history) == 3
+        for param in trainer.module.parameters():
+            assert torch.equal(world.sum(param.detach()), 2 * param.detach()) or world.size == 1
+    """
+    script.write_text(textwrap.dedent(TRAINING) + textwrap.dedent(body))
+    run_python(script, tmp_path / "one")
+    torchrun(script, tmp_path / "two")
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    assert [record.get("growth") for record in one] == [record.get("growth") for record in two]
+    assert one[0]["growth"]
+    assert_alike(one, two, 1e-9)
+    assert_alike_models(tmp_path / "one", tmp_path / "two")
+
+
 def test_processes_agree(tmp_path):
     """On errors, stops, running statistics; and a run of two goes on as one."""
     script = tmp_path / "script.py"

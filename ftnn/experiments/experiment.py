@@ -132,6 +132,11 @@ class Experiment:
                     f"{name} is {given[name]!r}, but experiment {self.name} does not use it "
                     f"{where}; leave it out"
                 )
+        if options.train.grow and self.stages is not None and self.stages(options):
+            raise ValueError(
+                f"grow is {options.train.grow!r}, but experiment {self.name} trains in stages, each "
+                "with a model of its own; leave it out, or train in one stage"
+            )
 
 
 def imported(reference: str, package: str | None = None) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ def plot_curves(
         One per epoch, as in ``metrics.jsonl``: epoch, train_loss, val_loss, train_accuracy,
         val_accuracy, and truncation_error and entropies by layer; missing or None entries are
         omitted, as are layers whose truncation errors are all rounding. The largest entropy over
-        all bonds is drawn.
+        all bonds is drawn, and a line where the model has grown (growth).
     path : path
         Output file.
     score : Score
@@ -56,6 +56,7 @@ def plot_curves(
                 label = {"train": "training", "val": "validation"}[part]
                 _line(axis, metrics, lambda m, k=f"{part}_{quantity}": m.get(k), line, color, label)
             axis.set_title(quantity.capitalize())
+            _mark_growth(axis, metrics)
             axis.legend()
             if not score.higher_is_better:
                 axis.set_yscale("log")
@@ -70,11 +71,20 @@ def plot_curves(
                 _line(axis, metrics, get, f"-{mark}", color, label)
             axis.set_title(title)
             _from_zero(axis)
+            _mark_growth(axis, metrics)
             axis.legend()
         for axis in axes:
             axis.set(xlabel="epoch", xlim=(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5))
             axis.xaxis.set_major_locator(whole_ticks(6))
         save_figure(fig, path)
+
+
+def _mark_growth(axis: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a line after every epoch after which the model has grown."""
+    grown = [record["epoch"] + 0.5 for record in metrics if record.get("growth")]
+    for n, epoch in enumerate(grown):
+        label = None if n else "growth"
+        axis.axvline(epoch, color="0.6", linestyle=":", linewidth=0.8, label=label, zorder=0)
 
 
 def _layers(metrics: Sequence[Mapping[str, Any]], key: str) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .options import Options, option
+from .schedule import EXAMPLE, text_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class TrainConfig(Options):
     ema_decay : float
         Decay, in [0, 1), of an exponential moving average of the weights; 0 disables it. If
         enabled, the averaged weights are the ones evaluated and saved as the model.
+    grow : str, optional
+        When and how the model grows while it trains: events, as a text or as tables; see
+        :func:`ftnn.training.schedule.schedule`.
     seed : int
         Seed of the order of the samples, augmentation, and random draws of layers: torch's global
         generator is seeded before every step.
@@ -116,6 +120,9 @@ class TrainConfig(Options):
         least=0,
         remedy="0 is off",
         free=True,
+    )
+    grow: str | None = option(
+        None, f"When and how the model grows, such as '{EXAMPLE}'.", read=text_of
     )
     seed: int = option(
         0,

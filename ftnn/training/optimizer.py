@@ -68,16 +68,17 @@ def make_optimizer(
     views = real_views(module) if views is None else views
     lr, decay = config.lr, config.weight_decay
     own = module.names_of(Linear)
-    linear = [view for name, view in views.items() if name in own]
-    if config.linear_lr != 1.0 and not linear:
+    kinds = {isinstance(layer, Linear) for _, layer in module.model.walk() if layer.params}
+    if config.linear_lr != 1.0 and True not in kinds:
         raise ValueError(
             f"linear_lr is {config.linear_lr}, but the model has no Linear layer; leave it at 1"
         )
-    rest = [view for name, view in views.items() if name not in own]
-    groups = [
-        {"params": params, "lr": rate}
-        for params, rate in ((rest, lr), (linear, lr * config.linear_lr))
-        if params
+    if not views:
+        raise ValueError("the model has nothing to train, as all is frozen; thaw a part of it")
+    groups = [  # those of a kind that is frozen are empty: what is thawed finds its rate again
+        {"params": [view for name, view in views.items() if (name in own) == kind], "lr": rate}
+        for kind, rate in ((False, lr), (True, lr * config.linear_lr))
+        if kind in kinds
     ]
     match config.optimizer:
         case "adamw":

@@ -5,7 +5,7 @@ Only the standard library is imported here, to keep ``ftnn train EXPERIMENT --he
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -25,6 +25,7 @@ def option(
     below: float | None = None,
     remedy: str = "",
     free: bool = False,
+    read: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a field of a dataclass of options.
 
@@ -42,6 +43,8 @@ def option(
         Remedy for an invalid value, after a semicolon in errors; by default the default value.
     free : bool
         Whether a run may be resumed with another value, as the result does not depend on it.
+    read : callable, optional
+        Maps a value as it is given, such as tables of TOML, to one of the type, or raises an error.
 
     Examples
     --------
@@ -54,8 +57,8 @@ def option(
     ValueError: width is 0, expected an integer >= 1; the default is 8
     """
     given = {"help": help, "least": least, "above": above, "below": below, "remedy": remedy}
-    given["free"] = free
-    return field(default=default, metadata=given)
+    given |= {"free": free}
+    return field(default=default, metadata=given | {"read": read})
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Spec:
     least, above, below : float or None
     free : bool
         Whether a run may be resumed with another value.
+    read : callable or None
+        Maps a value as it is given to one of the type.
     group : str
         Title of its group of options.
     path : tuple of str
@@ -89,6 +94,7 @@ class Spec:
     below: float | None = None
     remedy: str = ""
     free: bool = False
+    read: Callable[[Any], Any] | None = None
     group: str = ""
     path: tuple[str, ...] = ()
 
@@ -105,6 +111,8 @@ class Spec:
         """Return the value in its type, or raise an error that states what was expected."""
         if value is None and self.optional:
             return None
+        if self.read is not None:
+            value = self.read(value)
         numbers = {int: Integral, float: Real}
         types = numbers.get(self.kind, self.kind)
         if not isinstance(value, types) or (isinstance(value, bool) and self.kind is not bool):

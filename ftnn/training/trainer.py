@@ -18,6 +18,7 @@ from .display import ShowProgress, make_display
 from .evaluation import Evaluation, evaluate_batches
 from .files import json_safe, write_json
 from .fit import EVALUATED_AT_ONCE, MODEL_NAME, Fit
+from .growth import Growth
 from .inputs import batches
 from .interrupt import graceful_stop
 from .module import TorchModule
@@ -215,7 +216,8 @@ class Trainer:
         train, val = self._preparation().training(data, augment is not None)
         steps = len(batches(len(train), self.config.batch_size)) * self.config.epochs
         display = make_display(self.objective.score, self.quiet or not self.world.leads)
-        return Fit(
+        growth = [Growth(self.config.grow)] if self.config.grow else []
+        fit = Fit(
             config=self.config,
             objective=self.objective,
             encoder=self.encoder,
@@ -227,8 +229,17 @@ class Trainer:
             augment=augment,
             augment_states=augment_states,
             updater=Updater(self.module, self.config, steps, self.world, self.objective),
-            callbacks=(LayerProbe(), *self.callbacks, MetricsFile(), ShowProgress(display)),
+            callbacks=(
+                LayerProbe(),
+                *growth,
+                *self.callbacks,
+                MetricsFile(),
+                ShowProgress(display),
+            ),
         )
+        for one in growth:
+            one.check(fit)
+        return fit
 
     def _run(self, fit: Fit, summarize: bool) -> FitResult:
         with ExitStack() as stack:

@@ -55,6 +55,10 @@ def transfer_optimizer(
                 key: _transfer(value, old[block.name], new[name], block)
                 for key, value in state.items()
             }
+    if isinstance(target, torch.optim.SGD) and target.state:  # starts with all momenta or none
+        for name, parameter in new.items():
+            if name not in blocks:
+                target.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
 
 
 def transfer_arrays(blocks: Blocks, source: Arrays, target: Arrays) -> None:

@@ -47,6 +47,7 @@ class Updater:
         self.config, self.total_steps = config, total_steps
         self.world, self.objective = world, objective
         self.steps = 0
+        self._warm = (0, 0)  # steps done when the rate was last lowered, and steps of its rise
         self._take(module)
 
     def _take(self, module: TorchModule) -> None:
@@ -114,15 +115,36 @@ class Updater:
         numbers = torch.cat([summed, norm.detach().double()[None]])
         bad = (~torch.isfinite(numbers[::2]).all()).to(self.failed.dtype)
         self.failed = torch.maximum(self.failed, bad)
-        lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.found_inf = self.failed  # type: ignore[attr-defined]  # fused ones skip then
-        self.optimizer.step()
+        with self._warmed() as lr:
+            self.optimizer.step()
         self.steps += 1
         if self.steps < self.total_steps:
             self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.module)
         return PendingStats(numbers, lr, self.steps, total)
+
+    def rewarm(self, steps: int) -> None:
+        """Let the learning rate rise again to that of the schedule, over so many steps."""
+        self._warm = (self.steps, steps)
+
+    @contextmanager
+    def _warmed(self) -> Iterator[float]:
+        """Lower the rates of the schedule for a step while they rise again; the first of them."""
+        since, steps = self._warm
+        factor = min(1.0, (self.steps - since + 1) / (steps + 1))
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        if factor < 1.0:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * factor
+        try:
+            yield float(groups[0]["lr"])
+        finally:
+            if factor < 1.0:  # the schedule goes on from its own
+                for group, rate in zip(groups, rates, strict=True):
+                    group["lr"] = rate
 
     @contextmanager
     def _sharing(self, total: int) -> Iterator[None]:
@@ -208,6 +230,7 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "steps": self.steps,
+            "warm": self._warm,
         }
         if self.average is not None:
             state["average"] = arrays_of(self.evaluated)
@@ -226,6 +249,8 @@ class Updater:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.steps = int(state["steps"])
+        since, steps = state.get("warm", (0, 0))
+        self._warm = (int(since), int(steps))
         set_arrays(self.module, state["model"])
         if self.average is not None:
             set_arrays(self.evaluated, state["average"])

@@ -19,6 +19,7 @@ class CompressionOptions(ExperimentOptions):
     unused: ClassVar[dict[str, str]] = {
         "linear_lr": "as its network has no Linear layers on states",
         "recompute": "as its network is one layer",
+        "grow": "as its network is dense",
     }
 
     data: str | None = option(
