@@ -215,3 +215,26 @@ def only(layer):
 def test_what_cannot_get_longer_is_named(model, position, dims, error, words):
     with pytest.raises(error, match=words):
         insert_sites(model, position, dims)
+
+
+@pytest.mark.parametrize("kind", [ftnn.Readout, ftnn.Expectation])
+def test_the_output_index_may_be_on_any_site(kind):
+    """Dense outputs do not depend on the site from which they are read."""
+    x = Chain(3, DIMS, (2, 2), "generic", 0).mps()
+    for site in range(3):
+        head = kind(DIMS, 3, [2, 3], output_site=site)
+        assert head.center == site
+        cores = head.operators()["weight"]
+        y = x.to_dense()
+        for n in range(3):  # the operator of one output
+            single = [
+                core.reshape(core.shape[0], 3, -1, *core.shape[2:])[:, n] if k == site else core
+                for k, core in enumerate(cores)
+            ]
+            matrix = ftnn.MPO(single).to_dense()
+            expected = y @ matrix.T
+            if kind is ftnn.Expectation:
+                expected = (y * expected).sum(1, keepdims=True) / (y * y).sum(1, keepdims=True)
+            np.testing.assert_allclose(head(x)[:, n], expected[:, 0], rtol=1e-9)
+        with pytest.raises(ValueError, match="output_site is 3, expected one of the 3 sites"):
+            kind(DIMS, 3, 2, output_site=3)
