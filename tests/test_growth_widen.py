@@ -224,3 +224,23 @@ def test_a_layer_norm_without_test_matrices_of_its_own():
     model = ftnn.Sequential(*layers, ftnn.Readout(hidden, 2, 1))
     with pytest.raises(ValueError, match="LayerNorm '1' has no max_bond and draws its gauge"):
         widen(model, 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: KAN(DIMS, mean_dims=m),
+        lambda m: RMSNorm(0.0, DIMS, mean_dims=m),
+        lambda m: LayerNorm(DIMS, mean_dims=m),
+        lambda m: Pointwise("tanh", mean_dims=m)(Chain(2, DIMS, (1, 1), "generic", 0).mps()),
+        lambda m: RMSNorm(mean_dims=m)(Chain(2, DIMS, (1, 1), "generic", 0).mps()),
+        lambda m: CoreNorm(mean_dims=m)(Chain(2, DIMS, (1, 1), "generic", 0).mps()),
+    ],
+)
+def test_means_are_over_some_of_the_channels(make):
+    make(DIMS)
+    for mean_dims in ((2, 4, 2), (2, 3)):
+        with pytest.raises(ValueError, match="expected a number from 1 to the dimension for each"):
+            make(mean_dims)
+    with pytest.raises(ValueError, match="mean_dims is"):
+        make((2, 0, 2))

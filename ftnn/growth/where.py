@@ -71,10 +71,13 @@ def rebuilt(
     return reconstruct(model, children) if children else duplicate(model)
 
 
-def check_frozen(path: str, old: Layer, new: Layer) -> None:
-    """Raise ``ValueError`` if the shape of a frozen array changes."""
-    for name in sorted(old.frozen):
-        before, after = (tuple(layer.params[name].shape) for layer in (old, new))
+def check_frozen(
+    path: str, old: Layer, new: Layer, origin: Callable[[str], str | None] | None = None
+) -> None:
+    """Raise ``ValueError`` if the shape of a frozen array changes; ``origin`` is its old name."""
+    for new_name in sorted(new.frozen):
+        name = new_name if origin is None else origin(new_name) or new_name
+        before, after = tuple(old.params[name].shape), tuple(new.params[new_name].shape)
         if before != after:
             where = f"{path}.{name}".lstrip(".")
             raise ValueError(

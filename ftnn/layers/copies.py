@@ -57,6 +57,7 @@ def reconstruct(
     children: Mapping[str, Layer] | None = None,
     options: Mapping[str, Any] | None = None,
     fill: Fill | None = None,
+    origin: Callable[[str], str | None] | None = None,
 ) -> Layer:
     """Make a layer anew by its constructor, and carry its arrays over.
 
@@ -71,6 +72,9 @@ def reconstruct(
     fill : callable, optional
         ``fill(name, old, new)`` returns the values of an array whose shape is not the old one, or
         that is new, where ``old`` is None; by default it stays as the constructor makes it.
+    origin : callable, optional
+        ``origin(name)`` returns the old name of an array, None for a new one; by default names are
+        unchanged.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def reconstruct(
     twin.children |= {name: children[name] for name in twin.children.keys() & children.keys()}
     for store, before in ((twin.params, layer.params), (twin.buffers, layer.buffers)):
         for name, array in store.items():
-            old = before.get(name)
+            old = before.get(name if origin is None else origin(name))  # type: ignore[arg-type]
             if old is not None and tuple(old.shape) == tuple(array.shape):
                 store[name] = copy_array(old)
             elif fill is not None:
@@ -106,6 +110,8 @@ def reconstruct(
         name: copy.deepcopy(value) for name, value in vars(layer).items() if name in _SETTINGS
     }
     vars(twin).update(settings)
+    if layer.frozen and origin is not None:
+        twin.frozen = frozenset(name for name in twin.params if origin(name) in layer.frozen)
     return twin
 
 
