@@ -170,6 +170,15 @@ def test_a_model_that_grows_goes_on_as_it_was(tmp_path, monkeypatch, change, opt
         assert kept.num_params() == sizes[3]
 
 
+def test_a_model_shrinks_while_it_trains(tmp_path):
+    config = replace(CONFIG, epochs=6, grow="epoch=2 inflate=6; epoch=4 prune=400 warm=0")
+    trainer = make_trainer(tmp_path, config)
+    history = trainer.fit(make_data()).history
+    sizes = [record["params"] for record in history]
+    assert sizes[2] > 400 >= sizes[4] > 300
+    assert history[4]["train_loss"] < 2 * history[3]["train_loss"] + 0.1
+
+
 @pytest.mark.parametrize("warm", [0.0, 1.0, 2.0])
 def test_the_rate_rises_again_after_growth(tmp_path, warm):
     class Rates(Callback):
@@ -402,3 +411,16 @@ def test_tables_of_a_file_and_words_of_a_flag_are_one_schedule(tmp_path):
     assert result.history[1]["params"] > result.history[0]["params"]
     loaded = run(digits, None, tmp_path / "run", resume=True, quiet=True)
     assert loaded.options == options
+
+
+def test_experiments_in_stages_take_no_schedule(tmp_path):
+    from ftnn.experiments import get_experiment, run
+    from ftnn.training.options import replace_values
+
+    burgers = get_experiment("burgers")
+    options = replace_values(burgers.tuned_options(quick=True), {"grow": "epoch=1 inflate=9"})
+    if burgers.stages(options) is None:
+        options = replace_values(options, {"sites": burgers.options.coarse + 1, "fine_epochs": 1})
+    with pytest.raises(ValueError, match="grow is 'epoch=1 inflate=9', but burgers trains in"):
+        run(burgers, options, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -134,7 +134,7 @@ class Experiment:
                 )
         if options.train.grow and self.stages is not None and self.stages(options):
             raise ValueError(
-                f"grow is {options.train.grow!r}, but experiment {self.name} trains in stages, each "
+                f"grow is {options.train.grow!r}, but {self.name} trains in stages, each "
                 "with a model of its own; leave it out, or train in one stage"
             )
 

@@ -1,9 +1,9 @@
 """One change of a model: an event of a schedule, carried out."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..chains.bonds import MaxBond
+from ..chains.states import MPS
 from ..growth import deepen, freeze, identity, inflate, prune, thaw, widen
 from ..growth.deepen import deepened_paths
 from ..growth.where import chosen
@@ -15,7 +15,7 @@ _ARGUMENTS = {"inflate": "bond_dim", "max_bond": "max_bond"}
 
 
 def changed(
-    model: Layer, event: Event, places: list[str] | None = None, data: Any = None
+    model: Layer, event: Event, places: list[str] | None = None, data: MPS | None = None
 ) -> tuple[Layer, dict[str, str]]:
     """Return a changed model, and where its layers come from if their paths are others.
 
@@ -25,8 +25,8 @@ def changed(
     event : Event
     places : list of str, optional
         Layers whose bonds grow, in place of ``event.where``.
-    data : tuple of array, optional
-        Cores, by which bonds are pruned.
+    data : MPS, optional
+        Inputs, by which bonds are pruned.
     """
     paths: dict[str, str] = {}
     where = [event.where] if event.where is not None and places is None else places
@@ -45,6 +45,7 @@ def changed(
                 paths = {path: _old(old, paths) for path, old in new.items()}
                 model = deepen(model, _layer(model, value, name), value)
             case "prune":
+                assert data is not None
                 model = prune(model, data, params=value).model
     return model, paths
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..chains.states import MPS
 from ..layers.files import describe, rebuild
 from ..layers.layer import Layer
 from ..layers.surgery import parameter_map
@@ -129,7 +130,7 @@ class Growth(Callback):
             if found is None:
                 return
             places = [found]
-        data = probe_samples(fit)[0] if event.prune is not None else None
+        data = MPS(probe_samples(fit)[0]) if event.prune is not None else None
         try:
             model, paths = changed(fit.model, event, places, data)
         except ValueError as error:  # after what plateaus have done: training goes on
