@@ -73,6 +73,6 @@ $(RUNTIME): pyproject.toml constraints.txt $(call stale,$(RUNTIME))
 
 $(DEV): pyproject.toml constraints.txt $(call stale,$(DEV))
 	$(make_venv)
-	@$(PIP) install -qq --no-build-isolation -c constraints.txt -e '.[torch,dev,docs]'
+	@$(PIP) install -qq --no-build-isolation -c constraints.txt -e '.[torch,search,dev,docs]'
 	@echo '$(CURDIR)' > $@
 	@echo '$(CURDIR)' > $(RUNTIME)

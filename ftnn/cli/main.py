@@ -1,4 +1,4 @@
-"""The command line: ``ftnn train | evaluate | predict | inspect | plot | compress``.
+"""The command line: ``ftnn train | evaluate | predict | inspect | plot | compress | search``.
 
 Nothing slow is imported before a command runs.
 """
@@ -10,12 +10,14 @@ import typer
 from .compress import compress
 from .errors import OneLineErrors
 from .runs import evaluate, inspect, plot, predict
+from .search import search
 from .train import EXAMPLES, TrainGroup
 
 app = typer.Typer(
     name="ftnn",
     cls=OneLineErrors,
-    help="Fully tensorized neural networks: train, evaluate, predict, inspect, plot, compress.",
+    help="Fully tensorized neural networks: train and search, evaluate, predict, inspect, plot, "
+    "compress.",
     epilog="Start with: ftnn train digits",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,7 +30,7 @@ def ftnn(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Fully tensorized neural networks: train, evaluate, predict, inspect, plot, compress."""
+    """Fully tensorized neural networks: train and search, evaluate, predict, plot, compress."""
     if version:
         from .. import __version__
 
@@ -64,6 +66,7 @@ app.command(epilog="Example: ftnn plot runs/digits-20250101-120000")(plot)
 app.command(
     epilog="Example: ftnn compress model.pt2 --data train.npz --params 0.1 --out small.pt2"
 )(compress)
+app.command(epilog="Example: ftnn search digits --trials 20 --params 20000 --minutes 30")(search)
 
 
 def main() -> None:

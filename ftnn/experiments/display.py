@@ -1,7 +1,7 @@
 """Display of a run: set-up and result, as tables 80 columns wide."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..training.options import flat
 from ..training.score import ACCURACY, ERROR, Score
 
 if TYPE_CHECKING:
+    from .search import Row
     from .setup import Setup
 
 
@@ -98,3 +99,18 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def search_table(rows: "Sequence[Row]", score: Score) -> Table:
+    """Show the trials of a search, in the given order."""
+    table = Table(box=box.SIMPLE_HEAD)
+    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    heads = [name.replace("_", " ") for name in names]
+    for head in (f"val {score.short}", "params", "s", *heads, ""):
+        table.add_column(head, justify="right" if head else "left")
+    for row in rows:
+        result = "diverged" if row.score is None else format(row.score, score.spec)
+        own = [str(row.values.get(name, "–")) for name in names]
+        remark = f"pruned after {row.epochs} epochs" if row.pruned else "front" if row.front else ""
+        table.add_row(result, f"{row.params:,}", f"{row.seconds:.0f}", *own, remark)
+    return table
