@@ -18,6 +18,7 @@ ROOMS = (
     "layers",
     "nonlinear",
     "encoding",
+    "structure",
     "interpret",
     "training",
     "measure",

@@ -1,0 +1,19 @@
+"""Structure from data: the order of the sites of a chain, and a bond for every cut."""
+
+from .arrangement import arrangement_cost, spectral_order
+from .information import code_information, site_information
+from .order import site_order
+from .permutation import inverse_order, permute_sites
+from .subsets import optimal_order, set_costs
+
+__all__ = [
+    "arrangement_cost",
+    "code_information",
+    "inverse_order",
+    "optimal_order",
+    "permute_sites",
+    "set_costs",
+    "site_information",
+    "site_order",
+    "spectral_order",
+]

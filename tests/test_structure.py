@@ -1,0 +1,301 @@
+"""Order of sites and bonds from data: optima against all permutations, shuffled chains, budgets."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ftnn
+from ftnn.structure import (
+    arrangement_cost,
+    code_information,
+    inverse_order,
+    optimal_order,
+    permute_sites,
+    set_costs,
+    site_information,
+    site_order,
+    spectral_order,
+)
+from ftnn.structure.arrangement import refined
+
+
+def random_weights(rng, sites):
+    weights = rng.random((sites, sites)) ** 3
+    return (weights + weights.T) * (1 - np.eye(sites))
+
+
+def random_states(rng, dims, batch=2):
+    return ftnn.MPS.from_dense(rng.standard_normal((batch, int(np.prod(dims)))), dims)
+
+
+def along(costs, order):
+    """Cost of an order: the sum over its cuts."""
+    sets = np.cumsum([1 << int(i) for i in order])[:-1]
+    return float(sum(costs[index] for index in sets))
+
+
+def bell_pairs(pairs, sites):
+    """State whose sites are in pairs of full entanglement, each with its own weight."""
+    dense = np.ones(1)
+    axes = []
+    for n, pair in enumerate(pairs):
+        dense = np.multiply.outer(dense, np.diag([1.0, 0.9 - 0.1 * n]))
+        axes += pair
+    dense = dense[0].transpose(np.argsort(axes))
+    return ftnn.MPS.from_dense(dense.reshape(1, -1), (2,) * sites)
+
+
+def spin_chain(sites, field=0.8):
+    """Ground state (2,) * sites of the Ising chain in a transverse field, open."""
+    x, z = np.array([[0.0, 1.0], [1.0, 0.0]]), np.diag([1.0, -1.0])
+    h = np.zeros((2**sites, 2**sites))
+
+    def add(factor, *operators):
+        whole = np.ones((1, 1))
+        for k in range(sites):
+            whole = np.kron(whole, dict(operators).get(k, np.eye(2)))
+        h[...] += factor * whole
+
+    for k in range(sites):
+        add(-field, (k, x))
+        if k:
+            add(-1.0, (k - 1, z), (k, z))
+    return np.linalg.eigh(h)[1][:, 0].reshape((2,) * sites)
+
+
+def same_line(order, truth):
+    """Whether an order is another one, or its reverse."""
+    return list(order) in (list(truth), list(truth)[::-1])
+
+
+# ---- the optimum -----------------------------------------------------------------------------
+
+
+@given(st.integers(1, 6), st.integers(0, 10**6))
+def test_the_optimum_costs_no_more_than_any_permutation(sites, seed):
+    costs = np.random.default_rng(seed).random(2**sites)
+    best = optimal_order(costs)
+    assert sorted(best) == list(range(sites))
+    least = min(along(costs, order) for order in itertools.permutations(range(sites)))
+    assert np.isclose(along(costs, best), least)
+
+
+@given(st.integers(2, 6), st.integers(0, 10**6))
+def test_costs_of_sets_of_weights_are_those_of_the_arrangement(sites, seed):
+    rng = np.random.default_rng(seed)
+    weights, order = random_weights(rng, sites), rng.permutation(sites)
+    assert np.isclose(along(set_costs(weights), order), arrangement_cost(weights, order))
+
+
+def test_costs_of_sets_of_states_are_those_across_the_cuts():
+    from ftnn.chains.entanglement import bond_spectra, entanglement_entropies
+
+    rng = np.random.default_rng(0)
+    x = random_states(rng, (2, 3, 2, 2, 3))
+    entropies, lost = set_costs(x), set_costs(x, max_bond=2)
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        y = permute_sites(x, order)
+        sets = np.cumsum([1 << i for i in order])[:-1]
+        assert np.allclose(entropies[sets], entanglement_entropies(y.cores).mean(0))
+        discarded = [(s[:, 2:] ** 2).sum(1).mean() for s in bond_spectra(y.cores)]
+        assert np.allclose(lost[sets], discarded)
+
+
+def test_the_exact_order_needs_the_least_bonds_of_all_orders():
+    x = bell_pairs([(0, 3), (1, 4), (2, 5)], 6)
+    order = site_order(x, "exact")
+    assert max(permute_sites(x, order).bond_dims) == 2
+    assert {frozenset(order[k : k + 2].tolist()) for k in (0, 2, 4)} == {
+        frozenset(pair) for pair in [(0, 3), (1, 4), (2, 5)]
+    }
+
+
+# ---- the spectral order ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["spectral", "exact"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_shuffled_chain_of_spins_is_put_back_in_order(method, seed):
+    state, shuffle = spin_chain(8), np.random.default_rng(seed).permutation(8)
+    x = ftnn.MPS.from_dense(state.transpose(shuffle).reshape(1, -1), (2,) * 8)
+    assert same_line(shuffle[site_order(x, method)], range(8))
+
+
+@pytest.mark.parametrize("method", ["spectral", "exact"])
+def test_shuffled_columns_of_a_walk_are_put_back_in_order(method):
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.standard_normal((3000, 10)), axis=1)
+    shuffle = rng.permutation(10)
+    assert same_line(shuffle[site_order(walk[:, shuffle], method)], range(10))
+
+
+@given(st.integers(2, 9), st.integers(0, 10**6))
+def test_the_spectral_order_is_that_of_the_sites_whatever_their_numbers(sites, seed):
+    rng = np.random.default_rng(seed)
+    weights, shuffle = random_weights(rng, sites), rng.permutation(sites)
+    found = shuffle[spectral_order(weights[np.ix_(shuffle, shuffle)])]
+    assert same_line(found, spectral_order(weights))
+
+
+@given(st.integers(2, 7), st.integers(0, 10**6))
+def test_no_move_of_one_site_lowers_the_cost_of_a_refined_order(sites, seed):
+    rng = np.random.default_rng(seed)
+    weights, start = random_weights(rng, sites), rng.permutation(sites)
+    order = refined(weights, start)
+    cost = arrangement_cost(weights, order)
+    assert cost <= arrangement_cost(weights, start) + 1e-12
+    for site, place in itertools.product(range(sites), repeat=2):
+        rest = [k for k in order if k != site]
+        rest.insert(place, site)
+        assert arrangement_cost(weights, rest) >= cost - 1e-9
+
+
+def test_what_weights_leave_open_stays_as_given():
+    assert spectral_order(np.ones((7, 7))).tolist() == list(range(7))
+    assert spectral_order(np.zeros((7, 7))).tolist() == list(range(7))
+    assert spectral_order(np.zeros((1, 1))).tolist() == [0]
+    star = np.zeros((5, 5))
+    star[2] = star[:, 2] = 1.0
+    assert arrangement_cost(star, spectral_order(star)) == 6.0
+
+
+def test_groups_without_connection_follow_by_their_first_site():
+    weights = np.zeros((7, 7))
+    for i, j in [(1, 6), (6, 3), (0, 5)]:
+        weights[i, j] = weights[j, i] = 1.0
+    order = spectral_order(weights).tolist()
+    assert order in ([0, 5, 1, 6, 3, 2, 4], [0, 5, 3, 6, 1, 2, 4])
+
+
+def test_constant_sites_depend_on_nothing():
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.standard_normal((2000, 4)), axis=1)[:, [2, 0, 3, 1]]
+    data = np.insert(walk, 1, 7.0, axis=1)
+    assert (site_information(data)[1] == 0.0).all()
+    order = site_order(data)
+    assert same_line(order[:4], [2, 4, 0, 3])
+    assert order[4] == 1
+
+
+def test_all_constant_and_product_data_keep_their_order():
+    assert site_order(np.ones((5, 4))).tolist() == [0, 1, 2, 3]
+    cores = np.random.default_rng(0).standard_normal((4, 3, 1, 2, 1))
+    for x in (ftnn.MPS(tuple(cores)), ftnn.MPS(tuple(0.0 * cores))):
+        assert site_order(x).tolist() == site_order(x, "exact").tolist() == [0, 1, 2, 3]
+
+
+def test_independent_columns_share_little_and_copies_their_entropy():
+    codes = np.random.default_rng(0).integers(0, 4, (5000, 3))
+    found = code_information(np.column_stack([codes, codes[:, 0]]))
+    assert found[:3, :3].max() < 2e-3
+    assert np.isclose(found[0, 3], np.log(4), atol=5e-3)
+
+
+# ---- sites in another order ------------------------------------------------------------------
+
+
+@given(st.integers(2, 5), st.integers(0, 10**6), st.sampled_from(["float64", "complex128"]))
+def test_permuted_states_are_those_of_permuted_axes_and_back(sites, seed, dtype):
+    rng = np.random.default_rng(seed)
+    dims, order = tuple(rng.integers(1, 4, sites)), rng.permutation(sites)
+    dense = rng.standard_normal((3, *dims)).astype(dtype)
+    if dtype == "complex128":
+        dense = dense + 1j * rng.standard_normal(dense.shape)
+    dense[0] = 0.0
+    x = ftnn.MPS.from_dense(dense.reshape(3, -1), dims)
+    y = permute_sites(x, order)
+    assert y.phys_dims == tuple(dims[k] for k in order)
+    assert np.allclose(y.to_dense(), dense.transpose(0, *(order + 1)).reshape(3, -1))
+    back = permute_sites(y, inverse_order(order))
+    assert np.allclose(back.to_dense(), x.to_dense())
+
+
+def test_truncation_while_sites_are_permuted_is_within_the_tolerance():
+    rng = np.random.default_rng(0)
+    x = random_states(rng, (2,) * 8, batch=4)
+    order = rng.permutation(8)
+    exact, near = permute_sites(x, order), permute_sites(x, order, rtol=0.3)
+    error = np.linalg.norm(exact.to_dense() - near.to_dense(), axis=1) / exact.norm()
+    assert 0.01 < error.max() <= 0.3
+    assert sum(near.bond_dims) < sum(exact.bond_dims)
+
+
+def test_product_states_and_arrays_are_permuted_as_they_are():
+    cores = tuple(np.random.default_rng(0).standard_normal((4, 3, 1, 2, 1)))
+    y = permute_sites(ftnn.MPS(cores), [2, 0, 3, 1])
+    assert all((y.cores[n] == cores[k]).all() for n, k in enumerate((2, 0, 3, 1)))
+    rows = np.arange(12).reshape(3, 4)
+    assert (permute_sites(permute_sites(rows, [2, 0, 3, 1]), [1, 3, 0, 2]) == rows).all()
+
+
+def test_states_of_torch_stay_there():
+    import torch
+
+    x = random_states(np.random.default_rng(0), (2, 3, 2)).to("torch", "float32")
+    y = permute_sites(x, [2, 0, 1])
+    assert y.cores[0].dtype == torch.float32
+    expected = x.to_dense().reshape(2, 2, 3, 2).permute(0, 3, 1, 2).reshape(2, -1)
+    assert torch.allclose(y.to_dense(), expected, atol=1e-5)
+    assert site_order(x).tolist() == site_order(x.to("numpy", "float64")).tolist()
+
+
+# ---- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (np.full((5, 3), np.nan), ValueError, "data"),
+        (np.ones((5, 1)), ValueError, "1 sites, expected two or more"),
+        (np.ones((0, 3)), ValueError, "0 samples, expected two or more"),
+        (np.ones((2, 3, 4)), ValueError, r"shape \(2, 3, 4\), expected \(samples, sites\)"),
+        (np.array([["a", "b"]] * 3), TypeError, "categories as codes"),
+        ("rows", TypeError, "expected an MPS"),
+        (ftnn.MPS([np.ones((2, 1, 2, 1))]), ValueError, "1 sites, expected two or more"),
+        (ftnn.MPS([np.full((2, 1, 2, 1), np.inf)] * 2), ValueError, "core 0 of data"),
+    ],
+)
+@pytest.mark.parametrize("method", ["spectral", "exact"])
+def test_bad_data_is_refused(data, error, message, method):
+    with pytest.raises(error, match=message):
+        site_order(data, method)
+
+
+def test_bad_arguments_are_refused():
+    rows = np.random.default_rng(0).standard_normal((50, 13))
+    states = ftnn.MPS([np.ones((1, 1, 2, 1))] * 13)
+    with pytest.raises(ValueError, match="choose one of spectral, exact"):
+        site_order(rows, "greedy")
+    for data in (rows, states):
+        with pytest.raises(ValueError, match="at most 12"):
+            site_order(data, "exact")
+    for data, method in ((rows, "exact"), (states, "spectral")):
+        with pytest.raises(ValueError, match="knows no bonds"):
+            site_order(data, method, max_bond=2)
+    with pytest.raises(ValueError, match="max_bond is 0"):
+        site_order(states, "exact", max_bond=0)
+    for weights in (
+        np.ones((2, 3)),
+        -np.ones((2, 2)),
+        np.full((2, 2), np.nan),
+        np.eye(3)[[1, 2, 0]],
+    ):
+        with pytest.raises(ValueError, match="weights"):
+            spectral_order(weights)
+    for costs in (np.ones(3), np.ones((2, 2)), np.full(4, np.nan), np.ones(1)):
+        with pytest.raises(ValueError, match="costs"):
+            optimal_order(costs)
+
+
+@pytest.mark.parametrize("order", [[0, 0, 1], [0, 1], [0, 1, 3], [0.0, 1.0, 2.0], [[0, 1, 2]]])
+def test_bad_orders_are_refused(order):
+    for data in (np.ones((2, 3)), ftnn.MPS([np.ones((1, 1, 2, 1))] * 3)):
+        with pytest.raises(ValueError, match="each of the sites 0 to 2 once"):
+            permute_sites(data, order)
+    with pytest.raises(TypeError, match="expected an MPS"):
+        permute_sites([1, 2, 3], [0, 1, 2])
+    with pytest.raises(ValueError, match="shape"):
+        permute_sites(np.ones(3), [0, 1, 2])
