@@ -8,10 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ftnn
+from ftnn.chains.bonds import cut_bonds
+from ftnn.chains.entanglement import bond_spectra, entanglement_entropies
+from ftnn.encoding import TableEncoder
 from ftnn.structure import (
     arrangement_cost,
+    bond_profile,
     code_information,
     inverse_order,
+    num_params,
     optimal_order,
     permute_sites,
     set_costs,
@@ -20,6 +25,7 @@ from ftnn.structure import (
     spectral_order,
 )
 from ftnn.structure.arrangement import refined
+from ftnn.structure.bonds import _carried, _mean_spectra
 
 
 def random_weights(rng, sites):
@@ -91,8 +97,6 @@ def test_costs_of_sets_of_weights_are_those_of_the_arrangement(sites, seed):
 
 
 def test_costs_of_sets_of_states_are_those_across_the_cuts():
-    from ftnn.chains.entanglement import bond_spectra, entanglement_entropies
-
     rng = np.random.default_rng(0)
     x = random_states(rng, (2, 3, 2, 2, 3))
     entropies, lost = set_costs(x), set_costs(x, max_bond=2)
@@ -240,6 +244,121 @@ def test_states_of_torch_stay_there():
     expected = x.to_dense().reshape(2, 2, 3, 2).permute(0, 3, 1, 2).reshape(2, -1)
     assert torch.allclose(y.to_dense(), expected, atol=1e-5)
     assert site_order(x).tolist() == site_order(x.to("numpy", "float64")).tolist()
+
+
+# ---- bonds -----------------------------------------------------------------------------------
+
+
+def lost_at(x, bonds):
+    """Squared norm lost at the cuts, mean over the samples, for bonds of every cut."""
+    spectra = bond_spectra(x.cores)
+    return sum(float((s[:, b:] ** 2).sum(1).mean()) for s, b in zip(spectra, bonds, strict=True))
+
+
+def decaying_states(rng, dims, batch=3):
+    """States whose Schmidt coefficients decay, at some cuts faster."""
+    bonds = cut_bonds(dims, 16)
+    cores = [
+        rng.standard_normal((batch, left, dim, right)) * rng.uniform(0.4, 0.9) ** np.arange(right)
+        for dim, left, right in zip(dims, bonds[:-1], bonds[1:], strict=True)
+    ]
+    return ftnn.MPS(cores)
+
+
+@given(st.integers(2, 6), st.integers(0, 10**6), st.floats(1.0, 12.0))
+def test_bonds_use_the_budget_and_lose_no_more_than_uniform_ones(sites, seed, factor):
+    rng = np.random.default_rng(seed)
+    dims = tuple(int(d) for d in rng.integers(1, 4, sites))
+    x, params = decaying_states(rng, dims), int(factor * sum(dims))
+    for by in ("spectra", "entropy"):
+        bonds = bond_profile(x, params, by=by)
+        assert len(bonds) == sites - 1
+        assert num_params(dims, bonds) <= params
+        assert num_params(dims, bonds) == sum(c.size for c in MPO_like(dims, bonds))
+        assert cut_bonds(dims, bonds)[1:-1] == bonds  # the sites can carry them
+        for k in range(sites - 1):  # none can be raised
+            more = tuple(bond + (n == k) for n, bond in enumerate(bonds))
+            assert num_params(dims, more) > params or _carried(list(more), dims) != list(more)
+    uniform = max(
+        (cut_bonds(dims, n)[1:-1] for n in range(1, 28)),
+        key=lambda bonds: (num_params(dims, bonds) <= params, sum(bonds)),
+    )
+    assert lost_at(x, bond_profile(x, params)) <= lost_at(x, uniform) + 1e-12
+
+
+def MPO_like(dims, bonds):
+    bonds = (1, *bonds, 1)
+    return [np.ones((a, d, b)) for a, d, b in zip(bonds[:-1], dims, bonds[1:], strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("params", [30, 45, 60])
+def test_bonds_lose_the_least_of_all_with_as_many_parameters(seed, params):
+    dims = (2, 3, 2, 3, 2)
+    x = decaying_states(np.random.default_rng(seed), dims)
+    bonds = itertools.product(range(1, 3), range(1, 7), range(1, 7), range(1, 3))
+    fitting = [b for b in bonds if num_params(dims, b) <= params and _carried([*b], dims) == [*b]]
+    least = min(lost_at(x, b) for b in fitting)
+    assert lost_at(x, bond_profile(x, params)) <= 1.001 * least + 1e-12
+
+
+def test_bonds_of_one_entangled_pair_are_where_the_pair_is():
+    pair = np.zeros((2, 2, 2, 2))
+    pair[0, :, :, 0], pair[1, :, :, 1] = 1.0, 0.5
+    x = ftnn.MPS.from_dense(np.kron(pair.reshape(1, -1), np.ones((1, 4))), (2,) * 6)
+    assert bond_profile(x, 28) == (2, 2, 2, 1, 1)
+    assert bond_profile(x, 27) != (2, 2, 2, 1, 1)
+
+
+def test_entropies_give_bonds_in_proportion():
+    x = bell_pairs([(0, 1), (2, 5), (3, 4)], 6)
+    bonds = bond_profile(x, 40, by="entropy")
+    assert bonds[3] == max(bonds)
+    assert bonds[1] == min(bonds)
+
+
+def test_bonds_of_an_array_are_those_of_the_mean_of_its_product_states():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((200, 6)) @ rng.standard_normal((6, 6))
+    rows[:, 4] = 3.0
+    cores = TableEncoder(clip=100.0).fit(rows).encode(rows)
+    dense = ftnn.MPS(cores).to_dense().mean(0, keepdims=True)
+    x = ftnn.MPS.from_dense(dense, tuple(c.shape[2] for c in cores))
+    found = _mean_spectra(rows)
+    for a, s in zip(found, bond_spectra(x.cores), strict=True):
+        b = s[0] ** 2
+        size = min(len(a), len(b))
+        assert np.allclose(a[:size], b[:size], atol=1e-10)
+        assert np.allclose(a[size:], 0.0, atol=1e-10)
+    assert bond_profile(rows, 60) == bond_profile(x, 60)
+
+
+def test_bonds_of_product_states_and_of_weights():
+    x = ftnn.MPS([np.ones((2, 1, 2, 1))] * 5)
+    assert bond_profile(x, 10) == (1, 1, 1, 1)
+    assert bond_profile(x, 10**6) == (2, 4, 4, 2)  # all that the sites carry
+    assert bond_profile(x, 10**6, dims=(6,) * 5) == (6, 36, 36, 6)
+    layer = ftnn.Linear(
+        (2,) * 5, (3,) * 5, bond_dim=bond_profile(x, 200, (6,) * 5), max_bond=4, bias=False
+    )
+    assert 180 <= layer.num_params() <= 200
+
+
+def test_bad_budgets_are_refused():
+    x = random_states(np.random.default_rng(0), (2, 3, 2))
+    with pytest.raises(ValueError, match=r"params is 6, .* has 7 parameters with bonds of 1"):
+        bond_profile(x, 6)
+    assert bond_profile(x, 7) == (1, 1)
+    for params in (0, -1, 2.5, "many", True):
+        with pytest.raises(ValueError, match="params"):
+            bond_profile(x, params)
+    with pytest.raises(ValueError, match="dims has 2 entries, but data has 3 sites"):
+        bond_profile(x, 50, dims=(2, 2))
+    with pytest.raises(ValueError, match="choose one of spectra, entropy"):
+        bond_profile(x, 50, by="norm")
+    for data in (np.full((5, 3), np.nan), np.ones((0, 3)), np.ones((5, 1))):
+        with pytest.raises(ValueError, match="data"):
+            bond_profile(data, 50)
 
 
 # ---- bad input -------------------------------------------------------------------------------

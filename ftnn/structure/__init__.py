@@ -1,6 +1,7 @@
 """Structure from data: the order of the sites of a chain, and a bond for every cut."""
 
 from .arrangement import arrangement_cost, spectral_order
+from .bonds import bond_profile, num_params
 from .information import code_information, site_information
 from .order import site_order
 from .permutation import inverse_order, permute_sites
@@ -8,8 +9,10 @@ from .subsets import optimal_order, set_costs
 
 __all__ = [
     "arrangement_cost",
+    "bond_profile",
     "code_information",
     "inverse_order",
+    "num_params",
     "optimal_order",
     "permute_sites",
     "set_costs",
