@@ -1,0 +1,440 @@
+"""The tables and the picture of docs/structure.md: orders of sites and bonds from data.
+
+`python benchmarks/studies/site_order.py` draws training and held-out samples with every seed,
+finds orders and bonds from the training samples, and truncates the held-out ones; results are kept
+in runs/structure/site_order.json. It writes docs/structure-*-table.md and
+docs/images/site-order.png.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import ftnn
+from benchmarks.pages import DOCS, RUNS, write_table
+from benchmarks.studies.runs import kept
+from benchmarks.studies.spin_chains import CHAINS, ground_states
+from ftnn.chains.bonds import cut_bonds
+from ftnn.encoding import TableEncoder
+from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
+from ftnn.structure import bond_profile, num_params, permute_sites, site_information, site_order
+
+SEEDS = (0, 1, 2)
+RESULTS = RUNS / "structure" / "site_order.json"
+BITS = 5
+SIDE, SITES, SAMPLES = 2**BITS, 2 * BITS, 64
+DIMS = (2,) * SITES
+BONDS = (4, 8)
+ROW_MAJOR = np.arange(SITES)
+INTERLEAVED = ROW_MAJOR.reshape(2, BITS).T.ravel()
+NO_GAP = 0.01
+"""Where the exact order lowers the error by less than this share, there is no gap to close."""
+
+BUDGETS = (2, 3, 4, 5, 6, 8, 11, 16)
+"""Uniform bonds whose parameters are the budgets of the picture."""
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+@lru_cache
+def fashion() -> np.ndarray:
+    """Training images of Fashion-MNIST, 32 x 32 with a margin of zeros."""
+    from ftnn.experiments import get_experiment
+
+    chosen = get_experiment("fashion-mnist")
+    images = chosen.load(chosen.tuned_options()).train_inputs
+    return np.pad(images, ((0, 0), (2, 2), (2, 2))).astype(np.float64)
+
+
+def clothes(rng: np.random.Generator, count: int) -> np.ndarray:
+    images = fashion()
+    return images[rng.choice(len(images), count, replace=False)]
+
+
+@lru_cache
+def photographs() -> tuple[np.ndarray, ...]:
+    from sklearn.datasets import load_sample_images
+
+    return tuple(image.mean(2) / 255.0 for image in load_sample_images().images)
+
+
+def cutouts(rng: np.random.Generator, count: int) -> np.ndarray:
+    found = []
+    for n in range(count):
+        image = photographs()[n % 2]
+        row, col = (int(rng.integers(0, side - SIDE)) for side in image.shape)
+        found.append(image[row : row + SIDE, col : col + SIDE])
+    return np.array(found)
+
+
+def bumps(rng: np.random.Generator, count: int, angle: float | None = None) -> np.ndarray:
+    """Sums of three Gaussians, six times as long as wide, in drawn directions or in one."""
+    x, y = np.meshgrid(*[np.arange(SIDE) / SIDE] * 2, indexing="ij")
+    found = np.zeros((count, SIDE, SIDE))
+    for image in found:
+        for _ in range(3):
+            (a, b), turn = rng.random(2), rng.uniform(0, np.pi) if angle is None else angle
+            u = (x - a) * np.cos(turn) + (y - b) * np.sin(turn)
+            v = (y - b) * np.cos(turn) - (x - a) * np.sin(turn)
+            image += np.exp(-8.0 * (u**2 + 36.0 * v**2))
+    return found
+
+
+def ridges(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Gaussians along the diagonal."""
+    return bumps(rng, count, np.pi / 4)
+
+
+def waves(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Sums of eight plane waves, with normal wave numbers of deviation 6."""
+    x, y = np.meshgrid(*[np.arange(SIDE) / SIDE] * 2, indexing="ij")
+    found = np.zeros((count, SIDE, SIDE))
+    for image in found:
+        for _ in range(8):
+            (a, b), phase = rng.normal(0, 6, 2), rng.uniform(0, 2 * np.pi)
+            image += rng.normal() * np.cos(2 * np.pi * (a * x + b * y) + phase)
+    return found
+
+
+FAMILIES: dict[str, Draw] = {
+    "Gaussians, any direction": bumps,
+    "Gaussians, diagonal": ridges,
+    "plane waves": waves,
+    "Fashion-MNIST": clothes,
+    "photographs": cutouts,
+}
+
+
+def drawn(family: str, seed: int) -> tuple[ftnn.MPS, ftnn.MPS]:
+    """Training and held-out samples as states of ten bits: five of the row, five of the column."""
+    rng = np.random.default_rng(seed)
+    whole = FAMILIES[family](rng, 2 * SAMPLES).reshape(2 * SAMPLES, -1)
+    # of Fashion-MNIST without replacement: no image is in both
+    chosen = rng.permutation(2 * SAMPLES)
+    train, held = np.split(whole[chosen], 2)
+    return ftnn.MPS.from_dense(train, DIMS), ftnn.MPS.from_dense(held, DIMS)
+
+
+@lru_cache
+def table(name: str) -> np.ndarray:
+    from sklearn import datasets
+
+    rows = getattr(datasets, f"load_{name}")().data
+    return rows[:, :10]
+
+
+TABLES = {"diabetes": "diabetes, 10 columns", "breast_cancer": "breast cancer, the 10 means"}
+TABLE_BONDS = (2, 4)
+
+
+def mean_states(name: str, seed: int) -> tuple[np.ndarray, ftnn.MPS, ftnn.MPS]:
+    """Training rows, and the mean states of training and of held-out rows."""
+    rows = table(name)
+    train, held = np.array_split(np.random.default_rng(seed).permutation(rows), 2)
+    encoder = TableEncoder(scale=1.0).fit(train)
+    means = []
+    for part in (train, held):
+        dense = ftnn.MPS(encoder.encode(part)).to_dense().mean(0, keepdims=True)
+        means.append(ftnn.MPS.from_dense(dense, encoder.phys_dims))
+    return train, *means
+
+
+# ---- measurements ----------------------------------------------------------------------------
+
+
+def error(x: ftnn.MPS, order: np.ndarray, bonds: Any) -> float:
+    """Mean relative error of states truncated in an order, by TT-SVD."""
+    y = permute_sites(x, order)
+    dense = y.to_dense()
+    near = ftnn.MPS.from_dense(dense, y.phys_dims, max_bond=bonds).to_dense()
+    return float((np.linalg.norm(near - dense, axis=1) / np.linalg.norm(dense, axis=1)).mean())
+
+
+def orders(family: str, bond: int, seed: int) -> dict[str, Any]:
+    """Held-out errors by order, and the order that was found."""
+    train, held = drawn(family, seed)
+    found = {
+        "row-major": ROW_MAJOR,
+        "interleaved": INTERLEAVED,
+        "information": site_order(train),
+        "exact": site_order(train, "exact", max_bond=bond),
+        "own": site_order(held, "exact", max_bond=bond),
+    }
+    errors = {name: error(held, order, bond) for name, order in found.items()}
+    return errors | {"order": found["information"].tolist()}
+
+
+def table_orders(name: str, bond: int, seed: int) -> dict[str, Any]:
+    """Held-out errors of the mean state of a table by order of the columns."""
+    rows, train, held = mean_states(name, seed)
+    rng = np.random.default_rng(seed)
+    found = {
+        "file": np.arange(train.L),
+        "information": site_order(rows),
+        "exact": site_order(train, "exact", max_bond=bond),
+        "own": site_order(held, "exact", max_bond=bond),
+    }
+    errors = {name: error(held, order, bond) for name, order in found.items()}
+    random = [error(held, rng.permutation(train.L), bond) for _ in range(20)]
+    return errors | {"random": float(np.mean(random)), "order": found["information"].tolist()}
+
+
+def spins(chain: str, sites: int, seed: int) -> dict[str, Any]:
+    """Whether shuffled ground states are put back in order, and their bonds."""
+    states = ground_states(chain, sites, seed)  # (batch, 2, 2, ...)
+    shuffle = np.random.default_rng(1000 + seed).permutation(sites)
+    dense = states.transpose(0, *(shuffle + 1)).reshape(len(states), -1)
+    x = ftnn.MPS.from_dense(dense, (2,) * sites, rtol=1e-6)
+    result: dict[str, Any] = {"shuffled": max(x.bond_dims)}
+    for method in ("spectral", "exact") if sites <= 12 else ("spectral",):
+        order = site_order(x, method)
+        line = shuffle[order].tolist()
+        result[method] = line in (list(range(sites)), list(range(sites))[::-1])
+        if method == "spectral":
+            back = states.transpose(0, *(shuffle[order] + 1)).reshape(len(states), -1)
+            result["restored"] = max(ftnn.MPS.from_dense(back, x.phys_dims, rtol=1e-6).bond_dims)
+    return result
+
+
+def bonds(family: str, order: str, bond: int, seed: int) -> dict[str, Any]:
+    """Held-out errors with uniform bonds, and with bonds from training data at equal parameters."""
+    train, held = drawn(family, seed)
+    sites = ROW_MAJOR if order == "row-major" else site_order(train)
+    uniform = cut_bonds(DIMS, bond)[1:-1]
+    params = num_params(DIMS, uniform)
+    x = permute_sites(train, sites)
+    profiles = {"uniform": uniform}
+    profiles |= {by: bond_profile(x, params, by=by) for by in ("spectra", "entropy")}
+    errors = {name: error(held, sites, own) for name, own in profiles.items()}
+    return errors | {"params": params, "bonds": list(profiles["spectra"])}
+
+
+# ---- tables ----------------------------------------------------------------------------------
+
+
+def closed(results: list[dict[str, Any]], standard: tuple[str, ...]) -> str:
+    """Return the share of the gap that the order by mutual information closes, over the seeds.
+
+    From the better standard order, on average, to the exact optimum: of the training data or of the
+    held-out data themselves, whichever has the lower error.
+    """
+    mean = {name: np.mean([r[name] for r in results]) for name in (*standard, "exact", "own")}
+    start = min(standard, key=lambda name: mean[name])
+    end = min(("exact", "own"), key=lambda name: mean[name])
+    if mean[start] - mean[end] < NO_GAP * mean[start]:
+        return "no gap"
+    shares = [(r[start] - r["information"]) / (mean[start] - mean[end]) for r in results]
+    return f"{100 * np.mean(shares):.0f} ± {100 * np.std(shares, ddof=1):.0f} %"
+
+
+def cell(values: list[float]) -> str:
+    """Return mean and standard deviation in percent."""
+    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
+
+
+def write_orders(seeds: list[int]) -> None:
+    lines = []
+    for family in FAMILIES:
+        for bond in BONDS:
+            results = found_orders(family, bond, seeds)
+            names = ("row-major", "interleaved", "information", "exact", "own")
+            cells = [cell([r[name] for r in results]) for name in names]
+            share = closed(results, ("row-major", "interleaved"))
+            lines.append([family, str(bond), *cells, share])
+    heads = ["data", "bond", "row-major", "interleaved", "mutual information", "exact optimum",
+             "of the held-out data", "gap closed"]  # fmt: skip
+    write_table("structure-order-table", heads, lines)
+
+
+def found_orders(family: str, bond: int, seeds: list[int]) -> list[dict[str, Any]]:
+    """Results of :func:`orders` that are kept, or measured now."""
+    return [
+        kept(RESULTS, f"orders, {family}, {bond}, {n}", lambda: orders(family, bond, n))  # noqa: B023
+        for n in seeds
+    ]
+
+
+def write_tables(seeds: list[int]) -> None:
+    lines = []
+    for name, title in TABLES.items():
+        for bond in TABLE_BONDS:
+            results = [
+                kept(RESULTS, f"table, {name}, {bond}, {n}", lambda: table_orders(name, bond, n))  # noqa: B023
+                for n in seeds
+            ]
+            names = ("file", "random", "information", "exact", "own")
+            cells = [cell([r[name] for r in results]) for name in names]
+            lines.append([title, str(bond), *cells, closed(results, ("file", "random"))])
+    heads = ["table", "bond", "as in the file", "random, mean of 20", "mutual information",
+             "exact optimum", "of the held-out rows", "gap closed"]  # fmt: skip
+    write_table("structure-columns-table", heads, lines)
+
+
+def write_spins(seeds: list[int]) -> None:
+    lines = []
+    for chain, title in CHAINS.items():
+        for sites in (10, 12, 16):
+            results = [
+                kept(RESULTS, f"spins, {chain}, {sites}, {n}", lambda: spins(chain, sites, n))  # noqa: B023
+                for n in seeds
+            ]
+            counts = []
+            for method in ("spectral", "exact"):
+                right = [r[method] for r in results if method in r]
+                counts.append(f"{sum(right)} of {len(right)}" if right else "–")
+            ends = [", ".join(str(r[key]) for r in results) for key in ("shuffled", "restored")]
+            lines.append([title, str(sites), *counts, *ends])
+    heads = ["chain", "sites", "restored by mutual information", "by the exact optimum",
+             "largest bond, shuffled", "largest bond, restored"]  # fmt: skip
+    write_table("structure-spins-table", heads, lines)
+
+
+def found_bonds(family: str, order: str, bond: int, seeds: list[int]) -> list[dict[str, Any]]:
+    """Results of :func:`bonds` that are kept, or measured now."""
+    return [
+        kept(
+            RESULTS,
+            f"bonds, {family}, {order}, {bond}, {n}",
+            lambda: bonds(family, order, bond, n),  # noqa: B023
+        )
+        for n in seeds
+    ]
+
+
+def write_bonds(seeds: list[int]) -> None:
+    lines = []
+    for family in FAMILIES:
+        for order in ("row-major", "mutual information"):
+            for bond in BONDS:
+                results = found_bonds(family, order, bond, seeds)
+                cells = [cell([r[by] for r in results]) for by in ("uniform", "spectra", "entropy")]
+                change = [100 * (r["spectra"] / r["uniform"] - 1) for r in results]
+                share = f"{np.mean(change):+.0f} ± {np.std(change, ddof=1):.0f} %"
+                params = f"{results[0]['params']:,}"
+                lines.append([family, order, str(bond), params, *cells, share])
+    heads = ["data", "order", "uniform bond", "parameters", "uniform", "by spectra", "by entropy",
+             "spectra against uniform"]  # fmt: skip
+    write_table("structure-bonds-table", heads, lines)
+
+
+# ---- picture ---------------------------------------------------------------------------------
+
+
+def draw(seeds: list[int]) -> None:
+    """Draw errors by order, the mutual information of one family, and errors by parameters."""
+    with style():
+        fig = figure(10.2, 3.3)
+        left, middle, right = fig.subplots(1, 3, width_ratios=(1.25, 0.9, 1.0))
+        _draw_orders(left, seeds)
+        _draw_information(fig, middle)
+        _draw_bonds(right, seeds)
+        save_figure(fig, DOCS / "images" / "site-order.png")
+
+
+def _draw_orders(axis: Any, seeds: list[int]) -> None:
+    names = {
+        "row-major": "row-major",
+        "interleaved": "interleaved",
+        "information": "mutual information",
+        "exact": "exact optimum",
+    }
+    for place, family in enumerate(FAMILIES):
+        results = found_orders(family, BONDS[-1], seeds)
+        means = {name: np.mean([r[name] for r in results]) for name in names}
+        base = min(means["row-major"], means["interleaved"])
+        for n, name in enumerate(names):
+            values = np.array([r[name] for r in results]) / base
+            height = place + 0.16 * (n - 1.5)
+            axis.errorbar(
+                values.mean(),
+                height,
+                xerr=values.std(ddof=1),
+                fmt=MARKERS[n],
+                color=COLORS[n],
+                ms=4.5,
+                lw=1.0,
+                label=names[name] if place == 0 else None,
+            )
+    axis.axvline(1.0, color="0.6", lw=0.8, zorder=0)
+    axis.set_xscale("log")
+    axis.set_xticks([0.8, 1, 1.5, 2, 3, 4], ["0.8", "1", "1.5", "2", "3", "4"])
+    axis.minorticks_off()
+    axis.set_yticks(range(len(FAMILIES)), [name.replace(", ", ",\n") for name in FAMILIES])
+    axis.invert_yaxis()
+    axis.set(xlabel="held-out error / that of the better standard order")
+    axis.set_title(f"a  Orders of 10 bits, bond {BONDS[-1]}")
+    axis.legend(loc="upper right", handletextpad=0.2)
+
+
+def _draw_information(fig: Any, axis: Any) -> None:
+    family = next(iter(FAMILIES))
+    train, _ = drawn(family, SEEDS[0])
+    order = site_order(train)
+    shown = site_information(train)[np.ix_(order, order)]
+    np.fill_diagonal(shown, np.nan)
+    image = axis.imshow(shown, cmap="cividis")
+    names = [f"${'yx'[k // BITS]}_{k % BITS + 1}$" for k in order]
+    axis.set_xticks(range(SITES), names)
+    axis.set_yticks(range(SITES), names)
+    axis.grid(False)
+    axis.set_title("b  Mutual information")
+    axis.set_xlabel(f"bits in the order found; {family[0].lower() + family[1:]}")
+    bar = fig.colorbar(image, ax=axis, shrink=0.85)
+    bar.set_label("nats")
+    bar.outline.set_visible(False)
+
+
+def _draw_bonds(axis: Any, seeds: list[int]) -> None:
+    family = next(iter(FAMILIES))
+    rows = [
+        ("row-major", "uniform", "--", 0),
+        ("row-major", "spectra", "-", 0),
+        ("mutual information", "uniform", "--", 2),
+        ("mutual information", "spectra", "-", 2),
+    ]
+    for order, by, line, color in rows:
+        results = [found_bonds(family, order, bond, seeds) for bond in BUDGETS]
+        params = [own[0]["params"] for own in results]
+        errors = np.array([[r[by] for r in own] for own in results])
+        axis.plot(
+            params,
+            errors.mean(1),
+            line,
+            marker=MARKERS[color],
+            ms=3.5,
+            color=COLORS[color],
+            label=f"{order}, {by if by == 'uniform' else 'by ' + by}",
+        )
+        low, high = (errors.mean(1) + s * errors.std(1, ddof=1) for s in (-1, 1))
+        axis.fill_between(params, low, high, color=COLORS[color], alpha=0.15, lw=0)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set(xlabel="parameters of a state", ylabel="held-out relative error")
+    axis.set_title("c  Bonds at equal parameters")
+    axis.legend(loc="lower left")
+
+
+def main() -> None:
+    """Measure what is not measured yet, and write the tables and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    seeds = parser.parse_args().seeds
+    write_orders(seeds)
+    write_tables(seeds)
+    write_spins(seeds)
+    write_bonds(seeds)
+    draw(seeds)
+
+
+if __name__ == "__main__":
+    main()
