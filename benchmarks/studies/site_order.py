@@ -23,6 +23,7 @@ from benchmarks.pages import DOCS, RUNS, write_table
 from benchmarks.studies.runs import kept
 from benchmarks.studies.spin_chains import CHAINS, ground_states
 from ftnn.chains.bonds import cut_bonds
+from ftnn.chains.entanglement import entanglement_entropies
 from ftnn.encoding import TableEncoder
 from ftnn.plotting.style import COLORS, MARKERS, figure, save_figure, style
 from ftnn.structure import bond_profile, num_params, permute_sites, site_information, site_order
@@ -141,12 +142,20 @@ def mean_states(name: str, seed: int) -> tuple[np.ndarray, ftnn.MPS, ftnn.MPS]:
     """Training rows, and the mean states of training and of held-out rows."""
     rows = table(name)
     train, held = np.array_split(np.random.default_rng(seed).permutation(rows), 2)
-    encoder = TableEncoder(scale=1.0).fit(train)
+    encoder = TableEncoder(normalize="quantile").fit(train)
     means = []
     for part in (train, held):
         dense = ftnn.MPS(encoder.encode(part)).to_dense().mean(0, keepdims=True)
         means.append(ftnn.MPS.from_dense(dense, encoder.phys_dims))
     return train, *means
+
+
+def moment_error(x: ftnn.MPS, order: np.ndarray, bond: int) -> float:
+    """Error of a mean state truncated in an order, relative to all of it but the constant 1."""
+    y = permute_sites(x, order)
+    dense = y.to_dense()
+    near = ftnn.MPS.from_dense(dense, y.phys_dims, max_bond=bond).to_dense()
+    return float(np.linalg.norm(near - dense) / np.linalg.norm(dense[:, 1:]))
 
 
 # ---- measurements ----------------------------------------------------------------------------
@@ -166,7 +175,8 @@ def orders(family: str, bond: int, seed: int) -> dict[str, Any]:
     found = {
         "row-major": ROW_MAJOR,
         "interleaved": INTERLEAVED,
-        "information": site_order(train),
+        "information": site_order(train, "spectral"),
+        "sifting": site_order(train, "sifting", bond),
         "exact": site_order(train, "exact", max_bond=bond),
         "own": site_order(held, "exact", max_bond=bond),
     }
@@ -180,12 +190,13 @@ def table_orders(name: str, bond: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     found = {
         "file": np.arange(train.L),
-        "information": site_order(rows),
+        "information": site_order(rows, "spectral"),
+        "sifting": site_order(rows, "sifting", bond),
         "exact": site_order(train, "exact", max_bond=bond),
         "own": site_order(held, "exact", max_bond=bond),
     }
-    errors = {name: error(held, order, bond) for name, order in found.items()}
-    random = [error(held, rng.permutation(train.L), bond) for _ in range(20)]
+    errors = {name: moment_error(held, order, bond) for name, order in found.items()}
+    random = [moment_error(held, rng.permutation(train.L), bond) for _ in range(20)]
     return errors | {"random": float(np.mean(random)), "order": found["information"].tolist()}
 
 
@@ -196,20 +207,28 @@ def spins(chain: str, sites: int, seed: int) -> dict[str, Any]:
     dense = states.transpose(0, *(shuffle + 1)).reshape(len(states), -1)
     x = ftnn.MPS.from_dense(dense, (2,) * sites, rtol=1e-6)
     result: dict[str, Any] = {"shuffled": max(x.bond_dims)}
-    for method in ("spectral", "exact") if sites <= 12 else ("spectral",):
-        order = site_order(x, method)
-        line = shuffle[order].tolist()
-        result[method] = line in (list(range(sites)), list(range(sites))[::-1])
+    own = entropy(states, np.arange(sites))
+    for method in ("spectral", "sifting", "exact") if sites <= 12 else ("spectral", "sifting"):
+        line = shuffle[site_order(x, method)]
+        result[method] = line.tolist() in (list(range(sites)), list(range(sites))[::-1])
+        result[f"{method}, entropy"] = entropy(states, line) / own
         if method == "spectral":
-            back = states.transpose(0, *(shuffle[order] + 1)).reshape(len(states), -1)
+            back = states.transpose(0, *(line + 1)).reshape(len(states), -1)
             result["restored"] = max(ftnn.MPS.from_dense(back, x.phys_dims, rtol=1e-6).bond_dims)
     return result
+
+
+def entropy(states: np.ndarray, order: np.ndarray) -> float:
+    """Sum of the entropies over the cuts, mean over the states, of sites in an order."""
+    dense = states.transpose(0, *(order + 1)).reshape(len(states), -1)
+    x = ftnn.MPS.from_dense(dense, states.shape[1:])
+    return float(entanglement_entropies(x.cores).sum(1).mean())
 
 
 def bonds(family: str, order: str, bond: int, seed: int) -> dict[str, Any]:
     """Held-out errors with uniform bonds, and with bonds from training data at equal parameters."""
     train, held = drawn(family, seed)
-    sites = ROW_MAJOR if order == "row-major" else site_order(train)
+    sites = ROW_MAJOR if order == "row-major" else site_order(train, "spectral")
     uniform = cut_bonds(DIMS, bond)[1:-1]
     params = num_params(DIMS, uniform)
     x = permute_sites(train, sites)
@@ -219,11 +238,15 @@ def bonds(family: str, order: str, bond: int, seed: int) -> dict[str, Any]:
     return errors | {"params": params, "bonds": list(profiles["spectra"])}
 
 
+FOUND = ("information", "sifting", "exact", "own")
+FOUND_HEADS = ("mutual information", "and sifting", "exact optimum", "of the held-out data",
+               "gap closed by information", "by sifting")  # fmt: skip
+
 # ---- tables ----------------------------------------------------------------------------------
 
 
-def closed(results: list[dict[str, Any]], standard: tuple[str, ...]) -> str:
-    """Return the share of the gap that the order by mutual information closes, over the seeds.
+def closed(results: list[dict[str, Any]], standard: tuple[str, ...], by: str) -> str:
+    """Return the share of the gap that a way to order closes, over the seeds.
 
     From the better standard order, on average, to the exact optimum: of the training data or of the
     held-out data themselves, whichever has the lower error.
@@ -233,7 +256,7 @@ def closed(results: list[dict[str, Any]], standard: tuple[str, ...]) -> str:
     end = min(("exact", "own"), key=lambda name: mean[name])
     if mean[start] - mean[end] < NO_GAP * mean[start]:
         return "no gap"
-    shares = [(r[start] - r["information"]) / (mean[start] - mean[end]) for r in results]
+    shares = [(r[start] - r[by]) / (mean[start] - mean[end]) for r in results]
     return f"{100 * np.mean(shares):.0f} ± {100 * np.std(shares, ddof=1):.0f} %"
 
 
@@ -247,12 +270,11 @@ def write_orders(seeds: list[int]) -> None:
     for family in FAMILIES:
         for bond in BONDS:
             results = found_orders(family, bond, seeds)
-            names = ("row-major", "interleaved", "information", "exact", "own")
-            cells = [cell([r[name] for r in results]) for name in names]
-            share = closed(results, ("row-major", "interleaved"))
-            lines.append([family, str(bond), *cells, share])
-    heads = ["data", "bond", "row-major", "interleaved", "mutual information", "exact optimum",
-             "of the held-out data", "gap closed"]  # fmt: skip
+            standard = ("row-major", "interleaved")
+            cells = [cell([r[name] for r in results]) for name in (*standard, *FOUND)]
+            shares = [closed(results, standard, by) for by in FOUND[:2]]
+            lines.append([family, str(bond), *cells, *shares])
+    heads = ["data", "bond", "row-major", "interleaved", *FOUND_HEADS]
     write_table("structure-order-table", heads, lines)
 
 
@@ -272,11 +294,11 @@ def write_tables(seeds: list[int]) -> None:
                 kept(RESULTS, f"table, {name}, {bond}, {n}", lambda: table_orders(name, bond, n))  # noqa: B023
                 for n in seeds
             ]
-            names = ("file", "random", "information", "exact", "own")
-            cells = [cell([r[name] for r in results]) for name in names]
-            lines.append([title, str(bond), *cells, closed(results, ("file", "random"))])
-    heads = ["table", "bond", "as in the file", "random, mean of 20", "mutual information",
-             "exact optimum", "of the held-out rows", "gap closed"]  # fmt: skip
+            standard = ("file", "random")
+            cells = [cell([r[name] for r in results]) for name in (*standard, *FOUND)]
+            shares = [closed(results, standard, by) for by in FOUND[:2]]
+            lines.append([title, str(bond), *cells, *shares])
+    heads = ["table", "bond", "as in the file", "random, mean of 20", *FOUND_HEADS]
     write_table("structure-columns-table", heads, lines)
 
 
@@ -289,13 +311,15 @@ def write_spins(seeds: list[int]) -> None:
                 for n in seeds
             ]
             counts = []
-            for method in ("spectral", "exact"):
+            for method in ("spectral", "sifting", "exact"):
                 right = [r[method] for r in results if method in r]
                 counts.append(f"{sum(right)} of {len(right)}" if right else "–")
+            ratio = max(r["spectral, entropy"] for r in results)
             ends = [", ".join(str(r[key]) for r in results) for key in ("shuffled", "restored")]
-            lines.append([title, str(sites), *counts, *ends])
-    heads = ["chain", "sites", "restored by mutual information", "by the exact optimum",
-             "largest bond, shuffled", "largest bond, restored"]  # fmt: skip
+            lines.append([title, str(sites), *counts, f"{ratio:.6f}", *ends])
+    heads = ["chain", "sites", "restored by mutual information", "and sifting",
+             "by the exact optimum", "entropies, of those of the chain", "largest bond, shuffled",
+             "largest bond, by information"]  # fmt: skip
     write_table("structure-spins-table", heads, lines)
 
 

@@ -3,20 +3,25 @@
 from .arrangement import arrangement_cost, spectral_order
 from .bonds import bond_profile, num_params
 from .information import code_information, site_information
+from .mean_state import mean_state
 from .order import site_order
 from .permutation import inverse_order, permute_sites
-from .subsets import optimal_order, set_costs
+from .sifting import sifted
+from .subsets import optimal_order, set_costs, weight_costs
 
 __all__ = [
     "arrangement_cost",
     "bond_profile",
     "code_information",
     "inverse_order",
+    "mean_state",
     "num_params",
     "optimal_order",
     "permute_sites",
     "set_costs",
+    "sifted",
     "site_information",
     "site_order",
     "spectral_order",
+    "weight_costs",
 ]

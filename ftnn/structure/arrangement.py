@@ -70,9 +70,7 @@ def spectral_order(weights: np.ndarray, refine: bool = True) -> np.ndarray:
         inner = _sorted_by_fiedler(weights[np.ix_(own, own)])
         if refine:
             inner = refined(weights[np.ix_(own, own)], inner)
-        if _runs_down(inner):
-            inner = inner[::-1]
-        order.append(own[inner])
+        order.append(own[closer_to_given(inner)])
     return np.concatenate(order)
 
 
@@ -147,11 +145,18 @@ def _sorted_by_fiedler(weights: np.ndarray) -> np.ndarray:
     return np.argsort(ranks, kind="stable")
 
 
-def _runs_down(order: np.ndarray) -> bool:
-    """Return whether the reverse of an order is closer to the given one."""
+def closer_to_given(order: np.ndarray) -> np.ndarray:
+    """Return an order or its reverse, whichever is closer to 0, 1, 2, ...
+
+    Examples
+    --------
+    >>> print(closer_to_given(np.array([2, 1, 0])))
+    [0 1 2]
+    """
     given = np.arange(len(order)) - (len(order) - 1) / 2
     likeness = float(given @ order)
-    return likeness < 0 or (likeness == 0 and order[0] > order[-1])
+    reverse = likeness < 0 or (likeness == 0 and order[0] > order[-1])
+    return order[::-1] if reverse else order
 
 
 def check_weights(weights: np.ndarray) -> np.ndarray:

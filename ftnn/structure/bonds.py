@@ -25,11 +25,9 @@ from ..chains.dims import check_dims, check_positive
 from ..chains.entanglement import bond_spectra
 from ..chains.states import MPS
 from .information import check_samples, check_states
+from .mean_state import mean_spectra
 
 BY = ("spectra", "entropy")
-MOST_SAMPLES = 512
-"""Samples of an array whose Gram matrices are taken: the first ones."""
-
 _NEAR = 4
 """Cuts between two whose bonds are exchanged, at most."""
 
@@ -46,10 +44,8 @@ def bond_profile(
     ----------
     data : MPS or array (samples, sites)
         Training data only, in the order of the sites. Of states, the Schmidt coefficients of every
-        cut, mean squares over the samples. Of an array, those of the mean of the product states
-        with the vectors :math:`(1, z/\sqrt{\text{sites}})`, z a column with mean 0 and variance 1:
-        the mean of what :class:`ftnn.encoding.TableEncoder` makes of the first 512 samples. Up to
-        scales these are the moments of the columns; a bond carries those between the two sides.
+        cut, mean squares over the samples. Of an array, those of the mean state of its first 512
+        samples, see :mod:`ftnn.structure.mean_state`.
     params : int
         Parameters of the whole chain, at most.
     dims : sequence of int, optional
@@ -92,7 +88,7 @@ def bond_profile(
         own: tuple[int, ...] = data.phys_dims
     else:
         values = check_samples(data)
-        spectra = _mean_spectra(values[:MOST_SAMPLES])
+        spectra = mean_spectra(values)
         entropies = [_entropy(s[None]) for s in spectra]
         own = (2,) * values.shape[1]
     dims = own if dims is None else check_dims(dims, "dims")
@@ -146,34 +142,6 @@ def _padded(p: np.ndarray, limit: int) -> np.ndarray:
     held = np.zeros(limit)
     held[: min(limit, len(p))] = p[:limit]
     return held + 1e-15 / np.arange(1.0, limit + 1) ** 3  # convex: evens out bonds
-
-
-def _mean_spectra(values: np.ndarray) -> list[np.ndarray]:
-    """Return squared singular values, of sum 1, across the cuts of a mean of product states.
-
-    With A and B the products (samples, left) and (samples, right) of the site vectors on both
-    sides, the mean state is A^T B / n. Its singular values are those of the product of the roots of
-    the Gram matrices A A^T and B B^T, whose entries are products over sites of inner products.
-    """
-    L = values.shape[1]
-    deviation = values.std(0)
-    varies = deviation > 1e-12 * np.abs(values).max(0)
-    z = np.where(varies, (values - values.mean(0)) / np.where(varies, deviation, 1.0), 0.0)
-    kernels = 1.0 + z.T[:, :, None] * z.T[:, None, :] / L  # (sites, n, n)
-    lefts = np.cumprod(kernels[:-1], axis=0)
-    rights = np.cumprod(kernels[:0:-1], axis=0)[::-1]
-    spectra = []
-    for left, right in zip(lefts, rights, strict=True):
-        s = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False)
-        spectra.append(s**2 / np.sum(s**2))
-    return spectra
-
-
-def _root(gram: np.ndarray) -> np.ndarray:
-    """Return X with X X^T = gram, without what rounding adds."""
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > 1e-13 * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def _proportional(

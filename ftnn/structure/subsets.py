@@ -20,7 +20,10 @@ within a factor of L - 1 of the squared error itself. Weights between pairs of s
 f(A) is what leaves A.
 """
 
+import math
+from collections.abc import Collection
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +31,8 @@ from ..arrays.backend import to_numpy
 from ..chains.bonds import check_memory
 from ..chains.states import MPS
 from .arrangement import check_weights
-from .information import check_states
+from .information import check_samples, check_states
+from .mean_state import mean_state
 
 MOST_SITES = 12
 """Sites for which all sets are looked at, at most."""
@@ -55,7 +59,7 @@ def optimal_order(costs: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> costs = set_costs(np.array([[0, 1, 5], [1, 0, 0], [5, 0, 0]]))
+    >>> costs = weight_costs(np.array([[0, 1, 5], [1, 0, 0], [5, 0, 0]]))
     >>> costs.tolist(), optimal_order(costs).tolist()
     ([0.0, 6.0, 1.0, 5.0, 5.0, 1.0, 6.0, 0.0], [1, 0, 2])
     """
@@ -88,17 +92,17 @@ def optimal_order(costs: np.ndarray) -> np.ndarray:
     return np.array(order[::-1])
 
 
-def set_costs(data: MPS | np.ndarray, max_bond: int | None = None) -> np.ndarray:
+def set_costs(data: Any, max_bond: int | None = None) -> np.ndarray:
     """Return the cost of every set of sites, if it is what is left of a cut.
 
     Parameters
     ----------
-    data : MPS, or array (sites, sites)
-        States, of which 2**sites are small enough to be dense; or weights between pairs of sites:
-        then the cost is the weight between the set and the others.
+    data : MPS or array (samples, sites)
+        States, small enough to be dense; or samples, whose mean state is taken
+        (:mod:`ftnn.structure.mean_state`).
     max_bond : int, optional
-        Of states, the bond kept at a cut: the cost is the share of the squared norm that is
-        discarded. By default it is the entropy, in nats. Both are means over the samples.
+        Bond kept at a cut: the cost is the share of the squared norm that is discarded. By default
+        it is the entropy, in nats. Both are means over the states.
 
     Returns
     -------
@@ -119,61 +123,70 @@ def set_costs(data: MPS | np.ndarray, max_bond: int | None = None) -> np.ndarray
     >>> print(set_costs(x).round(3), set_costs(x, max_bond=1).round(3))
     [0.    0.693 0.    0.693 0.693 0.    0.693 0.   ] [0.  0.5 0.  0.5 0.5 0.  0.5 0. ]
     """
-    if not isinstance(data, MPS):
-        return _weight_costs(check_weights(data))
-    check_states(data)
-    L, dims = check_few(data.L), data.phys_dims
-    size = int(np.prod(dims, dtype=np.float64))
-    check_memory([(data.batch_size, size)] * 3, "data", 16)
-    x = to_numpy(data.to_dense())
-    x = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    x = (x / np.where(norms > 0, norms, 1.0)).reshape(len(x), *dims)
-    costs = np.zeros(2**L)
+    L = data.L if isinstance(data, MPS) else check_samples(data).shape[1]
+    if L > MOST_SITES:
+        raise ValueError(
+            f"data has {L} sites, and the exact order looks at 2^{L} sets of them; expected at "
+            f"most {MOST_SITES}, or choose another method"
+        )
+    x, costs = dense_states(data), np.zeros(2**L)
     for count in range(1, L):
         for chosen in combinations(range(1, L), count):  # the others are complements
             index = sum(1 << i for i in chosen)
-            p = _probabilities(x, chosen)
-            cost = float(_discarded(p, max_bond).mean())
-            costs[index] = costs[2**L - 1 - index] = cost
+            costs[index] = costs[-1 - index] = set_cost(x, chosen, max_bond)
     return costs
 
 
-def check_few(sites: int) -> int:
-    """Return the number of sites, or raise ``ValueError`` if there are too many for all sets."""
-    if sites > MOST_SITES:
-        raise ValueError(
-            f"data has {sites} sites, and the exact order looks at 2^{sites} sets of them; "
-            f"expected at most {MOST_SITES}, or choose method 'spectral'"
-        )
-    return sites
+def weight_costs(weights: np.ndarray) -> np.ndarray:
+    """Return the weight between every set of sites and the others, array (2**sites,).
 
+    Parameters
+    ----------
+    weights : array (sites, sites)
+        Of 12 sites at most; symmetric.
 
-def _probabilities(x: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
-    """Return the squared Schmidt coefficients (batch, n) across a set of sites, ascending."""
-    inside = [i + 1 for i in chosen]
-    outside = [i for i in range(1, x.ndim) if i not in inside]
-    size = int(np.prod([x.shape[i] for i in inside]))
-    matrix = x.transpose(0, *inside, *outside).reshape(len(x), size, -1)  # (batch, in, out)
-    if matrix.shape[1] > matrix.shape[2]:
-        matrix = matrix.swapaxes(1, 2)
-    return np.linalg.eigvalsh(matrix @ matrix.conj().swapaxes(1, 2)).clip(0.0)
-
-
-def _discarded(p: np.ndarray, max_bond: int | None) -> np.ndarray:
-    """Return the entropies (batch,) of ascending probabilities (batch, n), or what is cut off."""
-    if max_bond is not None:
-        return p[:, : max(0, p.shape[1] - max_bond)].sum(1)
-    return -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1)
-
-
-def _weight_costs(weights: np.ndarray) -> np.ndarray:
-    """Return the weight between every set and the others: of {i, ...} from that of the rest."""
-    L = check_few(len(weights))
+    Examples
+    --------
+    >>> weight_costs(np.array([[0, 1, 5], [1, 0, 0], [5, 0, 0]])).tolist()
+    [0.0, 6.0, 1.0, 5.0, 5.0, 1.0, 6.0, 0.0]
+    """
+    weights = check_weights(weights)
+    L = len(weights)
+    if L > MOST_SITES:
+        raise ValueError(f"weights are of {L} sites, expected at most {MOST_SITES}")
     costs, degree = np.zeros(2**L), weights.sum(1)
-    inner = np.zeros((2**L, L))  # weight between every site and the set
+    inner = np.zeros((2**L, L))  # weight between the set and every site
     for i in range(L):
         old, new = slice(0, 1 << i), slice(1 << i, 1 << (i + 1))
         costs[new] = costs[old] + degree[i] - 2 * inner[old, i]
         inner[new] = inner[old] + weights[i]
     return costs.clip(0.0)
+
+
+def dense_states(data: Any) -> np.ndarray:
+    """Return states (batch, *dims) of norm 1, or 0; of an array (samples, sites) the mean state."""
+    if isinstance(data, MPS):
+        check_states(data)
+        dims = data.phys_dims
+        check_memory([(data.batch_size, math.prod(dims))] * 3, "data", 16)
+        x = to_numpy(data.to_dense())
+        x = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+        x = x.reshape(len(x), *dims)
+    else:
+        x = mean_state(check_samples(data))
+    norms = np.sqrt(np.sum(np.abs(x) ** 2, axis=tuple(range(1, x.ndim)), keepdims=True))
+    return x / np.where(norms > 0, norms, 1.0)
+
+
+def set_cost(x: np.ndarray, chosen: Collection[int], max_bond: int | None) -> float:
+    """Return the cost of a cut between some sites of dense states (batch, *dims) and the others."""
+    inside = [i + 1 for i in sorted(chosen)]
+    outside = [i for i in range(1, x.ndim) if i not in inside]
+    size = math.prod(x.shape[i] for i in inside)
+    matrix = x.transpose(0, *inside, *outside).reshape(len(x), size, -1)  # (batch, in, out)
+    if matrix.shape[1] > matrix.shape[2]:
+        matrix = matrix.swapaxes(1, 2)
+    p = np.linalg.eigvalsh(matrix @ matrix.conj().swapaxes(1, 2)).clip(0.0)  # ascending
+    if max_bond is not None:
+        return float(p[:, : max(0, p.shape[1] - max_bond)].sum(1).mean())
+    return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1).mean())
