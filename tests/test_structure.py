@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import ftnn
 from ftnn.chains.bonds import cut_bonds
 from ftnn.chains.entanglement import bond_spectra, entanglement_entropies
+from ftnn.cli import app
+from ftnn.encoding import AmplitudeEncoder, TableEncoder
 from ftnn.structure import (
     arrangement_cost,
     bond_profile,
@@ -283,6 +286,67 @@ def test_states_of_torch_stay_there():
     expected = x.to_dense().reshape(2, 2, 3, 2).permute(0, 3, 1, 2).reshape(2, -1)
     assert torch.allclose(y.to_dense(), expected, atol=1e-5)
     assert site_order(x).tolist() == site_order(x.to("numpy", "float64")).tolist()
+
+
+# ---- encoders and experiments ------------------------------------------------------------------
+
+
+def test_encoders_put_columns_and_sites_in_order_and_back(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.empty((20, 5), dtype=object)
+    rows[:, :4], rows[:, 4] = rng.standard_normal((20, 4)), rng.choice(["red", "blue"], 20)
+    plain, order = TableEncoder().fit(rows), [3, 0, 4, 2, 1]
+    other = TableEncoder(order=order).fit(rows)
+    for k, core in enumerate(other.encode(rows)):
+        assert (core == plain.encode(rows)[order[k]]).all()
+    grouped = TableEncoder(order=order, group=2).fit(rows)
+    for encoder in (other, grouped):
+        back = encoder.reconstruct(encoder(rows))
+        assert np.allclose(back[:, :4].astype(float), rows[:, :4].astype(float))
+        assert (back[:, 4] == rows[:, 4]).all()
+    images = rng.random((3, 6, 4))
+    chained = AmplitudeEncoder((6, 4), "row-major", chain=[3, 1, 0, 2])
+    x = AmplitudeEncoder((6, 4), "row-major")(images)
+    assert chained(images).phys_dims == tuple(x.phys_dims[k] for k in (3, 1, 0, 2))
+    expected = permute_sites(x, [3, 1, 0, 2]).to_dense()
+    assert np.allclose(chained(images).to_dense(), expected)
+    assert np.allclose(chained.reconstruct(chained(images)), images)
+    for encoder, data in ((grouped, rows), (chained, images)):
+        ftnn.save(ftnn.Readout(encoder.phys_dims, 2, 2), tmp_path / "model.safetensors", encoder)
+        loaded = ftnn.load_encoder(tmp_path / "model.safetensors")
+        assert all(map(np.array_equal, loaded.encode(data), encoder.encode(data)))
+    with pytest.raises(ValueError, match="order is of 5 columns, but data has 4"):
+        TableEncoder(order=order).fit(rows[:, :4])
+    with pytest.raises(ValueError, match="each of the sites 0 to 4 once"):
+        AmplitudeEncoder((8, 4), "row-major", chain=[0, 1])
+
+
+def test_a_table_is_trained_in_the_order_of_its_columns(tmp_path):
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.standard_normal((300, 5)), axis=1)
+    shuffle = [2, 0, 4, 1, 3]
+    lines = ["a,b,c,d,e,kind"]
+    for n, row in enumerate(walk):
+        cells = ["" if n == 7 and k == 2 else f"{row[k]:.4f}" for k in shuffle]
+        lines.append(",".join([*cells, "up" if row[4] > row[0] else "down"]))
+    path, run = tmp_path / "walk.csv", tmp_path / "run"
+    path.write_text("\n".join(lines))
+    brief = ["--order", "mutual-information", "--no-cautious", "--epochs", "1", "--quiet"]
+    command = ["train", "table", "--data", str(path), "--target", "kind", "--out", str(run)]
+    done = CliRunner().invoke(app, [*command, *brief, "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    encoder = ftnn.load_encoder(run / "model.safetensors")
+    assert same_line([shuffle[k] for k in encoder.order], range(5))
+    done = CliRunner().invoke(app, ["evaluate", str(run), "--data", str(path)])
+    assert done.exit_code == 0, done.output
+    x = encoder(_cells(lines)).to("numpy", "float32")
+    outputs = ftnn.load(run / "model.safetensors")(x)
+    right = (outputs.argmax(1) == [line.endswith("up") for line in lines[1:]]).mean()
+    assert f"accuracy {right:.2%}" in done.output
+
+
+def _cells(lines):
+    return np.array([line.split(",")[:-1] for line in lines[1:]], dtype=object)
 
 
 # ---- bonds -----------------------------------------------------------------------------------

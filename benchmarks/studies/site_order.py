@@ -70,9 +70,11 @@ def photographs() -> tuple[np.ndarray, ...]:
 
 
 def cutouts(rng: np.random.Generator, count: int) -> np.ndarray:
+    """First those of the left halves of two photographs, then those of the right halves."""
     found = []
     for n in range(count):
         image = photographs()[n % 2]
+        image = np.array_split(image, 2, axis=1)[2 * n // count]
         row, col = (int(rng.integers(0, side - SIDE)) for side in image.shape)
         found.append(image[row : row + SIDE, col : col + SIDE])
     return np.array(found)
@@ -119,10 +121,8 @@ FAMILIES: dict[str, Draw] = {
 def drawn(family: str, seed: int) -> tuple[ftnn.MPS, ftnn.MPS]:
     """Training and held-out samples as states of ten bits: five of the row, five of the column."""
     rng = np.random.default_rng(seed)
-    whole = FAMILIES[family](rng, 2 * SAMPLES).reshape(2 * SAMPLES, -1)
     # of Fashion-MNIST without replacement: no image is in both
-    chosen = rng.permutation(2 * SAMPLES)
-    train, held = np.split(whole[chosen], 2)
+    train, held = np.split(FAMILIES[family](rng, 2 * SAMPLES).reshape(2 * SAMPLES, -1), 2)
     return ftnn.MPS.from_dense(train, DIMS), ftnn.MPS.from_dense(held, DIMS)
 
 

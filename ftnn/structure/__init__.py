@@ -2,7 +2,7 @@
 
 from .arrangement import arrangement_cost, spectral_order
 from .bonds import bond_profile, num_params
-from .information import code_information, site_information
+from .information import code_information, column_codes, site_information
 from .mean_state import mean_state
 from .order import site_order
 from .permutation import inverse_order, permute_sites
@@ -13,6 +13,7 @@ __all__ = [
     "arrangement_cost",
     "bond_profile",
     "code_information",
+    "column_codes",
     "inverse_order",
     "mean_state",
     "num_params",

@@ -1,5 +1,6 @@
 """Mutual information between the sites of data: states, or arrays of samples."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,29 @@ def binned(values: np.ndarray) -> np.ndarray:
         if len(known) > bins:
             code = np.searchsorted(np.unique(np.quantile(column, edges)), column, side="left")
         codes.append(code)
+    return np.stack(codes, axis=1)
+
+
+def column_codes(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return codes (samples, sites) of columns of numbers, NaN where missing, or of text.
+
+    What is missing has a code of its own.
+
+    Examples
+    --------
+    >>> print(column_codes([np.array([5.0, np.nan, 6.0]), np.array(["red", "blue", "red"])]).T)
+    [[0 2 1]
+     [1 0 1]]
+    """
+    codes = []
+    for column in columns:
+        if column.dtype.kind == "f":
+            missing = np.isnan(column)
+            code = np.full(len(column), len(column), dtype=np.int64)
+            code[~missing] = binned(column[~missing, None])[:, 0]
+            codes.append(np.unique(code, return_inverse=True)[1])
+        else:
+            codes.append(np.unique(column.astype(str), return_inverse=True)[1])
     return np.stack(codes, axis=1)
 
 

@@ -11,6 +11,7 @@ from ..arrays.functions import permute
 from ..chains.absorption import absorb_state
 from ..chains.bonds import check_rank
 from ..chains.canonical import canonical_cores, isometry, reverse_chain
+from ..chains.dims import check_order
 from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..chains.tt_svd import truncated_svd
@@ -92,18 +93,6 @@ def permute_sites(
     if len(shape) != 2:
         raise ValueError(f"data has shape {tuple(shape)}, expected (samples, sites)")
     return data[:, check_order(order, shape[1])]
-
-
-def check_order(order: Sequence[int] | np.ndarray, sites: int | None = None) -> np.ndarray:
-    """Return an order as int64 array (sites,), or raise ``ValueError``."""
-    array = np.asarray(order)
-    sites = array.size if sites is None else sites
-    whole = array.ndim == 1 and array.dtype.kind in "iu"
-    if not whole or sorted(array.tolist()) != list(range(sites)) or not sites:
-        raise ValueError(
-            f"order is {array.tolist()}, expected each of the sites 0 to {sites - 1} once"
-        )
-    return array.astype(np.int64)
 
 
 def _permuted(cores: Cores, order: np.ndarray, rtol: float) -> Cores:
