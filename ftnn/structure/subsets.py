@@ -164,7 +164,7 @@ def weight_costs(weights: np.ndarray) -> np.ndarray:
 
 
 def dense_states(data: Any) -> np.ndarray:
-    """Return states ``(batch, *dims)`` of norm 1, or 0; of an array (samples, sites) the mean state."""
+    """Return states of norm 1, or 0: array ``(batch, *dims)``; of samples the mean state."""
     if isinstance(data, MPS):
         check_states(data)
         dims = data.phys_dims
@@ -179,7 +179,7 @@ def dense_states(data: Any) -> np.ndarray:
 
 
 def set_cost(x: np.ndarray, chosen: Collection[int], max_bond: int | None) -> float:
-    """Return the cost of a cut between some sites of dense states ``(batch, *dims)`` and the others."""
+    """Return the cost of a cut between some sites and the others of states ``(batch, *dims)``."""
     inside = [i + 1 for i in sorted(chosen)]
     outside = [i for i in range(1, x.ndim) if i not in inside]
     size = math.prod(x.shape[i] for i in inside)
