@@ -461,7 +461,7 @@ def _draw_bonds(axis: Any, seeds: list[int]) -> None:
     axis.set_ylim(0, 1.12)
     axis.set(xlabel="parameters of a state", ylabel="held-out error / row-major, uniform")
     axis.set_title("c  Bonds at equal parameters")
-    axis.legend(loc="lower left")
+    axis.legend(loc="lower left", handlelength=3.2)
 
 
 def main() -> None:
