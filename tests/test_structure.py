@@ -13,6 +13,8 @@ from ftnn.chains.bonds import cut_bonds
 from ftnn.chains.entanglement import bond_spectra, entanglement_entropies
 from ftnn.cli import app
 from ftnn.encoding import AmplitudeEncoder, TableEncoder
+from ftnn.experiments import get_experiment
+from ftnn.experiments.splits import Data
 from ftnn.structure import (
     arrangement_cost,
     bond_profile,
@@ -32,6 +34,7 @@ from ftnn.structure import (
 from ftnn.structure.arrangement import refined
 from ftnn.structure.bonds import _carried
 from ftnn.structure.mean_state import mean_spectra
+from ftnn.training.options import replace_values
 
 
 def random_weights(rng, sites):
@@ -343,6 +346,25 @@ def test_a_table_is_trained_in_the_order_of_its_columns(tmp_path):
     outputs = ftnn.load(run / "model.safetensors")(x)
     right = (outputs.argmax(1) == [line.endswith("up") for line in lines[1:]]).mean()
     assert f"accuracy {right:.2%}" in done.output
+
+
+def test_quantics_images_are_trained_in_an_order_and_with_bonds_from_data():
+    rng = np.random.default_rng(0)
+    images = rng.random((40, 28, 1)) * np.ones(28) + 0.01 * rng.random((40, 28, 28))
+    labels = np.arange(40) % 10
+    data = Data(*[images.astype(np.float32), labels] * 3, tuple("0123456789"))
+    experiment, found = get_experiment("fashion-mnist-quantics"), {}
+    for change in ({}, {"order": "mutual-information", "bonds": "entropy"}):
+        options = replace_values(experiment.tuned_options(), change)
+        found[bool(change)] = experiment.build(options, data)
+    (plain, uniform), (encoder, model) = found[False], found[True]
+    assert plain.chain is None
+    states = plain(images.astype(np.float32).astype(float))
+    assert encoder.chain == tuple(site_order(states))
+    assert model.num_params() <= uniform.num_params()
+    bonds = next(layer for _, layer in model.walk() if isinstance(layer, ftnn.Linear)).max_bond
+    assert isinstance(bonds, tuple)
+    assert model(encoder(images)).shape == (40, 10)
 
 
 def _cells(lines):
