@@ -132,7 +132,7 @@ def test_mutual_information_of_states_known_by_heart():
 
 
 def test_mutual_information_in_parts_is_that_of_the_whole(monkeypatch):
-    from ftnn.interpret import entanglement
+    from ftnn.chains import entanglement
 
     x = random_state((2, 3, 2), batch=5)
     whole = mutual_information(x.cores)

@@ -19,6 +19,7 @@ ROOMS = (
     "nonlinear",
     "encoding",
     "growth",
+    "structure",
     "interpret",
     "training",
     "measure",

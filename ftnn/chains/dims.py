@@ -33,3 +33,21 @@ def check_positive(value: int, argument: str) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{argument} is {value!r}, expected a positive integer")
+
+
+def check_order(order: Sequence[int] | np.ndarray, sites: int | None = None) -> np.ndarray:
+    """Return an order of sites as int64 array (sites,), or raise ``ValueError``.
+
+    Examples
+    --------
+    >>> check_order([2, 0, 1])
+    array([2, 0, 1])
+    """
+    array = np.asarray(order)
+    sites = array.size if sites is None else sites
+    whole = array.ndim == 1 and array.dtype.kind in "iu"
+    if not whole or sorted(array.tolist()) != list(range(sites)) or not sites:
+        raise ValueError(
+            f"order is {array.tolist()}, expected each of the sites 0 to {sites - 1} once"
+        )
+    return array.astype(np.int64)

@@ -1,5 +1,6 @@
 """Channels: the site vectors of a table, column by column, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ class Channels:
         What becomes of unknown categories, as in :class:`ftnn.encoding.TableEncoder`.
     group : int
         Columns per site.
+    order : tuple of int, optional
+        The columns along the chain.
     """
 
     schema: Schema
@@ -33,19 +36,21 @@ class Channels:
     limit: float
     unknown: str
     group: int
+    order: tuple[int, ...] | None = None
 
     @property
-    def sites(self) -> list[range]:
+    def sites(self) -> list[tuple[int, ...]]:
         """The columns of every site."""
         count = len(self.schema.kinds)
-        return [range(k, min(k + self.group, count)) for k in range(0, count, self.group)]
+        order = tuple(range(count)) if self.order is None else self.order
+        return [order[k : k + self.group] for k in range(0, count, self.group)]
 
     @property
     def phys_dims(self) -> tuple[int, ...]:
         """The dimensions of the site vectors, constant channels included."""
         return tuple(sum(map(self.width, own)) + (not self.is_bare(own)) for own in self.sites)
 
-    def is_bare(self, own: range) -> bool:
+    def is_bare(self, own: Sequence[int]) -> bool:
         """Return whether the site of some columns has no constant channel."""
         return self.features == "trig" and self.schema.kinds[own[0]] == "numeric"
 

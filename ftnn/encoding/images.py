@@ -15,7 +15,7 @@ import numpy as np
 from ..arrays.backend import check_finite, check_floating
 from ..arrays.functions import dims_product
 from ..chains.bonds import MaxBond, check_rank
-from ..chains.dims import check_dims
+from ..chains.dims import check_dims, check_order
 from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..chains.tt_svd import tt_svd
@@ -127,6 +127,9 @@ class AmplitudeEncoder(ImageEncoder):
     rtol : float
         Relative error allowed for each image.
     standardize : {"none", "global", "pixel"}
+    chain : sequence of int, optional
+        The sites of ``dims`` along the chain, each once; by default as they are.
+        :func:`ftnn.structure.site_order` finds an order.
 
     Examples
     --------
@@ -149,6 +152,7 @@ class AmplitudeEncoder(ImageEncoder):
         max_bond: MaxBond | None = None,
         rtol: float = 0.0,
         standardize: str = "none",
+        chain: Sequence[int] | None = None,
     ):
         super().__init__(image_shape, standardize)
         height, width = self.image_shape[:2]
@@ -166,7 +170,9 @@ class AmplitudeEncoder(ImageEncoder):
                 if order == "quantics" and sides[0] > 1
                 else [f for side in sides for f in _prime_factors(side)] or [1]
             ) + [self.channels] * (self.channels > 1)
-        self.phys_dims = self.dims = check_dims(dims, "dims")
+        self.dims = check_dims(dims, "dims")
+        self.chain = None if chain is None else tuple(map(int, check_order(chain, len(dims))))
+        self.phys_dims = tuple(self.dims[k] for k in self.chain or range(len(dims)))
         self.max_bond = check_rank(max_bond, rtol, len(self.phys_dims))
         entries = len(self._index) * self.channels
         if dims_product(self.phys_dims) != entries:
@@ -181,11 +187,17 @@ class AmplitudeEncoder(ImageEncoder):
         images = self._standardized(data)
         flat = np.pad(images, ((0, 0), *self._margins(), (0, 0)))
         flat = flat.reshape(len(images), -1, self.channels)[:, self._index]
-        return tt_svd(flat.reshape(len(images), -1), self.phys_dims, self.max_bond, self.rtol)
+        dense = flat.reshape(len(images), *self.dims)
+        if self.chain is not None:
+            dense = dense.transpose(0, *(k + 1 for k in self.chain))
+        return tt_svd(dense.reshape(len(images), -1), self.phys_dims, self.max_bond, self.rtol)
 
     def reconstruct(self, x: MPS | Cores) -> np.ndarray:
         """Return the images (n, height, width[, channels]) whose amplitudes the states are."""
         dense = MPS(core_arrays(x)).to_dense()  # (n, pixels * channels)
+        if self.chain is not None:
+            back = np.argsort(self.chain) + 1
+            dense = dense.reshape(len(dense), *self.phys_dims).transpose(0, *back)
         images = np.empty((len(dense), len(self._index), self.channels), dense.dtype)
         images[:, self._index] = dense.reshape(images.shape)
         (top, _), (left, _) = self._margins()

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..chains.dims import check_positive
+from ..chains.dims import check_order, check_positive
 from ..chains.states import MPS
 from ..chains.terms import Cores
 from .channels import Channels
@@ -132,6 +132,7 @@ class TableEncoder(Encoder):
         group: int = 1,
         missing: str = "channel",
         unknown: str = "zeros",
+        order: Sequence[int] | None = None,
     ):
         super().__init__()
         self.columns = check_columns(columns)
@@ -152,6 +153,7 @@ class TableEncoder(Encoder):
             )
         self.features, self.degree = features, degree
         self.clip, self.scale, self.group = clip, scale, group
+        self.order = None if order is None else tuple(int(k) for k in check_order(order))
         self.schema = Schema()
 
     @property
@@ -256,13 +258,15 @@ class TableEncoder(Encoder):
             names of categories, and None for those missing or unknown. Clipped numbers are returned
             as clipped.
         """
-        blocks: list[np.ndarray] = []
+        found: list[np.ndarray] = []
         sites = site_vectors(x, self._fitted_dims())
         for own, site in zip(self._channels.sites, sites, strict=True):
             if not self._channels.is_bare(own):
                 site = site[:, 1:] / site[:, :1] * (np.sqrt(len(own)) / self.site_scale)
             ends = np.cumsum([self._channels.width(k) for k in own])
-            blocks += np.split(site, ends[:-1], axis=1)
+            found += np.split(site, ends[:-1], axis=1)
+        columns = [k for own in self._channels.sites for k in own]
+        blocks = [found[columns.index(k)] for k in range(len(found))]
         n, numeric = len(blocks[0]), self.schema.of_kind("numeric")
         z = [self._channels.decode_numbers(k, blocks[k]) for k in numeric]
         matrix = unscale_columns(join(z, n, np.float64), self.buffers, self.normalize)
@@ -330,9 +334,13 @@ class TableEncoder(Encoder):
 
     def _set_schema(self, schema: Schema) -> None:
         limit = extent(self.normalize, self.clip)
+        if self.order is not None and len(self.order) != len(schema.kinds):
+            raise ValueError(
+                f"order is of {len(self.order)} columns, but data has {len(schema.kinds)}"
+            )
         self.schema = schema
         self._channels = Channels(
-            schema, self.features, self._degree, limit, self.unknown, self.group
+            schema, self.features, self._degree, limit, self.unknown, self.group, self.order
         )
         self.buffers = {"schema": schema.to_array()}
         self.phys_dims = self._channels.phys_dims

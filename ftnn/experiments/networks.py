@@ -1,8 +1,11 @@
 """The networks of the shipped image experiments."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..chains.bonds import check_memory
+from ..chains.bonds import MaxBond, check_memory, cut_bonds
+from ..chains.states import MPS
 from ..chains.terms import Cores
 from ..encoding import Encoder
 from ..layers.calibration import calibrate
@@ -12,6 +15,7 @@ from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.sequential import Sequential
 from ..nonlinear import KAN, BlockMap, Dropout, FeatureMap, Pointwise, ProductMap, RMSNorm
+from ..structure import bond_profile, num_params
 from .bonds import bonds_of, needed_bond
 from .options import ImageNetworkOptions, PatchNetworkOptions
 
@@ -26,6 +30,7 @@ def image_network(
     num_classes: int,
     embed: bool,
     seed: int,
+    by: str | None = None,
 ) -> Layer:
     """Build an optional embedding, ``depth`` entangling layers, and a readout.
 
@@ -46,6 +51,10 @@ def image_network(
     embed : bool
         Whether to start with an embedding, which product states of patches need.
     seed : int
+    by : {"spectra", "entropy"}, optional
+        By what of the images the parameters of every weight, and the entries of every state, are
+        shared out to the cuts, see :func:`ftnn.structure.bond_profile`; by default bonds are
+        uniform. Not with ``embed``.
 
     Returns
     -------
@@ -63,7 +72,7 @@ def image_network(
             *nonlinearity(options.nonlinearity, hidden, 10 * seed),
         ]
         dims, bonds = hidden, (1,) * len(bonds)
-    return _finished(layers, dims, bonds, cores, options, num_classes, seed)
+    return _finished(layers, dims, bonds, cores, options, num_classes, seed, by)
 
 
 def patch_network(
@@ -157,14 +166,21 @@ def _finished(
     options: ImageNetworkOptions,
     num_classes: int,
     seed: int,
+    by: str | None = None,
 ) -> Layer:
     """Add the entangling layers and the readout, and set the scales on encoded images."""
     hidden, seed = (options.phys,) * len(dims), 10 * seed
     pairs = [(dims, hidden), *[(hidden, hidden)] * (options.depth - 1)][: options.depth]
     max_bond = needed_bond(pairs, bonds, options.bond_dim, options.max_bond, len(cores[0]))
     for n in range(1, options.depth + 1):
+        bond_dims: MaxBond = options.bond_dim
+        max_bonds: MaxBond = max_bond
+        if by is not None:
+            sizes = [out * own for out, own in zip(hidden, dims, strict=True)]
+            bond_dims = shared_out(cores, sizes, options.bond_dim, by)
+            max_bonds = shared_out(cores, hidden, max_bond, by)
         layers += [
-            Linear(dims, hidden, options.bond_dim, max_bond, bias=False, seed=seed + n),
+            Linear(dims, hidden, bond_dims, max_bonds, bias=False, seed=seed + n),
             *nonlinearity(options.nonlinearity, hidden, seed + n),
             RMSNorm(),
         ]
@@ -172,6 +188,21 @@ def _finished(
     model = Sequential(*layers, Readout(dims, num_classes, options.readout_bond, seed=seed))
     calibrate(model, cores)
     return model
+
+
+def shared_out(cores: Cores, dims: Sequence[int], bond: int, by: str) -> tuple[int, ...]:
+    """Return bonds that suit states, with the parameters of a uniform one.
+
+    Parameters
+    ----------
+    cores : tuple of array (batch, left, phys, right)
+    dims : sequence of int
+        Entries of a core for every pair of bonds.
+    bond : int
+    by : {"spectra", "entropy"}
+    """
+    uniform = cut_bonds(dims, bond)[1:-1]
+    return bond_profile(MPS(cores), num_params(dims, uniform), dims, by)
 
 
 def _encoded(encoder: Encoder, images: np.ndarray) -> Cores:

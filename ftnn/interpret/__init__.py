@@ -1,6 +1,6 @@
 """Inspection of networks: traces, truncation errors, entanglement, reports by layer."""
 
-from .entanglement import (
+from ..chains.entanglement import (
     bond_spectra,
     entanglement_entropies,
     mutual_information,

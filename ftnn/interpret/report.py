@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..chains.entanglement import (
+    bond_spectra,
+    mutual_information,
+    operator_cores,
+    spectral_entropies,
+)
 from ..chains.terms import Cores
 from ..layers.layer import Layer
 from ..layers.sequential import Sequential
-from .entanglement import bond_spectra, mutual_information, operator_cores, spectral_entropies
 from .error import truncation_error
 from .trace import Step, trace
 

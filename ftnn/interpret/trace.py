@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import check_backend, convert
-from ..chains.terms import Cores
-from ..layers.hooks import intercepted
-from ..layers.layer import Layer
-from ..layers.surgery import duplicate
-from .entanglement import (
+from ..chains.entanglement import (
     bond_spectra,
     double,
     entanglement_entropies,
     mutual_information,
     operator_cores,
 )
+from ..chains.terms import Cores
+from ..layers.hooks import intercepted
+from ..layers.layer import Layer
+from ..layers.surgery import duplicate
 from .error import truncation_error
 
 __all__ = [

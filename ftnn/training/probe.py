@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ..interpret.entanglement import entanglement_entropies
+from ..chains.entanglement import entanglement_entropies
 from ..interpret.error import truncation_error
 from ..interpret.trace import trace
 from ..layers.layer import Layer

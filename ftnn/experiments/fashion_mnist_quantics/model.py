@@ -5,16 +5,25 @@ import numpy as np
 from ...chains.terms import Cores
 from ...encoding import AmplitudeEncoder, Encoder
 from ...layers.layer import Layer
+from ...structure import site_order
 from ..networks import image_network
 from ..splits import Data
 from .options import QuanticsImageOptions
 
+SAMPLES = 256
+"""Training images whose states determine the order of the sites."""
+
 
 def build(options: QuanticsImageOptions, data: Data) -> tuple[Encoder, Layer]:
     """Build a network on 5 sites of dimension 4, from the quadrants of an image to 2 x 2 pixels."""
-    encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(data.train_inputs)
-    images, seed = data.train_inputs[:256], options.train.seed
-    network = image_network(encoder, options.network, images, 10, embed=False, seed=seed)
+    inputs, seed = data.train_inputs, options.train.seed
+    encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global").fit(inputs)
+    if options.order == "mutual-information":
+        order = site_order(encoder(inputs[:SAMPLES].astype(np.float64)))
+        encoder = AmplitudeEncoder((28, 28), "quantics", standardize="global", chain=order.tolist())
+        encoder.fit(inputs)
+    by = None if options.bonds == "uniform" else options.bonds
+    network = image_network(encoder, options.network, inputs[:256], 10, False, seed, by)
     return encoder, network
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...chains.distance import infidelities
+from ...chains.entanglement import entanglement_entropies
 from ...chains.environments import environments
 from ...chains.states import MPS
 from ...chains.terms import Cores
-from ...interpret.entanglement import entanglement_entropies
 from ...layers.layer import Layer
 from ...layers.sequential import Sequential
 from ...layers.surgery import prolong

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...encoding import Encoder, TableEncoder
+from ...encoding.entries import numbers
 from ...layers.layer import Layer
 from ...layers.linear_fit import LinearFit, fit_linear
 from ...layers.sequential import Sequential
 from ...sklearn.recipe import Decision, Recipe, decide
+from ...structure import code_information, column_codes, spectral_order
 from ...training import Callback
 from .data import TableData
 from .options import TableOptions
@@ -74,11 +76,24 @@ def decision(options: TableOptions, data: TableData) -> Decision:
 def _encoders(options: TableOptions, data: TableData, inputs: np.ndarray) -> list[TableEncoder]:
     """Fit encoders with linear and with quadratic features of numbers."""
     columns = dict(zip(data.column_names, data.kinds, strict=True))
-    group = options.columns_per_site
+    group, order = options.columns_per_site, _order(options, data)
     return [
-        TableEncoder(columns, features=features, clip=4.0, group=group).fit(inputs)
+        TableEncoder(columns, features=features, clip=4.0, group=group, order=order).fit(inputs)
         for features in ("linear", "polynomial")
     ]
+
+
+def _order(options: TableOptions, data: TableData) -> list[int] | None:
+    """Return the order of the columns along the chain, from the training rows."""
+    if options.order == "file" or len(data.kinds) < 2:
+        return None
+    columns = [
+        numbers(column, name) if kind == "numeric" else column
+        for column, name, kind in zip(
+            data.train_inputs.T, data.column_names, data.kinds, strict=True
+        )
+    ]
+    return spectral_order(code_information(column_codes(columns))).tolist()
 
 
 def _targets(data: TableData) -> tuple[int | None, np.ndarray]:

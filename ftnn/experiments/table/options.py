@@ -22,6 +22,9 @@ class TableOptions(ExperimentOptions):
         "auto", "Kind of target; auto treats text and up to 20 distinct integers as classes."
     )
     columns_per_site: int = option(1, "Columns that share a site of the chain.", least=1)
+    order: Literal["file", "mutual-information"] = option(
+        "file", "Order of the columns along the chain; mutual-information is of training rows."
+    )
     held_out: float = option(
         0.2, "Fraction of the rows held out for the test.", above=0.0, below=1.0
     )

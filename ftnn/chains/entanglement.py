@@ -20,8 +20,8 @@ from ..arrays.functions import (
     sum_over,
 )
 from ..arrays.scales import safe_norm
-from ..chains.canonical import canonical_cores, cut_factors, isometry, reverse_chain
-from ..chains.terms import Cores
+from .canonical import canonical_cores, cut_factors, isometry, reverse_chain
+from .terms import Cores
 
 _LARGEST = 2**24
 """Entries of the reduced density matrices in memory at a time."""
