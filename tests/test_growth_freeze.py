@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ftnn
+from ftnn import growth
 from ftnn.growth import freeze, thaw
 from ftnn.layers.surgery import parameter_map, replace
 from ftnn.training import TorchModule, TrainConfig, Trainer, TrainingData
@@ -135,3 +136,11 @@ def test_a_module_has_no_parameters_for_them():
 def test_unknown_places(operation, where, error, words):
     with pytest.raises(error, match=words):
         operation(network(), where)
+
+
+def test_arrays_that_keep_their_shapes_stay_frozen():
+    model = freeze(network(), ["0.bias", "1.layer.bias.0", "3.weight.1"])
+    assert growth.inflate(model, 3, where="0").layers[0].frozen == {"bias.0", "bias.1"}
+    deeper = growth.deepen(model, growth.identity(DIMS, max_bond=4), "1.layer")
+    assert deeper.layers[1].children["layer"].layers[0].frozen == {"bias.0"}
+    assert deeper.layers[3].frozen == {"weight.1"}

@@ -21,6 +21,7 @@ import ftnn
 from ftnn.chains.terms import State, Term
 from ftnn.growth import freeze, inflate, prune
 from ftnn.growth.metric import cut_to, form, size, smallest
+from ftnn.growth.weighed import WeighedOperator
 from ftnn.nonlinear import KAN, Gated
 from ftnn.truncation.direct import compress_direct
 
@@ -223,3 +224,19 @@ def test_frozen_layers_and_layers_without_bonds():
     assert prune(model, x, 0.1, where="1").model.layers[0].frozen == {"weight.1"}
     with pytest.raises(ValueError, match="the model has no Linear"):
         prune(KAN(DIMS), x, 0.1)
+
+
+def test_shares_of_the_error_shrink_until_the_whole_is_within(monkeypatch):
+    """Errors of several cuts may add up to more than their root sum of squares."""
+    layer = moved(ftnn.Linear((2,) * 5, (2,) * 5, 4, 8, bias=False, seed=1), 1)
+    x = Chain(6, (2,) * 5, (2,) * 4, "generic", 0).mps()
+    swept, shares = WeighedOperator._swept, []
+
+    def rough(self, share, bonds):
+        shares.append(share)
+        return swept(self, min(20.0 * share, 1.0), bonds)
+
+    monkeypatch.setattr(WeighedOperator, "_swept", rough)
+    assert prune(layer, x, rtol=0.05).errors["weight"] <= 0.05
+    assert len(shares) > 1
+    assert shares[-1] < shares[0]

@@ -159,8 +159,9 @@ def _new_channels(
     result[l:, :r] = 0.0
     both, inner = min(shape[left] - l, shape[right] - r), min(l, r)
     mean = before[np.arange(inner), np.arange(inner)].mean(axis=0)
+    own = tuple(slice(0, size) for size in mean.shape)  # physical indices may grow as well
     for n in range(both):
-        result[l + n, r + n] += mean
+        result[(l + n, r + n, *own)] += mean
     return np.ascontiguousarray(np.moveaxis(result, (0, 1), (left, right)))
 
 

@@ -15,6 +15,7 @@ from ..layers.readouts import Head, Readout
 from ..layers.signature import arguments
 from ..nonlinear.block_map import BlockMap
 from ..nonlinear.feature_map import FeatureMap
+from ..nonlinear.gated import Gated
 from ..nonlinear.kan import KAN
 from ..nonlinear.normalization import CoreNorm, LayerNorm, RMSNorm
 from ..nonlinear.pointwise import Pointwise
@@ -239,7 +240,11 @@ class _Insertion:
             vector = np.ones(shape[2]) if prefix == "gain" else np.eye(shape[2])[0]
             return np.eye(bond)[None, :, None, :] * vector[:, None]
         if not isinstance(self.layer, Readout):
-            return np.eye(bond)[:, None, None, :] * np.eye(shape[2])[:, :, None]
+            matrix = np.eye(shape[2])
+            if isinstance(self.layer, Gated) and not self.layer.offset and prefix == "A":
+                # times zeros of the other factor, which would have no gradient if both were zero
+                matrix[1:, 0] = self.draw((shape[2] - 1,), np.zeros(0))
+            return np.eye(bond)[:, None, None, :] * matrix[:, :, None]
         core = 0.1 * self.draw((bond, 1, shape[2], bond), np.zeros(0)) / np.sqrt(bond * shape[2])
         core[:, 0, 0] = np.eye(bond)
         return core

@@ -1,6 +1,5 @@
 """prune: cut the bond directions of weights that matter least for data."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +15,13 @@ from ..layers.linear import Linear
 from ..layers.readouts import Readout
 from ..layers.summary import aligned
 from ..nonlinear.gated import Gated
-from .metric import absorb, cut_to, form, scaled, smallest
+from .weighed import Bonds, WeighedOperator
 from .where import Places, check_model, chosen, rebuilt
 
 KINDS = (Linear, Readout, Gated)
 """Layers whose weights have bonds that can be cut one by one."""
 STEPS = 12
 """Number of bisections of the error for a number of parameters."""
-
-Bonds = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -173,130 +170,13 @@ def prune(
     return found
 
 
-# ---- one operator --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Cores of an operator that was cut, and the error of every cut."""
-
-    cores: list[np.ndarray]
-    discarded: list[float]
-
-    @property
-    def bonds(self) -> Bonds:
-        return tuple(int(core.shape[3]) for core in self.cores[:-1])
-
-
-@dataclass(frozen=True, eq=False)
-class _Operator:
-    """An operator and its inputs, on NumPy in double precision."""
-
-    cores: list[np.ndarray]
-    inputs: list[np.ndarray]
-    logs: np.ndarray
-
-    def found(self, rtol: float, bonds: Bonds | None = None) -> _Found:
-        """Cut all bonds, from left to right, to an error or to given bonds.
-
-        The error is shared by the cuts as if their errors were orthogonal, and the shares made
-        smaller until the whole is within.
-        """
-        share = rtol / max(len(self.cores) - 1, 1) ** 0.5
-        while True:
-            found = self._swept(share, bonds)
-            error = self.error(found.cores)
-            if bonds is not None or error <= max(rtol, 1e-9) or share == 0.0 or rtol >= 1.0:
-                return found
-            share = 0.9 * share * rtol / error if share > 1e-9 else 0.0
-
-    def _swept(self, share: float, bonds: Bonds | None) -> _Found:
-        cores = _right_canonical(self.cores)
-        rights = self._rights(cores)
-        env, logs = np.ones((len(self.logs), 1, 1, 1, 1)), 2.0 * self.logs
-        out: list[np.ndarray] = []
-        discarded = []
-        for k in range(1, len(cores)):
-            l, o, i, _ = cores[k - 1].shape
-            u, s, v = np.linalg.svd(cores[k - 1].reshape(l * o * i, -1), full_matrices=False)
-            left = (u * np.sqrt(s)).reshape(l, o, i, -1)
-            right = np.sqrt(s)[:, None] * v
-            here, here_logs = scaled(absorb(env, left, self.inputs[k - 1]), logs)
-            there = np.einsum(
-                "pf,bftes,de->bptds", right.conj(), rights[k][0], right, optimize=True
-            )
-            K = form(here, there, here_logs + rights[k][1])
-            cut = smallest(K, share**2) if bonds is None else cut_to(K, bonds[k - 1])
-            discarded.append(cut.error)
-            flat = (left.reshape(l * o * i, -1)) @ cut.left
-            q, r = np.linalg.qr(flat)
-            out.append(q.reshape(l, o, i, -1))
-            env, logs = scaled(absorb(env, out[-1], self.inputs[k - 1]), logs)
-            cores[k] = np.tensordot(r @ cut.right @ right, cores[k], 1)
-        return _Found([*out, cores[-1]], discarded)
-
-    def _rights(self, cores: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the right environments of every site, with their logarithms."""
-        none = np.zeros(len(self.logs))
-        found = [(np.ones((len(self.logs), 1, 1, 1, 1)), none)]
-        for weight, core in zip(cores[::-1], self.inputs[::-1], strict=True):
-            env, logs = found[0]
-            found.insert(0, scaled(absorb(env, weight.swapaxes(0, 3), core.swapaxes(1, 3)), logs))
-        return found
-
-    def error(self, cores: list[np.ndarray]) -> float:
-        """Return the relative error of the outputs with other cores."""
-        both = [
-            _joined(a, b, k, len(cores))
-            for k, (a, b) in enumerate(zip(self.cores, cores, strict=True))
-        ]
-        whole, lost = (self._square(chain) for chain in (self.cores, both))
-        if np.isneginf(whole):
-            return 0.0
-        return float(np.exp(0.5 * (lost - whole)))
-
-    def _square(self, cores: list[np.ndarray]) -> float:
-        """Return the logarithm of the sum of squares of the outputs."""
-        env, logs = np.ones((len(self.logs), 1, 1, 1, 1)), 2.0 * self.logs
-        for weight, core in zip(cores, self.inputs, strict=True):
-            env, logs = scaled(absorb(env, weight, core), logs)
-        values = np.maximum(env.reshape(-1).real, 0.0)
-        total = float(np.sum(values * np.exp(logs - logs.max())))
-        return float(np.log(total) + logs.max()) if total > 0 else -np.inf
-
-
-def _joined(a: np.ndarray, b: np.ndarray, k: int, L: int) -> np.ndarray:
-    """Return a core of the difference of two operators."""
-    if L == 1:
-        return a - b
-    if k == 0:
-        return np.concatenate([a, -b], axis=3)
-    if k == L - 1:
-        return np.concatenate([a, b], axis=0)
-    core = np.zeros((a.shape[0] + b.shape[0], *a.shape[1:3], a.shape[3] + b.shape[3]), a.dtype)
-    core[: a.shape[0], :, :, : a.shape[3]] = a
-    core[a.shape[0] :, :, :, a.shape[3] :] = b
-    return core
-
-
-def _right_canonical(cores: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the same operator, all cores but the first isometries to their left bonds."""
-    out = list(cores)
-    for k in range(len(out) - 1, 0, -1):
-        _, o, i, r = out[k].shape
-        q, rest = np.linalg.qr(out[k].reshape(len(out[k]), -1).T)
-        out[k] = q.T.reshape(-1, o, i, r)
-        out[k - 1] = np.tensordot(out[k - 1], rest.T, 1)
-    return out
-
-
 # ---- a model -------------------------------------------------------------------------------------
 
 Key = tuple[str, str]
 """Path of a layer, and name of its operator."""
 
 
-def _operators(model: Layer, data: MPS, where: Places) -> dict[Key, _Operator]:
+def _operators(model: Layer, data: MPS, where: Places) -> dict[Key, WeighedOperator]:
     """Return the operators to prune, with their inputs."""
     layers = {path: layer for path, layer in chosen(model, where).items() if _has_bonds(layer)}
     if not layers:
@@ -316,7 +196,7 @@ def _operators(model: Layer, data: MPS, where: Places) -> dict[Key, _Operator]:
             parts = [_unit(core) for core in inputs]
             logs = np.sum([log for _, log in parts], axis=0)
             for name, cores in layer.operators().items():
-                found[path, name] = _Operator(list(cores), [core for core, _ in parts], logs)
+                found[path, name] = WeighedOperator(list(cores), [core for core, _ in parts], logs)
         return type(layer).apply(layer, inputs)
 
     with intercepted(twin, record):
@@ -340,7 +220,7 @@ def _unit(core: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return core / top.reshape(-1, 1, 1, 1), np.log(top)
 
 
-def _pruned(model: Layer, operators: dict[Key, _Operator], rtol: float) -> Pruned:
+def _pruned(model: Layer, operators: dict[Key, WeighedOperator], rtol: float) -> Pruned:
     """Cut every operator to an error, and make the model anew."""
     found = {key: op.found(rtol) for key, op in operators.items()}
     bonds = _common({key: part.bonds for key, part in found.items()})
