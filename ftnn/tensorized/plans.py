@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 CACHE_BYTES = 1 << 28
 """Most bytes that a layer keeps of contracted weights while gradients are off."""
 
-ROUNDS, SECONDS, MOST_CALLS = 5, 1e-3, 20
-"""Measurements of every kind, in turns, of about as many seconds; the least counts: what else a
-machine does only adds to it."""
+SECONDS, MOST_CALLS = 1e-3, 20
+"""A measurement takes about as many seconds; the least counts: what else a machine does only adds
+to it."""
+
+ROUNDS, MOST_ROUNDS, ALL_SECONDS = 5, 20, 0.03
+"""Measurements of every kind, in turns: more where all of them take no longer than that."""
 
 _chosen: dict[tuple, "Plan"] = {}
 
@@ -162,12 +165,14 @@ def _measured(layer: "TensorizedModule", shape: tuple[int, ...], gradients: bool
     first = layer.cores[0]
     x = torch.zeros(shape, dtype=first.dtype, device=first.device).requires_grad_(gradients)
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
-    calls = {}
+    calls, all_seconds = {}, 0.0
     for kind in kinds:
         once = _timer(layer, x, kind, again[kind])
         once(1)  # plans of contractions, weights that are kept
-        calls[kind] = min(max(round(SECONDS / max(once(1), 1e-7)), 1), MOST_CALLS)
-    for _ in range(ROUNDS):
+        seconds = max(once(1), 1e-7)
+        calls[kind] = min(max(round(SECONDS / seconds), 1), MOST_CALLS)
+        all_seconds += calls[kind] * seconds
+    for _ in range(min(max(round(ALL_SECONDS / all_seconds), ROUNDS), MOST_ROUNDS)):
         for kind in kinds:
             times[kind].append(_timer(layer, x, kind, again[kind])(calls[kind]))
     found = {kind: min(values) for kind, values in times.items()}
