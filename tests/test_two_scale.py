@@ -277,6 +277,8 @@ def test_end_to_end(tmp_path, stages):
     learned = ftnn.load(first / "model.safetensors").named_params()
     for name in changed:
         assert not learned[name][0, [0, 1], [1, 0]].any()
+    if stages == 1:
+        return
     still = ("--epochs", 1, "--lr", 1e-12, "--start", first, "--out", second)
     good("train", "two-scale", *options, "--sites", 12, *still)
     carried = json.loads((second / "summary.json").read_text())

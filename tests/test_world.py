@@ -113,26 +113,6 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path):
     assert_alike_models(tmp_path / "one", tmp_path / "two")
 
 
-def test_two_processes_replace_their_model_as_one(tmp_path):
-    script = tmp_path / "script.py"
-    body = """
-    from test_callbacks import Grow
-
-    with joined_world() as world:
-        model = make_model(seed=world.rank)
-        trainer = make_trainer(Path(sys.argv[1]), config, model, callbacks=[Grow(1)])
-        assert len(trainer.fit(data).history) == 3
-        assert trainer.model.layers[0].bond_dim == 5
-        for param in trainer.module.parameters():
-            assert torch.equal(world.sum(param.detach()), 2 * param.detach()) or world.size == 1
-    """
-    script.write_text(textwrap.dedent(TRAINING) + textwrap.dedent(body))
-    run_python(script, tmp_path / "one")
-    torchrun(script, tmp_path / "two")
-    assert_alike(records(tmp_path / "one"), records(tmp_path / "two"), 1e-9)
-    assert_alike_models(tmp_path / "one", tmp_path / "two")
-
-
 def test_two_processes_grow_as_one(tmp_path):
     script = tmp_path / "script.py"
     body = """

@@ -5,6 +5,9 @@ measures what is missing; with `--again` everything is measured anew, with `--dr
 cell is a ratio of medians of rounds in one process, alternating. Marked is the way that was chosen:
 W the dense weight, 2 two factors, n the cores one after the other.
 
+`--memory` counts the bytes that layers hold, and the most that a call allocates beside them, in the
+way of multiplying that is chosen; it is no matter of time.
+
 `--bound` times what no implementation of the same cores can leave out: the products alone, on terms
 that are in place, or one product with the dense weight, where that is faster.
 """
@@ -17,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.pages import DOCS
+from benchmarks.pages import DOCS, write_table
 from benchmarks.studies.runs import kept
 from benchmarks.studies.tensorize import (
     BATCHES,
@@ -33,11 +37,12 @@ from benchmarks.studies.tensorize import (
     peers,
     report_speed,
     speed,
+    subjects,
 )
 from ftnn.measure.memory import keep_freed_memory
 from ftnn.measure.timing import Timer, compare
 from ftnn.plotting.style import figure, save_figure, style
-from ftnn.tensorized import Linear
+from ftnn.tensorized import Linear, plan
 from ftnn.training.files import write_json
 
 WORDS = {"dense": "W", "halves": "2", "cores": "n"}
@@ -148,6 +153,54 @@ def bound() -> str:
     return "\n".join(lines)
 
 
+def memory() -> None:
+    """Measure the bytes of layers and of calls, and write the table."""
+    names = ("mpo", "svd", "tltorch, factorized", "tltorch, reconstructed")
+    heads = ["", "inputs", "rows", "dense", *(f"{name} / dense" for name in names), "plan of mpo"]
+    lines = []
+    for gradients in (False, True):
+        what = "forward and backward" if gradients else "forward"
+        for size in SIZES:
+            for batch in BATCHES:
+                found = kept(
+                    RESULTS,
+                    f"memory, {size}, {batch}, {gradients}",
+                    lambda: held(size, batch, gradients),  # noqa: B023
+                )
+                ratios = [f"{found[n] / found['dense']:.2f}" if n in found else "-" for n in names]
+                dense = f"{found['dense'] / 2**20:,.1f} MiB"
+                lines.append([what, str(size), str(batch), dense, *ratios, found["mpo, plan"]])
+    write_table("tensorize-memory", heads, lines)
+
+
+def held(size: int, batch: int, gradients: bool) -> dict[str, Any]:
+    """Return the bytes of parameters, of what is kept of them, and of a call at its peak."""
+    layers, x = subjects(size, batch, gradients)
+    found: dict[str, Any] = {}
+    for name, layer in layers.items():
+        once = call(layer, x)
+        once()  # plans, what is kept
+        own = [p.numel() * p.element_size() for p in layer.parameters()]
+        memory = layer.__dict__.get("_kept", (None, {}))[1]
+        arrays = {id(array): array for parts, _ in memory.values() for array in parts}
+        cores = {core.data_ptr() for core in layer.parameters()}
+        extra = [a.nbytes for a in arrays.values() if a.data_ptr() not in cores]
+        found[name] = sum(own) + sum(extra) + peak(once)
+    with torch.set_grad_enabled(gradients):
+        found["mpo, plan"] = plan(layers["mpo"], batch).kind  # type: ignore[arg-type]
+    return found
+
+
+def peak(once: Callable[[], None]) -> int:
+    """Return the most bytes that torch has allocated at a time during a call, less those before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        once()
+    results = profiler.profiler.kineto_results  # type: ignore[union-attr]
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    steps = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(max(np.cumsum([0, *steps])))
+
+
 def fewest(size: int, batch: int) -> dict[str, float]:
     """Return seconds of tltorch's modes, of the products of two cores, and of a dense one."""
     params = size * size // SPEED_TIMES
@@ -175,8 +228,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="measure everything anew")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--memory", action="store_true", help="count bytes, in place of times")
     parser.add_argument("--bound", action="store_true", help="time the fewest products")
     chosen = parser.parse_args(arguments)
+    if chosen.memory:
+        memory()
+        return
     if chosen.bound:
         print(bound())
         return

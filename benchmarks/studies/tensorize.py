@@ -312,15 +312,20 @@ def speed() -> None:
                 )
 
 
-def timed(size: int, batch: int, gradients: bool) -> dict[str, Any]:
-    """Return median seconds of a multiplication by every kind of layer, and our plans."""
+def subjects(size: int, batch: int, gradients: bool) -> tuple[dict[str, nn.Module], Tensor]:
+    """Return layers of every kind, and inputs."""
     params = size * size // SPEED_TIMES
     layers: dict[str, nn.Module] = {"dense": nn.Linear(size, size)}
     for format in ("mpo", "svd"):
         factor = Linear(size, size, format, ranks=1, bias=False).num_params
         layers[format] = Linear(size, size, format, ranks=max(1, params // factor))
     layers |= peers(layers["mpo"])
-    x = torch.randn(batch, size, requires_grad=gradients)
+    return layers, torch.randn(batch, size, requires_grad=gradients)
+
+
+def timed(size: int, batch: int, gradients: bool) -> dict[str, Any]:
+    """Return median seconds of a multiplication by every kind of layer, and our plans."""
+    layers, x = subjects(size, batch, gradients)
     timers = {name: Timer(call(layer, x), target=0.05) for name, layer in layers.items()}
     found: dict[str, Any] = dict(compare(timers))
     with torch.set_grad_enabled(gradients):
