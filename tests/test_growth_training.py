@@ -170,6 +170,38 @@ def test_a_model_that_grows_goes_on_as_it_was(tmp_path, monkeypatch, change, opt
         assert kept.num_params() == sizes[3]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("change", "new"), [("widen=5", {"1.weight.1"}), ("prune=300", {"0", "1"})]
+)
+def test_moments_of_entries_that_become_others_are_dropped(monkeypatch, change, new, optimizer):
+    """Those of a weight in another gauge; those of an index that is fused with a larger one."""
+    seen = []
+    plain = Fit.replace_model
+
+    def checked(fit, model, blocks):
+        seen.append((fit.model.named_params().keys(), model.named_params(), blocks))
+        before = {n: p.detach().clone() for n, p in fit.model.named_params().items()}
+        plain(fit, model, blocks)
+        for name, block in blocks.items():
+            own = fit.model.named_params()[name]
+            assert torch.equal(own[block.target], before[block.name][block.source])
+
+    monkeypatch.setattr(Fit, "replace_model", checked)
+    model = ftnn.Sequential(
+        ftnn.Linear(DIMS, DIMS, bond_dim=3, max_bond=4), ftnn.Expectation(DIMS, 3, bond_dim=2)
+    )
+    if "prune" in change:
+        model = ftnn.Sequential(model.layers[0], ftnn.Readout(DIMS, 3, bond_dim=6))
+    config = replace(CONFIG, optimizer=optimizer, grow=f"epoch=2 {change}")
+    result = make_trainer(None, config, model).fit(make_data())
+    assert result.outcome == "completed"
+    ((old, _, blocks),) = seen
+    dropped = old - blocks.keys()
+    assert dropped
+    assert all(any(name.startswith(start) for start in new) for name in dropped)
+
+
 def test_a_model_shrinks_while_it_trains(tmp_path):
     config = replace(CONFIG, epochs=6, grow="epoch=2 inflate=6; epoch=4 prune=400 warm=0")
     trainer = make_trainer(tmp_path, config)

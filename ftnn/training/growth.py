@@ -15,7 +15,7 @@ import torch
 from ..chains.states import MPS
 from ..layers.files import describe, rebuild
 from ..layers.layer import Layer
-from ..layers.surgery import parameter_map
+from ..layers.surgery import Block, parameter_map
 from .callbacks import Callback
 from .changes import candidates, changed
 from .data import encode
@@ -37,9 +37,9 @@ FALL = 1e-3
 class Growth(Callback):
     """Changes a model between epochs; see :func:`ftnn.training.schedule.schedule`.
 
-    The moments of the optimizer are carried over, the learning rate rises again over ``warm``
-    epochs, every change is a message and an entry ``growth`` of the line of the metrics, and
-    checkpoints hold the structure of the model.
+    The moments of the optimizer are carried over where entries stay what they are, the learning
+    rate rises again over ``warm`` epochs, every change is a message and an entry ``growth`` of the
+    line of the metrics, and checkpoints hold the structure of the model.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class Growth(Callback):
         before, after = fit.model.num_params(), model.num_params()
         if event.params is not None and after > event.params:
             return
-        fit.replace_model(model, parameter_map(fit.model, model, paths))
+        fit.replace_model(model, unchanged(fit.model, model, paths))
         fit.updater.rewarm(round(event.warm * fit.steps_per_epoch))
         what = " ".join(f"{name}={value}" for name, value in event.changes.items())
         place = places[0] if places else event.where
@@ -160,6 +160,19 @@ class Growth(Callback):
         self.done, self._description = list(state["done"]), state["model"]
         model = rebuild(self._description)
         fit.replace_model(model, parameter_map(fit.model, model))
+
+
+def unchanged(old: Layer, new: Layer, paths: Mapping[str, str]) -> dict[str, Block]:
+    """Return where old entries are in new arrays; not of those that are in another gauge or order.
+
+    Their moments would be those of other entries.
+    """
+    before, after = old.named_params(), new.named_params()
+    return {
+        name: block
+        for name, block in parameter_map(old, new, paths).items()
+        if torch.equal(after[name][block.target], before[block.name][block.source])
+    }
 
 
 # ---- where ---------------------------------------------------------------------------------------
