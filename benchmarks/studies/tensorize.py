@@ -244,9 +244,9 @@ def ablation(seeds: list[int]) -> None:
 def ordered(inputs: Inputs) -> nn.Sequential:
     """Return the network with hidden neurons in an order of clusters."""
     model = copy.deepcopy(inputs.model)
-    permute(model, "0", MIDDLE, order_of(model[0].weight, None, inputs.second))
+    permute(model, ("0", MIDDLE), order_of([(model[0].weight, None)], inputs.second))
     second = Inputs(model, {"train": (inputs.images, inputs.classes)}).second
-    permute(model, MIDDLE, "4", order_of(model[2].weight, second, None))
+    permute(model, (MIDDLE, "4"), order_of([(model[2].weight, second)], None))
     return model
 
 
